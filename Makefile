@@ -1,0 +1,143 @@
+# Every command does its own set-up. It needs Python 3.11 or newer, make and a package index; nothing else.
+#
+# PYTHON=python3.12   the interpreter to develop with (python3)
+# UPGRADE=1           with `make lock`: take the newest versions the index has
+
+ifeq ($(filter oneshell,$(.FEATURES)),)
+$(error GNU make 3.82 or newer is needed; this is $(MAKE_VERSION))
+endif
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+CODE := benchmarks functions layers local tests
+SAM := .tools/sam/bin/sam
+
+export SAM_CLI_TELEMETRY := 0
+
+# uv does not read pip's settings, and a machine with an index of its own has usually told pip only.
+define index_of_pip
+index=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PYTHON) -m pip config get global.index-url 2>/dev/null || true)}}
+if [[ -n "$$index" ]]; then export UV_DEFAULT_INDEX="$$index"; fi
+if [[ -n "$${PIP_EXTRA_INDEX_URL:-}" ]]; then export UV_INDEX="$${UV_INDEX:-$$PIP_EXTRA_INDEX_URL}"; fi
+if [[ -n "$${PIP_FIND_LINKS:-}" ]]; then export UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}"; fi
+if [[ -n "$${PIP_CERT:-}" ]]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; fi
+endef
+
+.PHONY: help
+help:  ## this list
+	sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+.PHONY: demo
+demo: .venv/.ready  ## one reply from start to resume, on this machine, in a few seconds
+	exec $(BIN)/python -m local.demo
+
+.PHONY: run
+run: .venv/.ready  ## everything on http://127.0.0.1:8787, until Ctrl-C
+	exec $(BIN)/python -m local
+
+.PHONY: test
+test: .venv/.ready  ## the tests; they need nothing and nobody
+	$(BIN)/pytest
+
+.PHONY: check
+check: .venv/.ready  ## format, lint, types, and that the locks are current
+	# By name: outside a git repository ruff would also read the built layer and the tools.
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory check-locks
+
+.PHONY: bench
+bench: .venv/.ready  ## the measurements behind benchmarks/README.md
+	exec $(BIN)/python -m benchmarks
+
+# ---- the layer and the stack ---------------------------------------------------------------------
+
+.PHONY: build
+build: .venv/.ready .tools/sam/.ready  ## what `sam deploy` uploads, for arm64 and x86_64, then proved and measured
+	$(index_of_pip)
+	export TAILRACE_UV="$(abspath $(UV))"
+	if [[ "$${TAILRACE_BYTECODE:-}" != skip ]]; then
+		TAILRACE_PYTHON=$$(layers/tailrace/find-python 3.13)
+		export TAILRACE_PYTHON
+	fi
+	# The region only chooses the rules to lint by.
+	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}"
+	$(SAM) build --no-cached
+	$(BIN)/python -m tests.built.built_layer
+	$(BIN)/pytest tests/built/built_layer.py
+
+# ---- locks -----------------------------------------------------------------------------------------
+
+# Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
+LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt layers/tailrace/requirements.txt
+compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+define write_locks
+$(compile) --python-version 3.11 requirements/uv.in --output-file requirements/uv.txt
+$(compile) --python-version 3.11 requirements/sam.in --output-file requirements/sam.txt
+$(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
+$(compile) --python-version 3.13 pyproject.toml --constraints requirements/dev.txt \
+	--output-file layers/tailrace/requirements.txt
+endef
+
+.PHONY: lock
+lock: .venv/.uv  ## lock what pyproject.toml and requirements/*.in ask for
+	$(index_of_pip)
+	$(write_locks)
+
+# Locks again in a copy: versions already locked are kept, so only a change of what is asked for shows.
+.PHONY: check-locks
+check-locks: .venv/.uv
+	rm -rf .tools/locks
+	mkdir -p .tools/locks/layers/tailrace
+	cp -R pyproject.toml requirements .tools/locks/
+	cp layers/tailrace/requirements.txt .tools/locks/layers/tailrace/
+	cd .tools/locks
+	$(index_of_pip)
+	$(write_locks)
+	for lock in $(LOCKS); do
+		diff -u "../../$$lock" "$$lock" || { echo "$$lock is out of date: run make lock" >&2; exit 1; }
+	done
+
+# ---- set-up ----------------------------------------------------------------------------------------
+
+.venv/.uv: requirements/uv.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+		echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1 || true). Try make PYTHON=python3.12" >&2
+		exit 1
+	}
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || {
+		echo "$(PYTHON) has no venv module (on Debian and Ubuntu: apt install python3-venv)" >&2
+		exit 1
+	}
+	echo "Setting up .venv ..."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	touch $@
+
+# Building the project itself needs the locked uv_build and no other download.
+.venv/.ready: .venv/.uv requirements/dev.txt pyproject.toml
+	$(index_of_pip)
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/uv.txt requirements/dev.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+.tools/sam/.ready: .venv/.uv requirements/sam.txt
+	echo "Setting up .tools/sam ..."
+	$(PYTHON) -m venv --without-pip .tools/sam
+	$(index_of_pip)
+	$(UV) pip sync --quiet --python .tools/sam/bin/python --require-hashes requirements/sam.txt
+	touch $@
+
+.PHONY: clean
+clean:  ## remove what the other commands made; the data of `make run` in .tailrace stays
+	rm -rf .venv .tools .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +

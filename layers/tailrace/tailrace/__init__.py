@@ -1,0 +1,59 @@
+"""Tailrace: streamed LLM replies on AWS, relayed, logged, resumed.
+
+Names are imported when they are first used: ``import tailrace`` costs neither pynamodb nor botocore.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailrace.backend import Backend as Backend
+    from tailrace.conversation import Conversation as Conversation
+    from tailrace.errors import NotFound as NotFound
+    from tailrace.errors import ProviderError as ProviderError
+    from tailrace.errors import ProviderTimeout as ProviderTimeout
+    from tailrace.errors import StoreError as StoreError
+    from tailrace.errors import StreamEnded as StreamEnded
+    from tailrace.errors import TailraceError as TailraceError
+    from tailrace.events import Message as Message
+    from tailrace.events import Reasoning as Reasoning
+    from tailrace.events import Text as Text
+    from tailrace.events import ToolCall as ToolCall
+    from tailrace.events import Usage as Usage
+    from tailrace.request import Reply as Reply
+    from tailrace.settings import Settings as Settings
+    from tailrace.stream import MessageStream as MessageStream
+
+_HOME = {
+    "Backend": "backend",
+    "Conversation": "conversation",
+    "Message": "events",
+    "MessageStream": "stream",
+    "NotFound": "errors",
+    "ProviderError": "errors",
+    "ProviderTimeout": "errors",
+    "Reasoning": "events",
+    "Reply": "request",
+    "Settings": "settings",
+    "StoreError": "errors",
+    "StreamEnded": "errors",
+    "TailraceError": "errors",
+    "Text": "events",
+    "ToolCall": "events",
+    "Usage": "events",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,116 @@
+"""Ending a reply from outside its writer: the cancel from another device, and the sweep of orphans.
+
+Both do what the writer does: they put the next segment, with the terminal event in it, in one transaction
+with the message's status. If the writer was quicker they read on and try again; if the reply has ended they
+report how. What they know of it is the log, so what they keep is exactly what every reader has seen.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from tailrace.clock import Clock
+from tailrace.errors import AppendConflict, StoreError
+from tailrace.events import TERMINAL, End, Event, Message
+from tailrace.ids import RandomBytes
+from tailrace.outcome import Ending, account_of, outcome, stopped
+from tailrace.store import Store
+
+TRIES: Final = 50
+"""Appends that may be lost to the writer. It puts about ten segments a second; an attempt takes far less."""
+
+CANCELLED: Final = stopped("cancelled", "The reply was cancelled.", "cancelled")
+INTERRUPTED: Final = stopped("interrupted", "The reply was interrupted.", "interrupted")
+
+
+class Swept(msgspec.Struct, frozen=True):
+    """What a sweep did.
+
+    Attributes:
+        looked_at: open replies older than the lease.
+        ended: those of them whose writer was gone.
+    """
+
+    looked_at: int
+    ended: int
+
+
+class Closing:
+    """Ends replies that somebody else writes.
+
+    Args:
+        lease: seconds of silence after which a writer counts as dead.
+    """
+
+    def __init__(self, store: Store, *, clock: Clock, random_bytes: RandomBytes, lease: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._lease = lease
+
+    async def cancel(self, message_id: str) -> Message:
+        """End a reply as cancelled and return the message; one that has ended is returned as it ended.
+
+        Raises:
+            NotFound: there is no such message.
+            StoreError: the table cannot be read or written.
+        """
+        await self._end(message_id, CANCELLED, silence=0.0)
+        return await self._store.messages.get(message_id)
+
+    async def interrupt(self, message_id: str) -> bool:
+        """End a reply as interrupted if its writer has been silent for longer than the lease.
+
+        Returns:
+            Whether this ended it.
+
+        Raises:
+            NotFound: there is no such message.
+            StoreError: the table cannot be read or written.
+        """
+        return await self._end(message_id, INTERRUPTED, silence=self._lease)
+
+    async def sweep(self) -> Swept:
+        """End all replies whose writer is gone. Safe to run at any time, also twice at once.
+
+        Raises:
+            StoreError: the table cannot be read or written; what was ended stays so.
+        """
+        looked_at = ended = 0
+        before = self._clock.now() - round(self._lease * 1_000_000)
+        async for message_id in self._store.messages.open_ids(before):
+            looked_at += 1
+            ended += await self.interrupt(message_id)
+        return Swept(looked_at, ended)
+
+    async def _end(self, message_id: str, ending: Ending, silence: float) -> bool:
+        for _ in range(TRIES):
+            stored = await self._store.messages.peek(message_id)
+            if stored.status in TERMINAL:
+                return False
+            events: list[Event] = []
+            number, written, first_written = -1, stored.created, None
+            async for segment in self._store.log.read(message_id):
+                number, written = segment.number, segment.at
+                if segment.events and first_written is None:
+                    first_written = segment.at
+                events += segment.events
+            if events and isinstance(events[-1], End):
+                return False
+            now = self._clock.now()
+            if now - written < silence * 1_000_000:
+                return False
+            account = account_of(events, started=stored.created, first_at=first_written, now=now)
+            end = outcome(
+                ending, account, given=stored.metadata, private=stored.private, model=stored.model, completed=now
+            )
+            terminal = [End(ending.status, ending.error_type, ending.error)]
+            nonce = self._random_bytes(8)
+            try:
+                await self._store.log.end(message_id, number + 1, len(events) + 1, terminal, end, nonce=nonce)
+            except AppendConflict:
+                continue  # the writer was quicker: read on
+            return True
+        raise StoreError("The reply could not be ended. Please try again.")

@@ -1,0 +1,219 @@
+"""A conversation: ordered messages, and the replies that are streamed into it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from tailrace.backend import Backend, default_backend
+from tailrace.errors import NotFound, Unprocessable
+from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
+from tailrace.ids import message_address, new_conversation_id, new_message_id
+from tailrace.positions import Positions
+from tailrace.request import Request
+from tailrace.store import Draft
+from tailrace.stream import MessageStream
+
+
+class Conversation:
+    """Ordered messages with an owner. Made by ``create`` and ``load``."""
+
+    def __init__(self, record: ConversationRecord, backend: Backend) -> None:
+        self.record = record
+        self._backend = backend
+        self._store = backend.store
+        self._positions = Positions()
+
+    @property
+    def id(self) -> str:
+        """The conversation's id."""
+        return self.record.id
+
+    @classmethod
+    async def create(
+        cls,
+        *,
+        owner: str = "anonymous",
+        title: str | None = None,
+        system: str | None = None,
+        metadata: Json | None = None,
+        backend: Backend | None = None,
+    ) -> Self:
+        """Store and return a new conversation.
+
+        Args:
+            owner: whose it is.
+            system: the system prompt of every reply.
+            backend: the environment's when None.
+
+        Raises:
+            StoreError: the table cannot be written.
+        """
+        backend = backend or default_backend()
+        now = backend.clock.now()
+        record = ConversationRecord(
+            id=new_conversation_id(backend.random_bytes),
+            owner=owner,
+            title=title,
+            system=system,
+            metadata=metadata or {},
+            created=now,
+            updated=now,
+        )
+        await backend.store.conversations.put(record)
+        return cls(record, backend)
+
+    @classmethod
+    async def load(cls, conversation_id: str, *, owner: str | None = None, backend: Backend | None = None) -> Self:
+        """Return a stored conversation.
+
+        Args:
+            owner: whose it must be; anybody's when None.
+
+        Raises:
+            NotFound: there is none, it was deleted, or it is somebody else's.
+            StoreError: the table cannot be read.
+        """
+        backend = backend or default_backend()
+        record = await backend.store.conversations.get(conversation_id)
+        if owner is not None and record.owner != owner:
+            raise NotFound("No such conversation.")
+        return cls(record, backend)
+
+    # ---- messages ----
+
+    async def add_user_message(self, content: str, metadata: Json | None = None) -> Message:
+        """Add what the user said. It sorts before a reply that was opened but has no chunk yet."""
+        return await self.add_message("user", content, metadata)
+
+    async def add_assistant_message(self, content: str, metadata: Json | None = None) -> Message:
+        """Add a whole reply that was not streamed."""
+        return await self.add_message("assistant", content, metadata)
+
+    async def add_system_message(self, content: str, metadata: Json | None = None) -> Message:
+        """Add a system prompt, which goes to the provider and never to a client."""
+        return await self.add_message("system", content, metadata)
+
+    async def add_tool_call_message(self, content: str, metadata: Json | None = None) -> Message:
+        """Add a tool call as JSON text."""
+        return await self.add_message("tool_call", content, metadata)
+
+    async def add_tool_result_message(self, content: str, metadata: Json | None = None) -> Message:
+        """Add a tool's result as JSON text."""
+        return await self.add_message("tool_result", content, metadata)
+
+    async def add_message(self, role: Role, content: str, metadata: Json | None = None) -> Message:
+        """Store a whole message and return it.
+
+        Args:
+            metadata: the caller's own; what is under ``private`` is stored and never sent.
+
+        Raises:
+            StoreError: the table cannot be written.
+        """
+        now = self._backend.clock.now()
+        draft = self._draft(role, content, self._positions.take(now), metadata, now)
+        (message,) = await self._store.messages.put([draft], nonce=self._backend.random_bytes(16))
+        return message
+
+    async def messages(self) -> list[Message]:
+        """Return all messages in order.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        messages = [message async for message in self._store.messages.history(self.id)]
+        if messages:
+            self._positions.seen(message_address(messages[-1].id).position)
+        return messages
+
+    async def to_messages(self, *, include_unfinished: bool = False) -> list[Message]:
+        """Return what belongs into the next prompt: completed messages that are not blank.
+
+        Args:
+            include_unfinished: also the partial text of replies that failed or were stopped.
+        """
+        return [
+            message
+            for message in await self.messages()
+            if message.content.strip()
+            and (message.status == "completed" or (include_unfinished and message.status in TERMINAL))
+        ]
+
+    def to_request(self, *, include_unfinished: bool = False) -> Request:
+        """Return a request for the next reply: ``conversation.to_request().using("anthropic").stream()``."""
+        return Request(self._backend, self.record, lambda: self.to_messages(include_unfinished=include_unfinished))
+
+    # ---- replies ----
+
+    async def stream_response(
+        self,
+        input: str | None = None,  # noqa: A002  # the wire's own word
+        *,
+        metadata: Json | None = None,
+        channel: str | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> MessageStream:
+        """Store an empty reply and return its stream.
+
+        Args:
+            input: what the user said; stored in the same transaction, before the reply.
+            metadata: the caller's own; what is under ``private`` is stored and never sent.
+            channel: where subscribers hear of it.
+            provider, model: what will answer, if it is known.
+
+        Raises:
+            StoreError: the table cannot be written; then nothing was.
+        """
+        backend = self._backend
+        now = backend.clock.now()
+        drafts: list[Draft] = []
+        if input is not None:
+            drafts.append(self._draft("user", input, self._positions.take(now), None, now))
+        if channel is not None:
+            metadata = {**(metadata or {}), "channel": channel}
+        # The question is here already, or it will come before the first chunk.
+        position = self._positions.open_reply(now, lambda: input is None and stream.seq == 0)
+        reply = self._draft("assistant", "", position, metadata, now, status="pending", provider=provider, model=model)
+        drafts.append(reply)
+        *_, message = await self._store.messages.put(drafts, nonce=backend.random_bytes(16))
+        stream = MessageStream(
+            self._store,
+            message,
+            clock=backend.clock,
+            random_bytes=backend.random_bytes,
+            private=reply.private,
+            flush_interval=backend.settings.flush_interval,
+            heartbeat=backend.settings.lease / 6,
+        )
+        return stream
+
+    def _draft(
+        self,
+        role: Role,
+        content: str,
+        position: int,
+        metadata: Json | None,
+        now: int,
+        *,
+        status: Status = "completed",
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> Draft:
+        public: dict[str, Any] = dict(metadata or {})
+        private = public.pop("private", None)
+        if private is not None and not isinstance(private, dict):
+            raise Unprocessable("metadata.private must be an object.")
+        return Draft(
+            id=new_message_id(self.id, position, self._backend.random_bytes),
+            conversation_id=self.id,
+            role=role,
+            content=content,
+            status=status,
+            created=now,
+            completed=now if status == "completed" else None,
+            metadata=public,
+            private=private,
+            provider=provider,
+            model=model,
+        )

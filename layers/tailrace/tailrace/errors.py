@@ -1,0 +1,184 @@
+"""Everything that can go wrong, sorted by whose fault it is: the caller, the provider, or us.
+
+The text of every error here is safe to show to a client. What is not (a provider's own words, a
+prompt, a stack) travels in ``detail``, which is stored privately and never leaves the server.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any, ClassVar, Literal
+
+ErrorType = Literal[
+    "invalid_request",
+    "unauthenticated",
+    "not_found",
+    "conflict",
+    "too_large",
+    "unprocessable",
+    "api_error",
+    "timeout",
+    "cancelled",
+    "interrupted",
+    "store_unavailable",
+    "general_error",
+]
+
+
+class TailraceError(Exception):
+    """The root of every error raised on purpose.
+
+    Attributes:
+        message: a sentence that may be shown to a client.
+        status: the HTTP status that says the same, used only before the first byte of a stream.
+        error_type: a stable word for programs.
+    """
+
+    status: ClassVar[int] = 500
+    error_type: ClassVar[ErrorType] = "general_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+# ---- the caller's fault -------------------------------------------------------------------------
+
+
+class RequestError(TailraceError):
+    """The request cannot be served as it stands; sending it again will not help."""
+
+    status = 400
+    error_type: ClassVar[ErrorType] = "invalid_request"
+
+
+class Unauthenticated(RequestError):
+    """Nobody can be seen behind the request."""
+
+    status = 401
+    error_type: ClassVar[ErrorType] = "unauthenticated"
+
+
+class NotFound(RequestError):
+    """No such thing, or it belongs to somebody else (the two are never told apart)."""
+
+    status = 404
+    error_type: ClassVar[ErrorType] = "not_found"
+
+
+class Conflict(RequestError):
+    """The request contradicts what is stored."""
+
+    status = 409
+    error_type: ClassVar[ErrorType] = "conflict"
+
+
+class AlreadyStarted(Conflict):
+    """The same start was made before. The caller attaches to it: nobody outside ever sees this.
+
+    Args:
+        message_id: the reply that it started.
+    """
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__("The reply was started before.")
+        self.message_id = message_id
+
+
+class TooLarge(RequestError):
+    """The body is over the limit."""
+
+    status = 413
+    error_type: ClassVar[ErrorType] = "too_large"
+
+
+class Unprocessable(RequestError):
+    """The body is well formed but does not validate."""
+
+    status = 422
+    error_type: ClassVar[ErrorType] = "unprocessable"
+
+
+class UnknownProvider(Unprocessable):
+    """The provider named is not one of those built in; the message names those that are."""
+
+
+class StreamEnded(Conflict):
+    """An append or an end came after the stream's terminal event."""
+
+
+# ---- the provider's fault -----------------------------------------------------------------------
+
+
+class ProviderError(TailraceError):
+    """The provider refused, broke off, or sent what cannot be read.
+
+    Args:
+        message: safe to show.
+        provider: the provider's name.
+        status_code: the provider's HTTP status, or None when there was none.
+        retryable: whether the same request may succeed later.
+        detail: the provider's own words, cut to a sane length; stored privately, never shown.
+        retry_after: seconds the provider asked us to wait, or None.
+    """
+
+    status = 502
+    error_type: ClassVar[ErrorType] = "api_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        status_code: int | None = None,
+        retryable: bool = False,
+        detail: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.status_code = status_code
+        self.retryable = retryable
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+class ProviderTimeout(ProviderError):
+    """The provider was silent for too long."""
+
+    status = 504
+    error_type: ClassVar[ErrorType] = "timeout"
+
+
+# ---- our fault ----------------------------------------------------------------------------------
+
+
+class ConfigurationError(TailraceError):
+    """The deployment lacks something: a key, a table name, an allowed value of a setting."""
+
+
+class StoreError(TailraceError):
+    """The table could not be read or written."""
+
+    status = 503
+    error_type: ClassVar[ErrorType] = "store_unavailable"
+
+
+class AppendConflict(StoreError):
+    """Somebody else put this segment first: the stream is no longer ours to write."""
+
+    status = 409
+    error_type: ClassVar[ErrorType] = "conflict"
+
+
+# ---- what may be logged of it ----------------------------------------------------------------------
+
+
+def where(error: BaseException) -> dict[str, Any]:
+    """Return what may be logged of an unexpected error: its type and place, not its text, which may quote
+    a prompt."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "exception_type": type(error).__name__,
+        "where": [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
+    }

@@ -1,0 +1,148 @@
+"""What travels: the events of a stream's log, and the frozen records readers get.
+
+A *chunk* is what a provider sent; an *event* is one entry of a stream's log. Providers yield events,
+the stream numbers them (``seq``, from 1, no gap), the log stores them, readers encode them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+Role = Literal["system", "user", "assistant", "tool_call", "tool_result"]
+Status = Literal["pending", "streaming", "completed", "failed", "cancelled", "interrupted", "timed_out"]
+
+Json = Mapping[str, Any]
+"""A JSON object. ``Any`` because its values are the user's own; nothing here looks inside."""
+
+
+class Text(msgspec.Struct, frozen=True, gc=False):
+    """A piece of the answer's text, never empty. ``str()`` gives the text."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Reasoning(msgspec.Struct, frozen=True, gc=False):
+    """A piece of the model's reasoning, never empty. Not part of the content."""
+
+    text: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
+    """A whole tool call: ``arguments`` is the JSON text the model wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Token counts. A later event's fields win over an earlier one's; None says nothing."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+    def over(self, earlier: Usage | None) -> Usage:
+        """Return what is known after an earlier event and this one."""
+        return _over(self, earlier)
+
+
+class Reset(msgspec.Struct, frozen=True, gc=False):
+    """All text before this is void: another answer follows."""
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """The terminal event. The message it ends carries the whole content."""
+
+    status: Status
+    error_type: str | None = None
+    error: str | None = None
+
+
+class ResponseInfo(msgspec.Struct, frozen=True, gc=False):
+    """What a provider says about its answer. It belongs to the message's end and is not an entry of
+    the log; a later one's fields win, None says nothing.
+
+    Attributes:
+        model: the model that answered, as the provider names it.
+        finish_reason: why it stopped, in lower case, as the provider means it.
+        provider_request_id: what to quote to the provider's support.
+    """
+
+    model: str | None = None
+    finish_reason: str | None = None
+    provider_request_id: str | None = None
+
+    def over(self, earlier: ResponseInfo | None) -> ResponseInfo:
+        """Return what is known after an earlier event and this one."""
+        return _over(self, earlier)
+
+
+_Known = TypeVar("_Known", Usage, ResponseInfo)
+
+
+def _over(later: _Known, earlier: _Known | None) -> _Known:
+    if earlier is None:
+        return later
+    known = {name: value for name, value in msgspec.structs.asdict(later).items() if value is not None}
+    return msgspec.structs.replace(earlier, **known)
+
+
+Event = Text | Reasoning | ToolCall | Usage | Reset | End
+"""One entry of the log."""
+
+ProviderEvent = Text | Reasoning | ToolCall | Usage | ResponseInfo
+"""What a provider yields."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as readers get it (wire.md, "A message").
+
+    Attributes:
+        seq: the last entry of its log that ``content`` includes; 0 for messages that were not streamed.
+        metadata: what was given, and what the end of the stream added. ``private`` is not in it.
+        error: ``{"type", "message"}`` when it did not complete, else None.
+        created_at: UTC, RFC 3339 with microseconds.
+    """
+
+    id: str
+    conversation_id: str
+    role: Role
+    content: str
+    status: Status
+    seq: int
+    metadata: Json
+    provider: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    error: Json | None = None
+    created_at: str
+    completed_at: str | None = None
+
+
+class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as it is stored.
+
+    Attributes:
+        owner: whose it is; nobody else learns that it exists.
+        system: the system prompt, which is never sent to a client.
+        created, updated: microseconds since 1970.
+    """
+
+    id: str
+    owner: str
+    title: str | None = None
+    system: str | None = None
+    metadata: Json = msgspec.field(default_factory=dict)
+    created: int
+    updated: int
+
+
+TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "interrupted", "timed_out"})
+"""The states that never change."""

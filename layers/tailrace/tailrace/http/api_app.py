@@ -1,0 +1,151 @@
+"""The buffered function's application: FastAPI with every route, the streaming ones mounted as they are.
+
+Through Mangum it serves JSON; under uvicorn, in a container or on one machine, it is the whole server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from tailrace.auth import identify
+from tailrace.backend import Backend
+from tailrace.conversation import Conversation
+from tailrace.errors import NotFound, TailraceError
+from tailrace.events import Message
+from tailrace.http.body_limit import LimitBody
+from tailrace.http.mask_errors import MaskErrors
+from tailrace.http.schemas import (
+    ConversationChange,
+    ConversationList,
+    ConversationOut,
+    MessageIn,
+    MessageList,
+    MessageOut,
+    NewConversation,
+    conversation_out,
+)
+from tailrace.http.stream_app import hot_routes, on_http_exception, on_tailrace_error
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Cursor = Annotated[str | None, Query(max_length=2048)]
+
+
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """Say in our shape which field of the body or the query does not validate, or that it is not JSON."""
+    assert isinstance(error, RequestValidationError)
+    first: Mapping[str, Any] = error.errors()[0]
+    if first["type"] == "json_invalid":
+        content, status = {"type": "invalid_request", "message": "The body is not valid JSON."}, 400
+    else:
+        place = ".".join(str(part) for part in first["loc"])
+        content, status = {"type": "unprocessable", "message": f"{first['msg']} - at {place}."}, 422
+    return _json({"error": content}, status)
+
+
+def create_api_app(backend: Backend) -> FastAPI:
+    """Return the application of the buffered function."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await backend.close()
+
+    app = FastAPI(
+        title="Tailrace",
+        description="Streamed LLM replies: conversations, messages and their durable logs.",
+        lifespan=lifespan,
+        exception_handlers={
+            HTTPException: on_http_exception,
+            RequestValidationError: on_invalid,
+            TailraceError: on_tailrace_error,
+        },
+    )
+    app.add_middleware(LimitBody, limit=backend.settings.body_limit)
+    app.add_middleware(MaskErrors)
+    store = backend.store
+
+    async def load(request: Request, conversation_id: str) -> Conversation:
+        owner = identify(request.scope, backend.settings)
+        return await Conversation.load(conversation_id, owner=owner, backend=backend)
+
+    @app.post("/conversations", status_code=201, response_model=ConversationOut)
+    async def create_conversation(request: Request, body: NewConversation) -> Response:
+        """Create a conversation. Its system prompt goes to the provider and is never sent back."""
+        conversation = await Conversation.create(
+            owner=identify(request.scope, backend.settings),
+            title=body.title,
+            system=body.system,
+            metadata=body.metadata,
+            backend=backend,
+        )
+        return _json(conversation_out(conversation.record), 201)
+
+    @app.get("/conversations", response_model=ConversationList)
+    async def list_conversations(request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
+        """List your conversations, newest first."""
+        owner = identify(request.scope, backend.settings)
+        records, following = await store.conversations.list(owner, limit, cursor)
+        return _json({"conversations": [conversation_out(record) for record in records], "next_cursor": following})
+
+    @app.get("/conversations/{conversation_id}", response_model=ConversationOut)
+    async def read_conversation(request: Request, conversation_id: str) -> Response:
+        """Read a conversation."""
+        return _json(conversation_out((await load(request, conversation_id)).record))
+
+    @app.patch("/conversations/{conversation_id}", response_model=ConversationOut)
+    async def change_conversation(request: Request, conversation_id: str, body: ConversationChange) -> Response:
+        """Rename a conversation, or replace its metadata."""
+        await load(request, conversation_id)
+        record = await store.conversations.update(
+            conversation_id, now=backend.clock.now(), title=body.title, metadata=body.metadata
+        )
+        return _json(conversation_out(record))
+
+    @app.delete("/conversations/{conversation_id}", status_code=204)
+    async def delete_conversation(request: Request, conversation_id: str) -> Response:
+        """Delete a conversation and its messages from sight."""
+        await load(request, conversation_id)
+        await store.conversations.delete(conversation_id, now=backend.clock.now())
+        return Response(status_code=204)
+
+    @app.get("/conversations/{conversation_id}/messages", response_model=MessageList)
+    async def list_messages(
+        request: Request, conversation_id: str, limit: Limit = 50, cursor: Cursor = None
+    ) -> Response:
+        """List a conversation's messages in order, without its system prompts."""
+        await load(request, conversation_id)
+        messages, following = await store.messages.list(conversation_id, limit, cursor)
+        shown = [message for message in messages if message.role != "system"]
+        return _json({"messages": shown, "next_cursor": following})
+
+    @app.post("/conversations/{conversation_id}/messages", status_code=201, response_model=MessageOut)
+    async def add_message(request: Request, conversation_id: str, body: MessageIn) -> Response:
+        """Add a whole message without starting a reply."""
+        conversation = await load(request, conversation_id)
+        return _json(await conversation.add_message(body.role, body.content, body.metadata), 201)
+
+    @app.get("/messages/{message_id}", response_model=MessageOut)
+    async def read_message(request: Request, message_id: str) -> Response:
+        """Read a message as it stands: of a reply that is being written, the text so far."""
+        owner = identify(request.scope, backend.settings)
+        record = await store.conversations.of_message(message_id)
+        if record.owner != owner:
+            raise NotFound("No such message.")
+        message: Message = await store.messages.get(message_id)
+        if message.role == "system":
+            raise NotFound("No such message.")
+        return _json(message)
+
+    app.router.routes.extend(hot_routes(backend))
+    return app
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")

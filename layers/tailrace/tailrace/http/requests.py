@@ -1,0 +1,77 @@
+"""Reading requests: the body under a limit, its JSON, and who sent it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from tailrace.errors import RequestError, TooLarge, Unprocessable
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Body = TypeVar("Body")
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole; there is nobody to answer."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a request header's value, its first if it came twice."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value.decode("latin-1"))
+    return None
+
+
+def correlation_id(scope: Scope) -> str:
+    """Return what ties the log lines of a request together: the client's id, AWS's trace, or a fresh one."""
+    given = header(scope, b"x-correlation-id") or header(scope, b"x-amzn-trace-id")
+    return given[:128] if given else os.urandom(8).hex()
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Return the request's body.
+
+    Raises:
+        TooLarge: it has more than ``limit`` bytes; no more than that was kept.
+        ClientGone: the client left.
+    """
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"The body has more than {limit} bytes.")
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit:
+            raise TooLarge(f"The body has more than {limit} bytes.")
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+
+
+def parse(body: bytes, kind: type[Body]) -> Body:
+    """Return the body as ``kind``.
+
+    Raises:
+        RequestError: it is not JSON.
+        Unprocessable: it is, but not of that kind; the message names the field.
+    """
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise Unprocessable(f"The body does not validate: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RequestError("The body is not valid JSON.") from error

@@ -1,0 +1,109 @@
+"""The bodies of the JSON routes, for validation and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tailrace.clock import rfc3339
+from tailrace.events import ConversationRecord, Role, Status
+
+Metadata = dict[str, Any]
+
+
+class NewConversation(BaseModel):
+    """A conversation to create."""
+
+    model_config = ConfigDict(strict=True)
+
+    title: str | None = Field(None, max_length=1000)
+    system: str | None = Field(None, description="The system prompt of every reply. Never sent back.")
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ConversationChange(BaseModel):
+    """What to change in a conversation; what is absent stays."""
+
+    model_config = ConfigDict(strict=True)
+
+    title: str | None = Field(None, max_length=1000)
+    metadata: Metadata | None = None
+
+
+class MessageIn(BaseModel):
+    """A whole message to add. System prompts are given when the conversation is created."""
+
+    model_config = ConfigDict(strict=True)
+
+    role: Literal["user", "assistant", "tool_call", "tool_result"]
+    content: str
+    metadata: Metadata = Field(default_factory=dict, description='What is under "private" is stored and never sent.')
+
+
+class ConversationOut(BaseModel):
+    """A conversation."""
+
+    id: str
+    title: str | None
+    metadata: Metadata
+    created_at: str
+    updated_at: str
+
+
+class ConversationList(BaseModel):
+    """A page of conversations."""
+
+    conversations: list[ConversationOut]
+    next_cursor: str | None
+
+
+class UsageOut(BaseModel):
+    """Token counts."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class ErrorOut(BaseModel):
+    """What went wrong."""
+
+    type: str | None
+    message: str | None
+
+
+class MessageOut(BaseModel):
+    """A message."""
+
+    id: str
+    conversation_id: str
+    role: Role
+    content: str
+    status: Status
+    seq: int = Field(description="The last entry of its log that the content includes; 0 when it was not streamed.")
+    metadata: Metadata
+    provider: str | None
+    model: str | None
+    usage: UsageOut | None
+    finish_reason: str | None
+    error: ErrorOut | None
+    created_at: str
+    completed_at: str | None
+
+
+class MessageList(BaseModel):
+    """A page of messages."""
+
+    messages: list[MessageOut]
+    next_cursor: str | None
+
+
+def conversation_out(record: ConversationRecord) -> dict[str, Any]:
+    """Return a conversation as a client may see it: without its owner and its system prompt."""
+    return {
+        "id": record.id,
+        "title": record.title,
+        "metadata": record.metadata,
+        "created_at": rfc3339(record.created),
+        "updated_at": rfc3339(record.updated),
+    }

@@ -1,0 +1,76 @@
+"""The simple protocol: the shapes of the page this project re-creates, byte-stable (docs/http.md).
+
+One block of server-sent events for each chunk, a terminal block, no event names. An entry of the log
+that has no shape here (usage, reasoning, a tool call) is not shown; its seq is simply skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from tailrace import sse
+from tailrace.delivery import Progress
+from tailrace.events import Event, Message, Reset, Text
+
+_encode = msgspec.json.Encoder().encode
+
+
+class SimpleProtocol:
+    """Encodes one reply for one reader.
+
+    Args:
+        message_id: whose events these are.
+        progress: counts for the reader, or None when it did not ask.
+        monotonic: the clock that progress is measured with.
+    """
+
+    media_type = "text/event-stream; charset=utf-8"
+
+    def __init__(self, message_id: str, progress: Progress | None, monotonic: Callable[[], float]) -> None:
+        self._id = message_id.encode()
+        self._progress = progress
+        self._monotonic = monotonic
+        self._after_chunk = b',"message_id":"' + self._id + b'"}\nid: ' + self._id + b":%d\n\n"
+
+    def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
+        """Return the blocks of consecutive events; empty when there is nothing to show."""
+        # The hot path: one block is a few microseconds, and a batch is one bytes object for one send.
+        blocks: list[bytes] = []
+        for seq, event in enumerate(events, first_seq):
+            if isinstance(event, Text):
+                if self._progress is None:
+                    blocks.append(b'data: {"chunk":' + _encode(event.text) + self._after_chunk % seq)
+                else:
+                    blocks.append(self._with_progress(seq, event.text, self._progress))
+            elif isinstance(event, Reset):
+                if self._progress is not None:
+                    self._progress.reset()
+                blocks.append(self._block(seq, {"reset": True, "message_id": self._id.decode()}))
+        return b"".join(blocks)
+
+    def end(self, message: Message) -> bytes:
+        """Return the terminal block."""
+        if message.status == "completed":
+            return self._block(message.seq, {"done": True, "message": message})
+        error = message.error or {}
+        return self._error_block(
+            message.seq, str(error.get("message", "The reply ended early.")), str(error.get("type", "general_error"))
+        )
+
+    def failure(self, seq: int, text: str, error_type: str) -> bytes:
+        """Return a terminal block for a reply whose end could not be stored; ``seq`` is the last one sent."""
+        return self._error_block(seq, text, error_type)
+
+    def _error_block(self, seq: int, text: str, error_type: str) -> bytes:
+        return self._block(
+            seq, {"error": True, "message": text, "error_type": error_type, "message_id": self._id.decode()}
+        )
+
+    def _with_progress(self, seq: int, text: str, progress: Progress) -> bytes:
+        counts = progress.count(text, self._monotonic())
+        return self._block(seq, {"chunk": text, "message_id": self._id.decode(), "progress": counts})
+
+    def _block(self, seq: int, data: object) -> bytes:
+        return sse.encode(_encode(data), self._id + b":%d" % seq)

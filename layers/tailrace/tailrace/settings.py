@@ -1,0 +1,110 @@
+"""The settings, read from the environment once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from tailrace.errors import ConfigurationError
+from tailrace.providers import MODULES, ProviderConfig
+
+Auth = Literal["none", "iam"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be set (see docs/settings.md for the variables).
+
+    Attributes:
+        table: the DynamoDB table's name.
+        region: the AWS region.
+        dynamodb_endpoint: another DynamoDB than the region's, or None.
+        provider, model: what a start uses that names none.
+        flush_interval: seconds between two flushes of a stream's log.
+        lease: seconds of silence after which a reply's writer counts as dead; it writes at least six times as often.
+        retention: seconds a log is kept after its end, and an idempotency key after its start.
+        body_limit: the largest request body, in bytes.
+        keep_alive: seconds without an event after which an SSE connection gets a comment.
+        auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
+            caller that the function URL authenticated.
+        in_lambda: whether this is a Lambda environment, whose request context can be trusted.
+        environment: the rest of what was read: the providers' own variables.
+    """
+
+    table: str = "tailrace"
+    region: str = "us-east-1"
+    dynamodb_endpoint: str | None = None
+    provider: str = "scripted"
+    model: str | None = None
+    flush_interval: float = 0.1
+    lease: float = 30.0
+    retention: int = 24 * 3600
+    body_limit: int = 256 * 1024
+    keep_alive: float = 12.0
+    auth: Auth = "none"
+    in_lambda: bool = False
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings.
+
+        Raises:
+            ConfigurationError: a variable has a value that cannot be; the message names it.
+        """
+        in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environment
+        auth = environment.get("TAILRACE_AUTH", "iam" if in_lambda else "none")
+        if auth not in ("none", "iam"):
+            raise ConfigurationError("TAILRACE_AUTH must be none or iam.")
+        if auth == "none" and in_lambda:
+            raise ConfigurationError("TAILRACE_AUTH=none is for one machine only: in Lambda it would be an open relay.")
+        provider = environment.get("TAILRACE_PROVIDER") or "scripted"
+        if provider not in MODULES:
+            raise ConfigurationError(f"TAILRACE_PROVIDER must be one of {', '.join(sorted(MODULES))}.")
+        return cls(
+            table=environment.get("TAILRACE_TABLE") or "tailrace",
+            region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
+            dynamodb_endpoint=environment.get("AWS_ENDPOINT_URL_DYNAMODB") or environment.get("AWS_ENDPOINT_URL"),
+            provider=provider,
+            model=environment.get("TAILRACE_MODEL") or None,
+            flush_interval=_number(environment, "TAILRACE_FLUSH_MS", 100, 10, 10_000) / 1000,
+            lease=_number(environment, "TAILRACE_LEASE_S", 30, 2, 900),
+            retention=_number(environment, "TAILRACE_RETENTION_H", 24, 1, 24 * 365) * 3600,
+            body_limit=_number(environment, "TAILRACE_BODY_LIMIT", 256 * 1024, 1024, 6 * 1024 * 1024),
+            keep_alive=_number(environment, "TAILRACE_KEEP_ALIVE_MS", 12_000, 100, 60_000) / 1000,
+            auth=auth,  # type: ignore[arg-type]  # checked above; mypy does not narrow str by "in"
+            in_lambda=in_lambda,
+            environment=dict(environment),
+        )
+
+    def provider_config(self, name: str) -> ProviderConfig:
+        """Return what the vendor's own SDK would take from the environment."""
+        vendor = name.upper()
+        return ProviderConfig(
+            api_key=self.environment.get(f"{vendor}_API_KEY") or None,
+            base_url=self.environment.get(f"{vendor}_BASE_URL") or None,
+            default_model=self.model if name == self.provider else None,
+        )
+
+    def key_source(self, name: str) -> tuple[Literal["secret", "parameter"], str] | None:
+        """Return where a provider's key lies: a secret of Secrets Manager or a parameter of Parameter Store."""
+        for kind in ("secret", "parameter"):
+            where = self.environment.get(f"TAILRACE_{name.upper()}_API_KEY_{kind.upper()}")
+            if where:
+                return kind, where
+        return None
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name)
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise ConfigurationError(f"{name} must be a whole number from {least} to {most}.")
+    return value

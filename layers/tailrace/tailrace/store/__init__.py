@@ -1,0 +1,35 @@
+"""Everything DynamoDB, and the only user of pynamodb.
+
+pynamodb's models say what an item is made of, build conditions and updates, and create the table. The
+requests they build travel through ``dynamodb.py``, which is asynchronous and costs a fifth.
+"""
+
+from __future__ import annotations
+
+from tailrace.clock import Clock, SystemClock
+from tailrace.store.conversations import Conversations
+from tailrace.store.dynamodb import Calls, DynamoDB
+from tailrace.store.items import create_table
+from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
+from tailrace.store.messages import Draft, Messages, Start
+from tailrace.store.table import Table
+
+
+class Store:
+    """Conversations, messages and logs in one table.
+
+    Args:
+        calls: DynamoDB, or a stand-in that passes its tests.
+        table: the table's name.
+        clock: stamps segments, and says which have expired.
+        retention: seconds that a log is kept after its end, and an idempotency key after its start.
+    """
+
+    def __init__(self, calls: Calls, table: str, *, clock: Clock | None = None, retention: int = 24 * 3600) -> None:
+        named = Table(calls, table)
+        self.conversations = Conversations(named)
+        self.log = Log(named, clock or SystemClock(), retention)
+        self.messages = Messages(named, self.log, retention)
+
+
+__all__ = ["LONGEST_REPLY", "Calls", "Draft", "DynamoDB", "Log", "Outcome", "Segment", "Start", "Store", "create_table"]

@@ -1,0 +1,99 @@
+"""Conversations in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pynamodb.expressions.update import Action
+
+from tailrace.errors import NotFound
+from tailrace.events import ConversationRecord, Json
+from tailrace.store.dynamodb import ConditionFailed, Payload
+from tailrace.store.items import ConversationItem, conversation_key, conversation_record, message_key, to_json
+from tailrace.store.table import Key, Table
+
+
+class Conversations:
+    """Every method raises ``StoreError`` when DynamoDB gives no answer before the deadline."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def put(self, conversation: ConversationRecord) -> None:
+        """Put a new conversation. Its id is fresh, so putting it again changes nothing."""
+        key = conversation_key(conversation.id)
+        item = ConversationItem(
+            key["pk"],
+            key["sk"],
+            id=conversation.id,
+            owner=conversation.owner,
+            created=conversation.created,
+            updated=conversation.updated,
+            title=conversation.title,
+            system=conversation.system,
+            metadata=to_json(conversation.metadata),
+        )
+        await self._table.put(item.serialize())
+
+    async def get(self, conversation_id: str) -> ConversationRecord:
+        """Return a conversation.
+
+        Raises:
+            NotFound: there is none, or it was deleted.
+        """
+        return await self._get(conversation_key(conversation_id), "conversation")
+
+    async def of_message(self, message_id: str) -> ConversationRecord:
+        """Return the conversation that a message is in.
+
+        Raises:
+            NotFound: there is none, or it was deleted.
+        """
+        return await self._get({"pk": message_key(message_id)["pk"], "sk": "C"}, "message")
+
+    async def _get(self, key: Key, what: str) -> ConversationRecord:
+        item = await self._table.get(key)
+        if item is None or "deleted" in item:
+            raise NotFound(f"No such {what}.")
+        return conversation_record(item)
+
+    async def list(self, owner: str, limit: int, cursor: str | None) -> tuple[list[ConversationRecord], str | None]:
+        """Return an owner's conversations, newest first, and the cursor of the next page or None.
+
+        Raises:
+            RequestError: the cursor is not one of ours.
+        """
+        items, following = await self._table.page(
+            ConversationItem.owner == owner, limit, cursor, IndexName="by_owner", ScanIndexForward=False
+        )
+        return [conversation_record(item) for item in items], following
+
+    async def update(
+        self, conversation_id: str, *, now: int, title: str | None = None, metadata: Json | None = None
+    ) -> ConversationRecord:
+        """Set what is not None.
+
+        Raises:
+            NotFound: there is no such conversation.
+        """
+        actions: list[Action] = [ConversationItem.updated.set(now)]
+        if title is not None:
+            actions.append(ConversationItem.title.set(title))
+        if metadata is not None:
+            actions.append(ConversationItem.metadata.set(to_json(metadata) or "{}"))
+        return conversation_record(await self._update(conversation_id, actions))
+
+    async def delete(self, conversation_id: str, *, now: int) -> None:
+        """Mark a conversation as deleted, which hides it and its messages.
+
+        Raises:
+            NotFound: there is no such conversation.
+        """
+        await self._update(conversation_id, [ConversationItem.deleted.set(now), ConversationItem.owner.remove()])
+
+    async def _update(self, conversation_id: str, actions: Sequence[Action]) -> Payload:
+        there = ConversationItem.id.exists() & ConversationItem.deleted.does_not_exist()
+        try:
+            return await self._table.update(conversation_key(conversation_id), there, actions)
+        except ConditionFailed as error:
+            raise NotFound("No such conversation.") from error

@@ -1,0 +1,208 @@
+"""DynamoDB's wire, asynchronous and lean: aiohttp for the transport, botocore's own signer.
+
+Why not a client: a write through pynamodb costs 2.4 ms of CPU and blocks, through aiobotocore 1.7 ms,
+this way about 0.5 ms; at ten flushes a second per reply that decides how many replies fit on a vCPU
+(benchmarks/segment_write.py). The requests themselves are built by pynamodb's models in ``store.py``.
+
+Every call has a deadline. What may succeed later (throttling, a lost connection, a 5xx) is tried again
+with jitter until then, so a caller of a write must be ready for its write to have been applied before
+an answer was lost: ``store.py`` says for each how it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import aiohttp
+import msgspec
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+
+from tailrace.clock import Clock
+from tailrace.errors import ConfigurationError, StoreError
+
+Payload = Mapping[str, Any]
+"""A request or an answer in DynamoDB's JSON."""
+
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+RETRYABLE = frozenset(
+    {
+        "InternalServerError",
+        "ItemCollectionSizeLimitExceededException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "ThrottlingException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+    }
+)
+RETRYABLE_REASONS = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+
+class ConditionFailed(Exception):
+    """The write's condition did not hold. ``item`` is what stands there, when it was asked for."""
+
+    def __init__(self, item: Payload | None) -> None:
+        super().__init__("condition failed")
+        self.item = item
+
+
+class TransactionCancelled(Exception):
+    """A condition of the transaction did not hold. ``reasons`` has one entry for each of its writes."""
+
+    def __init__(self, reasons: Sequence[Payload]) -> None:
+        super().__init__("transaction cancelled")
+        self.reasons = reasons
+
+
+class Calls(Protocol):
+    """What ``store.py`` needs of DynamoDB; tests put a counting or failing one in between."""
+
+    async def call(self, operation: str, payload: Payload) -> Payload:
+        """Make one call, such as ``PutItem``.
+
+        Raises:
+            ConditionFailed: the write's condition did not hold.
+            TransactionCancelled: one of the transaction's conditions did not hold.
+            StoreError: no success before the deadline, or a request that DynamoDB refuses.
+        """
+        ...
+
+
+class DynamoDB:
+    """Calls to one DynamoDB endpoint.
+
+    Args:
+        region: the AWS region, which is part of the signature.
+        endpoint_url: where to call; the region's own endpoint when None.
+        credentials: gives the current credentials; botocore's usual chain when None.
+        attempt_timeout: seconds one attempt may take.
+        deadline: seconds all attempts together may take.
+        jitter: a number in [0, 1), drawn for each wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        clock: Clock,
+        endpoint_url: str | None = None,
+        credentials: Callable[[], ReadOnlyCredentials] | None = None,
+        attempt_timeout: float = 2.0,
+        deadline: float = 6.0,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        self._url = (endpoint_url or f"https://dynamodb.{region}.{suffix}").rstrip("/") + "/"
+        self._region = region
+        self._clock = clock
+        self._credentials = credentials
+        self._attempt_timeout = aiohttp.ClientTimeout(total=attempt_timeout)
+        self._deadline = deadline
+        self._jitter = jitter
+        # One session for each event loop: the buffered function's adapter may run each request in its own.
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+
+    async def call(self, operation: str, payload: Payload) -> Payload:
+        """Make one call (see ``Calls``)."""
+        body = msgspec.json.encode(payload)
+        give_up = self._clock.monotonic() + self._deadline
+        pause = 0.025
+        while True:
+            try:
+                return await self._attempt(operation, body)
+            except _Retry as reason:
+                wait = pause * (0.5 + self._jitter())
+                if self._clock.monotonic() + wait >= give_up:
+                    raise StoreError("The store is not available. Please try again.") from reason
+            await self._clock.sleep(wait)
+            pause = min(pause * 2, 1.0)
+
+    async def _attempt(self, operation: str, body: bytes) -> Payload:
+        headers = await self._signed(operation, body)
+        try:
+            async with self._session().post(
+                self._url, data=body, headers=headers, timeout=self._attempt_timeout
+            ) as response:
+                status = response.status
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _Retry(type(error).__name__) from error
+        try:
+            parsed: dict[str, Any] = msgspec.json.decode(answer)
+        except msgspec.DecodeError as error:
+            raise _Retry(f"status {status} without JSON") from error
+        if status == 200:
+            return parsed
+        return _refused(status, parsed)
+
+    async def _signed(self, operation: str, body: bytes) -> dict[str, str]:
+        if self._credentials is None:
+            # Finding credentials may read files or call a metadata service: once, and not on the event loop.
+            self._credentials = await asyncio.to_thread(_default_credentials)
+        request = AWSRequest(
+            method="POST",
+            url=self._url,
+            data=body,
+            headers={
+                "Content-Type": "application/x-amz-json-1.0",
+                "X-Amz-Target": f"DynamoDB_20120810.{operation}",
+            },
+        )
+        SigV4Auth(self._credentials(), "dynamodb", self._region).add_auth(request)
+        return dict(request.headers.items())
+
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None or session.closed:
+            for old in [old for old in self._sessions if old.is_closed()]:
+                del self._sessions[old]
+            connector = aiohttp.TCPConnector(limit=256, keepalive_timeout=60, ttl_dns_cache=60)
+            session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+            self._sessions[loop] = session
+        return session
+
+    async def close(self) -> None:
+        """Close the connections that belong to the running event loop."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
+
+
+class _Retry(Exception):
+    """This attempt failed in a way that another one may not."""
+
+
+def _refused(status: int, parsed: Payload) -> Payload:
+    code = str(parsed.get("__type", "")).rsplit("#", 1)[-1]
+    if code == "ConditionalCheckFailedException":
+        raise ConditionFailed(parsed.get("Item"))
+    if code == "TransactionCanceledException":
+        reasons: Sequence[Payload] = parsed.get("CancellationReasons") or ()
+        codes = {reason.get("Code") for reason in reasons}
+        if "ConditionalCheckFailed" not in codes and codes & RETRYABLE_REASONS:
+            raise _Retry("transaction conflict")
+        raise TransactionCancelled(reasons)
+    if status >= 500 or code in RETRYABLE:
+        raise _Retry(code or f"status {status}")
+    # The code names the fault (ResourceNotFoundException, AccessDeniedException) without any of the data.
+    raise StoreError("The store refused the request.") from RuntimeError(code)
+
+
+def _default_credentials() -> Callable[[], ReadOnlyCredentials]:
+    import botocore.session
+
+    credentials = botocore.session.Session().get_credentials()
+    if credentials is None:
+        raise ConfigurationError("No AWS credentials were found.")
+    frozen: Callable[[], ReadOnlyCredentials] = credentials.get_frozen_credentials
+    frozen()
+    return frozen

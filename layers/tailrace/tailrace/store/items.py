@@ -1,0 +1,247 @@
+"""What the items are made of, as pynamodb models; and how an item becomes a record.
+
+One table, keys ``pk`` and ``sk``::
+
+    C#<tag>          C                         a conversation (tag: see ids.py)
+    C#<tag>          M#<position>#<random>     its messages, in order
+    S#<message id>   L#<number>                the log of a stream: its segments 0, 1, 2...
+    S#<message id>   T#<nonce>#<number>        final content too long to lie in its message
+    K#<digest>       K                         an idempotency key, and which reply it started
+
+Segments and keys have ``expires``, which DynamoDB's TTL deletes by, hours or days late
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html); readers look at it themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, ClassVar, Final
+
+import msgspec
+from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.models import Model
+
+from tailrace.clock import rfc3339
+from tailrace.events import ConversationRecord, Json, Message, Usage
+from tailrace.ids import conversation_tag, message_address, message_id
+from tailrace.store.dynamodb import Payload
+
+OPEN_SHARDS: Final = 8
+
+
+class ByOwner(GlobalSecondaryIndex["ConversationItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
+    """An owner's conversations by age. Eventually consistent: a new one may be missing for a moment."""
+
+    class Meta:
+        index_name = "by_owner"
+        projection = AllProjection()
+
+    owner = UnicodeAttribute(hash_key=True)
+    created = NumberAttribute(range_key=True)
+
+
+class ByOpen(GlobalSecondaryIndex["MessageItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
+    """Replies that have not ended, by age: sparse, for the sweep, so that it never scans."""
+
+    class Meta:
+        index_name = "by_open"
+        projection = KeysOnlyProjection()
+
+    open = UnicodeAttribute(hash_key=True)
+    created = NumberAttribute(range_key=True)
+
+
+class Item(Model):
+    """The table's keys."""
+
+    class Meta:
+        table_name = ""  # the real name is put into each request, and into create_table's copy
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+
+
+class ConversationItem(Item):
+    """A conversation. ``owner`` is absent from a deleted one, which takes it out of the index."""
+
+    by_owner: ClassVar = ByOwner()
+    id = UnicodeAttribute()
+    owner = UnicodeAttribute(null=True)
+    created = NumberAttribute()
+    updated = NumberAttribute()
+    title = UnicodeAttribute(null=True)
+    system = UnicodeAttribute(null=True)
+    metadata = UnicodeAttribute(null=True)
+    deleted = NumberAttribute(null=True)
+
+
+class MessageItem(Item):
+    """A message. JSON values are text: what a user put in comes out the same, 1.0 as well as 1.
+
+    ``open`` is one of a few values while it is being written, and absent from then on.
+    """
+
+    by_open: ClassVar = ByOpen()
+    open = UnicodeAttribute(null=True)
+    id = UnicodeAttribute()
+    conversation = UnicodeAttribute()
+    role = UnicodeAttribute()
+    status = UnicodeAttribute()
+    created = NumberAttribute()
+    completed = NumberAttribute(null=True)
+    content = UnicodeAttribute(null=True)
+    parts = NumberAttribute(null=True)
+    parts_nonce = UnicodeAttribute(null=True)
+    seq = NumberAttribute(null=True)
+    metadata = UnicodeAttribute(null=True)
+    private = UnicodeAttribute(null=True)
+    provider = UnicodeAttribute(null=True)
+    model = UnicodeAttribute(null=True)
+    usage = UnicodeAttribute(null=True)
+    finish_reason = UnicodeAttribute(null=True)
+    error = UnicodeAttribute(null=True)
+
+
+class SegmentItem(Item):
+    """A segment. Short names: they are stored ten times a second."""
+
+    nonce = BinaryAttribute(legacy_encoding=False, attr_name="n")
+    first_seq = NumberAttribute(attr_name="f")
+    at = NumberAttribute(attr_name="t")
+    events = BinaryAttribute(legacy_encoding=False, attr_name="e")
+    expires = NumberAttribute()
+
+
+class PartItem(Item):
+    """A piece of content too long for its message's item."""
+
+    content = UnicodeAttribute()
+
+
+class KeyItem(Item):
+    """An idempotency key. ``digest`` is of the body it was used with."""
+
+    message = UnicodeAttribute()
+    digest = BinaryAttribute(legacy_encoding=False)
+    expires = NumberAttribute()
+
+
+# ---- keys ----
+
+
+def conversation_key(conversation_id: str) -> dict[str, str]:
+    return {"pk": f"C#{conversation_tag(conversation_id)}", "sk": "C"}
+
+
+def message_key(message_id: str) -> dict[str, str]:
+    address = message_address(message_id)
+    return {"pk": f"C#{address.tag}", "sk": f"M#{address.position:014x}#{address.random}"}
+
+
+def message_id_of(pk: str, sk: str) -> str:
+    """Return the id of the message whose item has these keys."""
+    _, position, random = sk.split("#")
+    return message_id(pk[2:], int(position, 16), random)
+
+
+def segment_sort_key(number: int) -> str:
+    return f"L#{number:08d}"
+
+
+def part_key(message_id: str, nonce: str, number: int) -> dict[str, str]:
+    return {"pk": f"S#{message_id}", "sk": f"T#{nonce}#{number:04d}"}
+
+
+def open_shard(message_id: str) -> str:
+    """Return which of ``OPEN_SHARDS`` an open message belongs to: index partitions take 1,000 writes a second."""
+    return f"open {int.from_bytes(message_id[-2:].encode()) % OPEN_SHARDS}"
+
+
+def idempotency_key(owner: str, conversation_id: str, key: str) -> dict[str, str]:
+    """Return where a key lies; the same text of another owner or conversation lies elsewhere."""
+    digest = hashlib.sha256(msgspec.json.encode([owner, conversation_id, key])).hexdigest()
+    return {"pk": f"K#{digest}", "sk": "K"}
+
+
+def is_expired(item: Payload, now: int) -> bool:
+    """Return whether an item is past its time, although it may still be there.
+
+    Args:
+        now: microseconds since 1970.
+    """
+    return "expires" in item and int(item["expires"]["N"]) * 1_000_000 <= now
+
+
+def part_keys(item: Payload) -> list[dict[str, str]]:
+    if "parts" not in item:
+        return []
+    message_id, nonce = item["id"]["S"], item["parts_nonce"]["S"]
+    return [part_key(message_id, nonce, number) for number in range(int(item["parts"]["N"]))]
+
+
+# ---- items to records ----
+
+
+def to_json(value: Json | Usage | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _text(item: Payload, name: str) -> str | None:
+    return item[name]["S"] if name in item else None
+
+
+def from_json(item: Payload, name: str) -> Any:
+    text = _text(item, name)
+    return None if text is None else msgspec.json.decode(text)
+
+
+def conversation_record(item: Payload) -> ConversationRecord:
+    return ConversationRecord(
+        id=item["id"]["S"],
+        owner=item["owner"]["S"],
+        title=_text(item, "title"),
+        system=_text(item, "system"),
+        metadata=from_json(item, "metadata") or {},
+        created=int(item["created"]["N"]),
+        updated=int(item["updated"]["N"]),
+    )
+
+
+def message_record(item: Payload, content: str) -> Message:
+    usage = from_json(item, "usage")
+    completed = item.get("completed")
+    return Message(
+        id=item["id"]["S"],
+        conversation_id=item["conversation"]["S"],
+        role=item["role"]["S"],
+        content=content,
+        status=item["status"]["S"],
+        seq=int(item["seq"]["N"]) if "seq" in item else 0,
+        metadata=from_json(item, "metadata") or {},
+        provider=_text(item, "provider"),
+        model=_text(item, "model"),
+        usage=None if usage is None else msgspec.convert(usage, Usage),
+        finish_reason=_text(item, "finish_reason"),
+        error=from_json(item, "error"),
+        created_at=rfc3339(int(item["created"]["N"])),
+        completed_at=None if completed is None else rfc3339(int(completed["N"])),
+    )
+
+
+# ---- making the table ----
+
+
+def create_table(table: str, region: str, endpoint_url: str) -> None:
+    """Create the table where there is none: for one machine and for tests; in AWS template.yaml does it."""
+    meta: dict[str, Any] = {
+        "table_name": table,
+        "region": region,
+        "host": endpoint_url,
+        "billing_mode": "PAY_PER_REQUEST",
+        "stream_view_type": "NEW_AND_OLD_IMAGES",
+    }
+    model: type[Model] = type("Table", (ConversationItem, MessageItem), {"Meta": type("Meta", (), meta)})
+    if not model.exists():
+        model.create_table(wait=True)
+        model._get_connection().update_time_to_live("expires")

@@ -1,0 +1,164 @@
+"""The log of a stream: its segments, kept by compare-and-append, and its end."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from pynamodb.expressions.update import Action
+
+from tailrace.clock import Clock
+from tailrace.errors import AppendConflict
+from tailrace.events import Event, Json, Status, Usage
+from tailrace.segment import pack, unpack
+from tailrace.store.content import store_content
+from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
+from tailrace.store.items import Item, MessageItem, SegmentItem, is_expired, message_key, segment_sort_key, to_json
+from tailrace.store.table import Table, expressions
+
+# The same for every segment; building it anew is a third of what it costs to build the request.
+_NOBODY_BEFORE: Final[Payload] = {
+    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    **expressions(condition=SegmentItem.pk.does_not_exist()),
+}
+
+LONGEST_REPLY: Final = 3600
+"""Seconds; a segment is kept for the retention after the end of its reply, which is not known when it is put."""
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One item of a stream's log.
+
+    Attributes:
+        number: 0, 1, 2...
+        first_seq: the seq of its first event.
+        at: when it was written, microseconds since 1970.
+    """
+
+    number: int
+    first_seq: int
+    at: int
+    nonce: bytes
+    events: Sequence[Event]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What the end of a stream writes into its message."""
+
+    status: Status
+    content: str
+    seq: int
+    metadata: Json
+    private: Json | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    error: Json | None = None
+    completed: int
+
+
+class Log:
+    """Every method raises ``StoreError`` when DynamoDB gives no answer before the deadline."""
+
+    def __init__(self, table: Table, clock: Clock, retention: int) -> None:
+        self._table = table
+        self._clock = clock
+        self._retention = retention
+
+    async def append(
+        self, message_id: str, number: int, first_seq: int, events: Sequence[Event], *, nonce: bytes
+    ) -> None:
+        """Compare-and-append: put segment ``number``, which must not exist. One write unit up to 1 KB.
+
+        Args:
+            nonce: fresh for these events, so that the writer knows its segment when an answer was lost.
+
+        Raises:
+            AppendConflict: somebody else's segment is there.
+        """
+        item, options = self._segment(message_id, number, first_seq, events, nonce, self._clock.now())
+        try:
+            await self._table.put(item, **options)
+        except ConditionFailed as error:
+            if not _is_ours(error.item, nonce):
+                raise AppendConflict("The reply has already ended.") from error
+
+    async def end(
+        self, message_id: str, number: int, first_seq: int, events: Sequence[Event], outcome: Outcome, *, nonce: bytes
+    ) -> None:
+        """Put the terminal segment and the message's end in one transaction.
+
+        Args:
+            events: what was not stored yet, and the ``End`` as the last.
+            nonce: 8 to 18 random bytes, fresh for this call.
+
+        Raises:
+            AppendConflict: somebody else's segment is there, or the message has ended.
+        """
+        values: dict[str, Any] = {
+            "status": outcome.status,
+            "seq": outcome.seq,
+            "completed": outcome.completed,
+            "metadata": to_json(outcome.metadata),
+            "private": to_json(outcome.private),
+            "model": outcome.model,
+            "usage": to_json(outcome.usage),
+            "finish_reason": outcome.finish_reason,
+            "error": to_json(outcome.error),
+            **await store_content(self._table, message_id, outcome.content, nonce),
+        }
+        attributes = MessageItem.get_attributes()
+        actions: list[Action] = [attributes[name].set(value) for name, value in values.items() if value is not None]
+        actions.append(MessageItem.open.remove())
+        item, options = self._segment(message_id, number, first_seq, events, nonce, self._clock.now())
+        still_open = MessageItem.status == "pending"
+        writes = [
+            {"Put": {"TableName": self._table.name, "Item": item, **options}},
+            {"Update": self._table.update_request(message_key(message_id), still_open, actions)},
+        ]
+        try:
+            await self._table.transact(writes, token=nonce.hex())
+        except TransactionCancelled as error:
+            if not (error.reasons and _is_ours(error.reasons[0].get("Item"), nonce)):
+                raise AppendConflict("The reply has already ended.") from error
+
+    async def read(self, message_id: str, after: int = -1, *, consistent: bool = True) -> AsyncIterator[Segment]:
+        """Yield the segments after number ``after``, in order, as long as they follow without a gap.
+
+        An inconsistent read costs half; it may come late, and thanks to the numbers it is never wrong. A segment
+        that has expired is as good as gone.
+        """
+        condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(after + 1), "L~")
+        async for item in self._table.query(condition, ConsistentRead=consistent):
+            number = int(item["sk"]["S"][2:])
+            if number != after + 1 or is_expired(item, self._clock.now()):
+                return
+            after = number
+            yield Segment(
+                number=number,
+                first_seq=int(item["f"]["N"]),
+                at=int(item["t"]["N"]),
+                nonce=b64decode(item["n"]["B"]),
+                events=unpack(b64decode(item["e"]["B"])),
+            )
+
+    def _segment(
+        self, message_id: str, number: int, first_seq: int, events: Sequence[Event], nonce: bytes, now: int
+    ) -> tuple[Payload, Payload]:
+        """Return the item, and the condition that nobody was there before."""
+        item = SegmentItem(
+            f"S#{message_id}",
+            segment_sort_key(number),
+            nonce=nonce,
+            first_seq=first_seq,
+            at=now,
+            events=pack(events),
+            expires=now // 1_000_000 + LONGEST_REPLY + self._retention,
+        )
+        return item.serialize(), _NOBODY_BEFORE
+
+
+def _is_ours(item: Payload | None, nonce: bytes) -> bool:
+    return item is not None and b64decode(item["n"]["B"]) == nonce

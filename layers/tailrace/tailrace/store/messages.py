@@ -1,0 +1,249 @@
+"""Messages in the table."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError
+from tailrace.events import TERMINAL, End, Event, Json, Message, Role, Status
+from tailrace.segment import text_of
+from tailrace.store.content import read_contents, store_content
+from tailrace.store.dynamodb import Payload, TransactionCancelled
+from tailrace.store.items import (
+    OPEN_SHARDS,
+    Item,
+    KeyItem,
+    MessageItem,
+    conversation_key,
+    from_json,
+    idempotency_key,
+    message_id_of,
+    message_key,
+    message_record,
+    open_shard,
+    to_json,
+)
+from tailrace.store.log import Log
+from tailrace.store.table import Table, expressions
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A message about to be put."""
+
+    id: str
+    conversation_id: str
+    role: Role
+    content: str
+    status: Status
+    created: int
+    completed: int | None = None
+    metadata: Json = msgspec.field(default_factory=dict)
+    private: Json | None = None
+    provider: str | None = None
+    model: str | None = None
+
+
+class Start(msgspec.Struct, frozen=True):
+    """An idempotency key and what it is used for.
+
+    Attributes:
+        key: the client's text.
+        digest: of the body that came with it.
+    """
+
+    owner: str
+    key: str
+    digest: bytes
+
+
+class Open(msgspec.Struct, frozen=True):
+    """What is stored of a message besides its content.
+
+    Attributes:
+        created: microseconds since 1970.
+        private: metadata that is never sent.
+    """
+
+    status: Status
+    seq: int
+    created: int
+    metadata: Json
+    private: Json
+    model: str | None
+
+
+class Messages:
+    """Every method raises ``StoreError`` when DynamoDB gives no answer before the deadline."""
+
+    def __init__(self, table: Table, log: Log, retention: int) -> None:
+        self._table = table
+        self._log = log
+        self._retention = retention
+
+    async def put(self, drafts: Sequence[Draft], *, nonce: bytes, start: Start | None = None) -> list[Message]:
+        """Put new messages, all or none: a start puts the user's message and the empty reply.
+
+        Args:
+            nonce: 16 random bytes.
+            start: the idempotency key that must be free; it is taken by the last message.
+
+        Raises:
+            AlreadyStarted: the key was used for the same body; the error has the message.
+            Conflict: the key was used for another body.
+        """
+        items = [await self._item(draft, nonce) for draft in drafts]
+        writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}} for item in items]
+        if start is not None:
+            writes.insert(0, {"Put": self._key_request(start, drafts[-1])})
+        if len(writes) == 1:
+            await self._table.put(items[0])
+        else:
+            try:
+                await self._table.transact(writes, token=nonce.hex())
+            except TransactionCancelled as error:
+                _check_key(error, start, drafts[-1].id)
+        return [message_record(item, draft.content) for item, draft in zip(items, drafts, strict=True)]
+
+    def _key_request(self, start: Start, reply: Draft) -> Payload:
+        key = idempotency_key(start.owner, reply.conversation_id, start.key)
+        seconds = reply.created // 1_000_000
+        item = KeyItem(key["pk"], key["sk"], message=reply.id, digest=start.digest, expires=seconds + self._retention)
+        free = KeyItem.pk.does_not_exist() | (KeyItem.expires <= seconds)
+        return {
+            "TableName": self._table.name,
+            "Item": item.serialize(),
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            **expressions(condition=free),
+        }
+
+    async def _item(self, draft: Draft, nonce: bytes) -> Payload:
+        key = message_key(draft.id)
+        return MessageItem(
+            key["pk"],
+            key["sk"],
+            id=draft.id,
+            conversation=draft.conversation_id,
+            role=draft.role,
+            status=draft.status,
+            created=draft.created,
+            completed=draft.completed,
+            metadata=to_json(draft.metadata),
+            private=to_json(draft.private),
+            provider=draft.provider,
+            model=draft.model,
+            open=None if draft.status in TERMINAL else open_shard(draft.id),
+            **await store_content(self._table, draft.id, draft.content, nonce),
+        ).serialize()
+
+    async def peek(self, message_id: str) -> Open:
+        """Return what is stored of a message besides its content.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return _open(await self._get(message_id))
+
+    async def newest_reply(self, conversation_id: str) -> str:
+        """Return the id of a conversation's newest reply.
+
+        Raises:
+            NotFound: there is none.
+        """
+        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
+        async for item in self._table.query(condition, ScanIndexForward=False, Limit=10):
+            if item["role"]["S"] == "assistant":
+                return str(item["id"]["S"])
+        raise NotFound("The conversation has no reply yet.")
+
+    async def open_ids(self, created_before: int) -> AsyncIterator[str]:
+        """Yield the ids of replies that have not ended and were created before a moment, in microseconds.
+
+        The index is eventually consistent: one that has just ended may still be among them.
+        """
+        for shard in range(OPEN_SHARDS):
+            condition = (MessageItem.open == f"open {shard}") & (MessageItem.created < created_before)
+            async for item in self._table.query(condition, IndexName="by_open", ConsistentRead=False):
+                yield message_id_of(item["pk"]["S"], item["sk"]["S"])
+
+    async def get(self, message_id: str) -> Message:
+        """Return a message as it stands: of a reply that is being written, the content and seq so far.
+
+        Raises:
+            NotFound: there is none.
+        """
+        item = await self._get(message_id)
+        return await (self._whole(item) if item["status"]["S"] in TERMINAL else self._so_far(item))
+
+    async def list(
+        self, conversation_id: str, limit: int, cursor: str | None = None
+    ) -> tuple[list[Message], str | None]:
+        """Return a conversation's messages in order, and the cursor of the next page or None.
+
+        Raises:
+            RequestError: the cursor is not one of ours.
+        """
+        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
+        items, following = await self._table.page(condition, limit, cursor, ConsistentRead=True)
+        contents = await read_contents(self._table, items)
+        return [
+            message_record(item, content) if item["status"]["S"] in TERMINAL else await self._so_far(item)
+            for item, content in zip(items, contents, strict=True)
+        ], following
+
+    async def history(self, conversation_id: str) -> AsyncIterator[Message]:
+        """Yield all messages of a conversation in order."""
+        cursor: str | None = None
+        while True:
+            messages, cursor = await self.list(conversation_id, 100, cursor)
+            for message in messages:
+                yield message
+            if cursor is None:
+                return
+
+    async def _get(self, message_id: str) -> Payload:
+        item = await self._table.get(message_key(message_id))
+        if item is None:
+            raise NotFound("No such message.")
+        return item
+
+    async def _so_far(self, item: Payload) -> Message:
+        """Return an open message with what its log says. That it is streaming is not stored: its log says so."""
+        message_id = item["id"]["S"]
+        events: list[Event] = []
+        async for segment in self._log.read(message_id):
+            events += segment.events
+        if events and isinstance(events[-1], End):
+            # It ended after the item was read, and the item has the whole of it.
+            return await self._whole(await self._get(message_id))
+        message = message_record(item, text_of(events))
+        return msgspec.structs.replace(message, seq=len(events), status="streaming" if events else "pending")
+
+    async def _whole(self, item: Payload) -> Message:
+        (content,) = await read_contents(self._table, [item])
+        return message_record(item, content)
+
+
+def _open(item: Payload) -> Open:
+    return Open(
+        status=item["status"]["S"],
+        seq=int(item["seq"]["N"]) if "seq" in item else 0,
+        created=int(item["created"]["N"]),
+        metadata=from_json(item, "metadata") or {},
+        private=from_json(item, "private") or {},
+        model=item["model"]["S"] if "model" in item else None,
+    )
+
+
+def _check_key(error: TransactionCancelled, start: Start | None, message_id: str) -> None:
+    """Say what stands in the way of a start; nothing if it is this very start, whose answer was lost."""
+    holder = error.reasons[0].get("Item") if start is not None and error.reasons else None
+    if start is None or holder is None:
+        raise StoreError("The store refused the request.") from error
+    if holder["message"]["S"] == message_id:
+        return
+    if b64decode(holder["digest"]["B"]) != start.digest:
+        raise Conflict("The idempotency key was used for another request.") from error
+    raise AlreadyStarted(holder["message"]["S"]) from error

@@ -1,0 +1,171 @@
+"""Requests to one table: built by pynamodb's conditions and updates, sent by ``dynamodb.py``.
+
+Each write is safe to send again after its answer was lost: items under fresh random ids are only ever
+put once, updates set fixed values, and an append that finds its place taken looks whose nonce is there.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action, Update
+
+from tailrace.errors import RequestError, StoreError
+from tailrace.store.dynamodb import Calls, Payload
+
+Key = Mapping[str, str]
+
+
+class Table:
+    """One table.
+
+    Args:
+        calls: DynamoDB, or a stand-in that passes its tests.
+        name: the table's name.
+    """
+
+    def __init__(self, calls: Calls, name: str) -> None:
+        self._calls = calls
+        self.name = name
+
+    async def put(self, item: Payload, **options: Any) -> None:
+        """Put an item."""
+        await self._calls.call("PutItem", {"TableName": self.name, "Item": item, **options})
+
+    async def get(self, key: Key) -> Payload | None:
+        """Return an item or None, consistently."""
+        answer = await self._calls.call("GetItem", {"TableName": self.name, "Key": _key(key), "ConsistentRead": True})
+        return answer.get("Item")
+
+    async def update(self, key: Key, condition: Condition, actions: Sequence[Action]) -> Payload:
+        """Change an item if the condition holds; return it whole.
+
+        Raises:
+            ConditionFailed: it does not hold.
+        """
+        answer = await self._calls.call(
+            "UpdateItem", {**self.update_request(key, condition, actions), "ReturnValues": "ALL_NEW"}
+        )
+        attributes: Payload = answer["Attributes"]
+        return attributes
+
+    def update_request(self, key: Key, condition: Condition, actions: Sequence[Action]) -> dict[str, Any]:
+        """Return an update as a part of a transaction."""
+        return {"TableName": self.name, "Key": _key(key), **expressions(condition=condition, actions=actions)}
+
+    async def transact(self, writes: Sequence[Payload], token: str) -> None:
+        """Make all writes or none.
+
+        Args:
+            token: DynamoDB makes writes of one token once within ten minutes.
+
+        Raises:
+            TransactionCancelled: a condition does not hold.
+        """
+        await self._calls.call("TransactWriteItems", {"TransactItems": writes, "ClientRequestToken": token})
+
+    async def query(self, condition: Condition, **options: Any) -> AsyncIterator[Payload]:
+        """Yield all items, consistently, page after page (a page holds at most 1 MB)."""
+        request = {
+            "TableName": self.name,
+            "ConsistentRead": True,
+            **expressions(key_condition=condition),
+            **options,
+        }
+        while True:
+            answer = await self._calls.call("Query", request)
+            for item in answer["Items"]:
+                yield item
+            last = answer.get("LastEvaluatedKey")
+            if last is None:
+                return
+            request["ExclusiveStartKey"] = last
+
+    async def page(
+        self, condition: Condition, limit: int, cursor: str | None, **options: Any
+    ) -> tuple[list[Payload], str | None]:
+        """Return up to ``limit`` items, and the cursor of the next page or None.
+
+        Raises:
+            RequestError: the cursor is not one that this query gave.
+        """
+        request = {"TableName": self.name, **expressions(key_condition=condition), **options}
+        if cursor is not None:
+            request["ExclusiveStartKey"] = _from_cursor(cursor, request["ExpressionAttributeValues"])
+        items: list[Payload] = []
+        while True:
+            request["Limit"] = limit - len(items)
+            answer = await self._calls.call("Query", request)
+            items += answer["Items"]
+            last = answer.get("LastEvaluatedKey")
+            if last is None or len(items) >= limit:
+                return items, None if last is None else _to_cursor(last)
+            request["ExclusiveStartKey"] = last
+
+    async def get_all(self, keys: Sequence[Key]) -> dict[tuple[str, str], Payload]:
+        """Return the items of many keys by ``(pk, sk)``, consistently.
+
+        Raises:
+            StoreError: one of them is not there.
+        """
+        found: dict[tuple[str, str], Payload] = {}
+        pending = [_key(key) for key in keys]
+        while pending:
+            # 100 keys a call, and as much of them as fits into 16 MB; the rest comes back as unprocessed.
+            request = {self.name: {"Keys": pending[:100], "ConsistentRead": True}}
+            answer = await self._calls.call("BatchGetItem", {"RequestItems": request})
+            items = answer["Responses"].get(self.name, ())
+            left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
+            if len(items) + len(left) < len(pending[:100]):
+                raise StoreError("A stored message cannot be read.")
+            found.update({(item["pk"]["S"], item["sk"]["S"]): item for item in items})
+            pending = left + pending[100:]
+        return found
+
+
+def expressions(
+    *,
+    condition: Condition | None = None,
+    key_condition: Condition | None = None,
+    actions: Sequence[Action] = (),
+) -> dict[str, Any]:
+    """Return the expressions of a request with their names and values."""
+    names: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    request: dict[str, Any] = {}
+    if condition is not None:
+        request["ConditionExpression"] = condition.serialize(names, values)
+    if key_condition is not None:
+        request["KeyConditionExpression"] = key_condition.serialize(names, values)
+    if actions:
+        request["UpdateExpression"] = Update(*actions).serialize(names, values)
+    request["ExpressionAttributeNames"] = {placeholder: name for name, placeholder in names.items()}
+    if values:
+        request["ExpressionAttributeValues"] = values
+    return request
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {name: {"S": value} for name, value in key.items()}
+
+
+def _to_cursor(last: Payload) -> str:
+    return urlsafe_b64encode(msgspec.json.encode(last)).rstrip(b"=").decode()
+
+
+def _from_cursor(cursor: str, values: Payload) -> dict[str, Any]:
+    """Return the start key of a cursor; one that does not point into the queried partition is refused."""
+    try:
+        start = msgspec.json.decode(
+            urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=dict[str, dict[str, str]]
+        )
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise RequestError("The cursor is not one of ours.") from error
+    partition = next(iter(values.values()))
+    if partition not in (start.get("pk"), start.get("owner")) or "sk" not in start:
+        raise RequestError("The cursor is not one of ours.")
+    return start

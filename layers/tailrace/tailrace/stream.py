@@ -1,0 +1,302 @@
+"""A stream: one assistant message while it is being written, from the first chunk to its one end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol, Self
+
+import msgspec
+
+from tailrace.clock import Clock, rfc3339
+from tailrace.errors import AppendConflict, StoreError, StreamEnded, TailraceError
+from tailrace.events import (
+    TERMINAL,
+    End,
+    Event,
+    Json,
+    Message,
+    ProviderEvent,
+    Reasoning,
+    Reset,
+    ResponseInfo,
+    Status,
+    Text,
+    Usage,
+)
+from tailrace.ids import RandomBytes
+from tailrace.log_writer import LogWriter
+from tailrace.outcome import COMPLETED, Account, Ending, failed, outcome, stopped
+from tailrace.store import Outcome, Store
+
+# Which state may follow which. Terminal states never change; the condition in Log.end enforces the same
+# table in DynamoDB, so that two processes cannot disagree about it. "streaming" is not stored: it is a pending
+# message whose log has begun, which saves a write.
+TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
+    "pending": TERMINAL | {"streaming"},
+    "streaming": TERMINAL,
+    **{status: frozenset() for status in TERMINAL},
+}
+
+LARGEST_EVENT: Final = 50_000
+"""Characters (at most 200 KB) in one event; a longer chunk is logged as several."""
+
+
+class Response(Protocol):
+    """What ``complete`` takes from a provider's answer. None says nothing."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered."""
+        ...
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it stopped."""
+        ...
+
+    @property
+    def provider_request_id(self) -> str | None:
+        """The provider's id of the request."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts."""
+        ...
+
+
+class MessageStream:
+    """One reply being written. ``Conversation.stream_response`` makes it.
+
+    Args:
+        message: the empty message, already stored.
+        private: metadata that is stored and never sent.
+        flush_interval: seconds between two flushes of the log.
+        heartbeat: seconds of silence after which an empty segment tells that this writer lives.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        message: Message,
+        *,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        private: Json | None = None,
+        flush_interval: float = 0.1,
+        heartbeat: float = 5.0,
+    ) -> None:
+        self.id: Final = message.id
+        self._store = store
+        self._message = message
+        self._clock = clock
+        self._private = dict(private or {})
+        self._writer = LogWriter(
+            store.log,
+            message.id,
+            clock=clock,
+            random_bytes=random_bytes,
+            flush_interval=flush_interval,
+            heartbeat=heartbeat,
+        )
+        self._chunks = 0
+        self._pieces: list[str] = []
+        self._usage: Usage | None = None
+        self._info = ResponseInfo()
+        self._opened = clock.monotonic()
+        self._opened_at = clock.now()
+        self._first_chunk: float | None = None
+        self._ending: asyncio.Future[Message] | None = None
+
+    # ---- reading it ----
+
+    @property
+    def message(self) -> Message:
+        """The message as this writer knows it: all content so far, also what is not flushed yet."""
+        if self._message.status in TERMINAL:
+            return self._message
+        status: Status = "streaming" if self.seq else "pending"
+        return msgspec.structs.replace(self._message, content=self.content, seq=self.seq, status=status)
+
+    @property
+    def content(self) -> str:
+        """The text so far."""
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
+
+    @property
+    def metadata(self) -> Json:
+        """The message's metadata; the documented keys are in it once the stream has ended."""
+        return self._message.metadata
+
+    @property
+    def seq(self) -> int:
+        """The number of the last event."""
+        return self._writer.seq
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks of text or reasoning the provider sent."""
+        return self._chunks
+
+    @property
+    def lost(self) -> TailraceError | None:
+        """Why nothing can be appended any more, although this writer has not ended the stream."""
+        return self._writer.lost
+
+    def when_lost(self, call: Callable[[], object] | None) -> None:
+        """Make ``call`` at once when a flush finds that the stream has ended or the table is gone."""
+        self._writer.when_lost(call)
+
+    # ---- writing it ----
+
+    async def append(self, chunk: str | ProviderEvent | Reset) -> Self:
+        """Add what a provider sent. An empty string is ignored.
+
+        Raises:
+            StreamEnded: the stream has ended, here or elsewhere.
+            StoreError: the table cannot be written.
+        """
+        self.push((Text(chunk) if isinstance(chunk, str) else chunk,))
+        await self.room()
+        return self
+
+    def push(self, events: Sequence[ProviderEvent | Reset]) -> tuple[int, list[Event]]:
+        """Number events and buffer them for the log; return the first one's seq and what is logged.
+
+        Raises:
+            StreamEnded: the stream has ended, here or elsewhere.
+            StoreError: the table cannot be written.
+        """
+        if self._ending is not None:
+            raise StreamEnded("The reply has already ended.")
+        logged: list[Event] = []
+        for event in events:
+            if isinstance(event, Text | Reasoning):
+                if event.text:
+                    self._chunks += 1
+                    logged.extend(_pieces(event))
+            elif isinstance(event, ResponseInfo):
+                self._info = event.over(self._info)
+            else:
+                if isinstance(event, Usage):
+                    self._usage = event.over(self._usage)
+                logged.append(event)
+        first_seq = self._writer.push(logged)
+        for entry in logged:
+            if isinstance(entry, Text):
+                self._pieces.append(entry.text)
+            elif isinstance(entry, Reset):
+                self._pieces.clear()
+        if self._first_chunk is None and self._chunks:
+            self._first_chunk = self._clock.monotonic()
+        return first_seq, logged
+
+    async def room(self) -> None:
+        """Wait while too much is waiting for the log."""
+        await self._writer.room()
+
+    # ---- ending it ----
+
+    async def complete(self, response: Response | None = None) -> Message:
+        """End the stream as completed; return the message.
+
+        Does nothing to a stream that has ended: the message is returned as it ended.
+
+        Args:
+            response: the provider's answer, for its model, usage and finish reason.
+
+        Raises:
+            StoreError: the end could not be written. It may be tried again.
+        """
+        if response is not None and self._ending is None:
+            info = ResponseInfo(response.model, response.finish_reason, response.provider_request_id)
+            self._info = info.over(self._info)
+            if response.usage is not None:
+                self._usage = response.usage.over(self._usage)
+        return await self._end(COMPLETED)
+
+    async def fail(self, error: str | TailraceError, metadata: Json | None = None) -> Message:
+        """End the stream as failed; the partial text is kept. Idempotent like ``complete``.
+
+        Args:
+            error: what went wrong. A string is stored privately and readers get a general sentence;
+                the message of a ``TailraceError`` is safe and is what readers get.
+            metadata: more about it: ``error_type``, ``provider``, ``status_code``, ``retryable``.
+
+        Raises:
+            StoreError: the end could not be written. It may be tried again.
+        """
+        return await self._end(failed(error, metadata))
+
+    async def stop(self, status: Status, error: str, error_type: str) -> Message:
+        """End the stream as cancelled, interrupted or timed out; the partial text is kept. Idempotent.
+
+        Raises:
+            StoreError: the end could not be written. It may be tried again.
+        """
+        return await self._end(stopped(status, error, error_type))
+
+    async def _end(self, ending: Ending) -> Message:
+        if self._ending is None:
+            if ending.status not in TRANSITIONS["streaming"]:
+                raise ValueError(f"{ending.status} is not a terminal state")
+            # A task of its own: the end is finished even if whoever asked for it is cancelled.
+            self._ending = asyncio.ensure_future(self._finish(ending))
+        try:
+            return await asyncio.shield(self._ending)
+        except StoreError:
+            self._ending = None  # nothing was decided
+            raise
+
+    async def _finish(self, ending: Ending) -> Message:
+        try:
+            await self._writer.close()
+            end = self._outcome(ending)
+            await self._writer.end(end, End(ending.status, ending.error_type, ending.error))
+        except AppendConflict:
+            # Somebody else ended it. What is stored is what happened.
+            self._message = await self._store.messages.get(self.id)
+        else:
+            self._message = msgspec.structs.replace(
+                self._message,
+                content=end.content,
+                status=end.status,
+                seq=end.seq,
+                metadata=end.metadata,
+                model=end.model,
+                usage=end.usage,
+                finish_reason=end.finish_reason,
+                error=end.error,
+                completed_at=rfc3339(end.completed),
+            )
+        return self._message
+
+    def _outcome(self, ending: Ending) -> Outcome:
+        account = Account(
+            content=self.content,
+            seq=self.seq,
+            chunks=self._chunks,
+            usage=self._usage,
+            info=self._info,
+            started=self._opened_at,
+            duration=self._clock.monotonic() - self._opened,
+            first_chunk=None if self._first_chunk is None else self._first_chunk - self._opened,
+        )
+        return outcome(
+            ending,
+            account,
+            given=self._message.metadata,
+            private=self._private,
+            model=self._message.model,
+            completed=self._clock.now(),
+        )
+
+
+def _pieces(event: Text | Reasoning) -> Sequence[Event]:
+    text = event.text
+    if len(text) <= LARGEST_EVENT:
+        return (event,)
+    kind = type(event)
+    return [kind(text[start : start + LARGEST_EVENT]) for start in range(0, len(text), LARGEST_EVENT)]

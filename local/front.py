@@ -1,0 +1,121 @@
+"""What stands in front of the functions on one machine: the function URLs and the page, on one port."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from datetime import UTC, datetime
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+from starlette.routing import compile_path
+from starlette.staticfiles import StaticFiles
+from tailrace.errors import TooLarge
+from tailrace.http.requests import App, ClientGone, Message, Receive, Scope, Send, read_body
+from tailrace.http.responses import respond_error, respond_json
+
+from local.child import ROOT
+from local.lambda_event import http_response, lambda_event
+from local.lambda_function import LambdaContext, LambdaFunction
+
+STREAMED: Final = (("POST", "/conversations/{conversation_id}/stream"),)
+"""The routes of the stream function; every other one is the API function's."""
+
+LARGEST_PAYLOAD: Final = 6 * 1024 * 1024
+"""https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+SETTLE_SECONDS: Final = 5.0
+"""How long replies that were cut by the end of the server may take to store their own end."""
+
+WEB: Final = ROOT / "web"
+
+
+class Front:
+    """Gives each request to whom it is for.
+
+    Args:
+        stream: the stream function's application, behind no more than a server as it is behind the
+            Lambda Web Adapter.
+        api: the API function, which gets events.
+    """
+
+    def __init__(self, stream: App, api: LambdaFunction) -> None:
+        self._stream = stream
+        self._api = api
+        self._static = StaticFiles(directory=WEB)
+        self._streamed = [(method, compile_path(path)[0]) for method, path in STREAMED]
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        self._open += 1
+        self._idle.clear()
+        try:
+            await self._respond(scope, receive, send)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        if any(method == each and pattern.match(path) for each, pattern in self._streamed):
+            await self._stream(scope, receive, send)
+        elif path == "/" and method in ("GET", "HEAD"):
+            await FileResponse(WEB / "index.html")(scope, receive, send)
+        elif path.startswith("/static/") and method in ("GET", "HEAD"):
+            await self._file(scope, receive, send)
+        else:
+            await self._call(scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await read_body(scope, receive, LARGEST_PAYLOAD)
+        except ClientGone:
+            return
+        except TooLarge as error:
+            await respond_error(send, error)
+            return
+        context = LambdaContext(self._api.name, str(uuid.uuid4()))
+        event = lambda_event(scope, body, now=datetime.now(UTC), request_id=context.aws_request_id)
+        # As a function URL names the call. Only what came through an event has it.
+        request_id = (b"x-amzn-requestid", context.aws_request_id.encode())
+        try:
+            status, headers, content = http_response(await self._api.call(event, context))
+        except Exception as error:  # as a function URL answers for a function that failed
+            print(f"{scope['method']} {scope['path']}: {type(error).__name__}", file=sys.stderr)
+            failed = {"error": {"type": "general_error", "message": "The function failed."}}
+            await respond_json(send, 502, failed, [request_id])
+            return
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, request_id]})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._static.get_response(scope["path"].removeprefix("/static/"), scope)
+        except HTTPException:
+            await respond_json(send, 404, {"error": {"type": "not_found", "message": "No such file."}})
+            return
+        await response(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The stream function's own lifespan, ended only when no request is left."""
+
+        async def receive_late() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                # The server has cut what was open; a cut reply is storing its end now.
+                try:
+                    await asyncio.wait_for(self._idle.wait(), SETTLE_SECONDS)
+                except TimeoutError:
+                    print("A reply's end could not be stored.", file=sys.stderr)
+                await self._api.close()
+            return message
+
+        await self._stream(scope, receive_late, send)

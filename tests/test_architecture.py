@@ -1,0 +1,116 @@
+"""The house: which way the arrows point, what an import costs, and what is public."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import tailrace
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(tailrace.__file__).parent
+
+# A module may import its own floor and those below. CONTRIBUTING.md has the same list in words.
+FLOORS: list[set[str]] = [
+    {"errors", "clock"},
+    {"ids", "events", "sse", "positions"},
+    {"segment", "delivery", "providers"},
+    {"store", "settings", "protocols"},
+    {"log_writer", "outcome", "auth", "telemetry"},
+    {"stream", "closing"},
+    {"backend", "relay", "follow", "testing"},
+    {"request"},
+    {"conversation"},
+    {"http"},
+    {"tailrace"},
+]
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the modules that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms(modules: set[str]) -> set[str]:
+    """Return which rooms of the library are among the modules."""
+    return {parts[1] for module in modules if (parts := module.split("."))[0] == "tailrace" and len(parts) > 1}
+
+
+def room_of(path: Path) -> str:
+    """Return the room a file of the library belongs to."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "tailrace" if parts == ("__init__",) else parts[0]
+
+
+def test_arrows_point_down() -> None:
+    """No module imports a room above its own."""
+    for path in PACKAGE.rglob("*.py"):
+        room = room_of(path)
+        assert room in FLOOR, f"{room} has no floor yet"
+        for other in rooms(imports(path)) & set(FLOOR):
+            assert FLOOR[other] <= FLOOR[room], f"{path.relative_to(PACKAGE)} imports {other}, which is above it"
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    """Within a floor there is no cycle either."""
+    arrows = {(room_of(path), other) for path in PACKAGE.rglob("*.py") for other in rooms(imports(path))}
+    assert not {(a, b) for a, b in arrows if a != b and (b, a) in arrows and "tailrace" not in (a, b)}
+
+
+def test_only_the_store_knows_pynamodb() -> None:
+    """pynamodb is a matter of the store alone."""
+    users = {
+        room_of(path) for path in PACKAGE.rglob("*.py") if any(m.split(".")[0] == "pynamodb" for m in imports(path))
+    }
+    assert users == {"store"}
+
+
+def test_functions_import_only_the_library() -> None:
+    """A function never reaches into another one, nor into what is beside the library."""
+    for path in (ROOT / "functions").rglob("*.py"):
+        assert {module.split(".")[0] for module in imports(path)} <= {"tailrace", "mangum", "__future__"}
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Return the top-level packages loaded by a statement in a fresh process."""
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_no_vendor() -> None:
+    """``import tailrace`` is free."""
+    loaded = loaded_after("import tailrace")
+    assert not loaded & {"pynamodb", "botocore", "boto3", "aiohttp", "starlette", "pydantic", "msgspec"}
+
+
+def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
+    """Neither FastAPI nor Mangum, nor boto3, nor another provider's wire is imported for a stream."""
+    loaded = loaded_after("import tailrace.http.stream_app, tailrace.http.server")
+    assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai"}
+
+
+def test_the_public_names_are_those_listed() -> None:
+    """Each name in ``__all__`` is there, documented, and declared for type checkers."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    declared = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    assert declared == set(tailrace.__all__)
+    for name in tailrace.__all__:
+        assert getattr(tailrace, name).__doc__, f"{name} has no docstring"

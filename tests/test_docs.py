@@ -1,0 +1,116 @@
+"""The documentation runs: every python block, and every bash block that says so (```bash run).
+
+The python blocks of a page share their names, in order, and may await; the bash blocks of a page are one script.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tailrace import backend
+from tailrace.settings import Settings
+
+pytest_plugins = ["tests.stack"]
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DEADLINE = 60
+
+
+def blocks(page: Path, kind: str) -> list[tuple[int, str]]:
+    """Return the page's blocks of a kind, each with the number of its first line."""
+    text = page.read_text()
+    found = re.finditer(rf"^```{kind}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, match.start(1)) + 1, match[1]) for match in found]
+
+
+def pages_with(kind: str) -> pytest.MarkDecorator:
+    """Parametrize a test by the pages that have such blocks."""
+    pages = [page for page in PAGES if blocks(page, kind)]
+    return pytest.mark.parametrize("page", pages, ids=[page.name for page in pages])
+
+
+@pytest.fixture
+async def environment_of_a_reader(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The environment points to a table, and the backend made from it is closed at the end."""
+    assert settings.dynamodb_endpoint is not None
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", settings.dynamodb_endpoint)
+    monkeypatch.setenv("TAILRACE_TABLE", settings.table)
+    monkeypatch.setattr(backend, "_default", None)  # it is made once a process, and this is another environment
+    yield
+    await backend.default_backend().close()
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("environment_of_a_reader")
+@pages_with("python")
+async def test_python(page: Path) -> None:
+    """The blocks run in order, and what they assert is so."""
+    names: dict[str, Any] = {}
+    for line, source in blocks(page, "python"):
+        tree = ast.parse(source, str(page))
+        ast.increment_lineno(tree, line - 1)
+        code = compile(tree, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        running = eval(code, names)
+        if inspect.isawaitable(running):
+            await running
+
+
+@pages_with("bash run")
+def test_bash(page: Path, stack_url: str, tmp_path: Path) -> None:
+    """The blocks run as they are written, against a running stack; no answer is a fault of ours."""
+    script = "\n".join(source for _, source in blocks(page, "bash run")).replace("http://127.0.0.1:8787", stack_url)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"done":true' in done.stdout
+    assert '"streamed":false' in done.stdout
+    assert "general_error" not in done.stdout
+    assert '"type":"invalid_request"' not in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links(page: Path) -> None:
+    """Links between the pages lead somewhere."""
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_variable_is_documented() -> None:
+    """What settings.py reads of ours is in docs/settings.md, and the other way round."""
+    documented = set(re.findall(r"TAILRACE_[A-Z_]+", (ROOT / "docs" / "settings.md").read_text()))
+    source = (ROOT / "layers/tailrace/tailrace/settings.py").read_text()
+    read = {name for name in re.findall(r"TAILRACE_[A-Z_]+", source) if not name.endswith("_")}
+    keys = {
+        f"TAILRACE_{vendor}_API_KEY_{kind}" for vendor in ("ANTHROPIC", "OPENAI") for kind in ("SECRET", "PARAMETER")
+    }
+    assert documented == read | keys
+
+
+def test_every_route_is_documented() -> None:
+    """Each route of the application is in the table of docs/http.md, and no other."""
+    from tailrace.backend import Backend
+    from tailrace.http.api_app import create_api_app
+
+    schema = create_api_app(Backend(Settings())).openapi()["paths"]
+    routes = {
+        (method.upper(), re.sub(r"\{[^}]+\}", "{id}", path)) for path, methods in schema.items() for method in methods
+    }
+    routes |= {("GET", "/health"), ("POST", "/conversations/{id}/stream")}  # mounted, so not in the schema
+    table = re.findall(r"^\| `([A-Z]+) ([^`?]+)", (ROOT / "docs" / "http.md").read_text(), re.MULTILINE)
+    assert set(table) == routes

@@ -1,0 +1,45 @@
+"""Segments: what is packed comes out, and it is small."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tailrace.errors import StoreError
+from tailrace.events import End, Event, Reasoning, Reset, Text, ToolCall, Usage
+from tailrace.segment import pack, text_of, unpack
+
+counts = st.none() | st.integers(0, 2**40)
+texts = st.text(min_size=1, max_size=20)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(Text, texts),
+    st.builds(Reasoning, texts),
+    st.builds(ToolCall, st.text(), st.text(), st.text()),
+    st.builds(Usage, counts, counts),
+    st.just(Reset()),
+    st.builds(End, st.sampled_from(["completed", "failed"]), st.none() | st.text(), st.none() | st.text()),
+)
+
+
+@given(st.lists(events, max_size=40))
+def test_what_is_packed_comes_out(run: list[Event]) -> None:
+    """Kinds, boundaries and every character survive."""
+    assert unpack(pack(run)) == run
+
+
+def test_a_chunk_costs_its_text_and_one_byte() -> None:
+    """Storage stays under 1.5 bytes per byte of text at four characters a chunk."""
+    run: list[Event] = [Text("word") for _ in range(200)]
+    assert len(pack(run)) <= 200 * 5 + 10
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91\x02", b"\x92\x01\x91\x09", b"\x92\x01\x93\x00\xa1a\xc0"])
+def test_bytes_that_are_no_segment_are_refused(data: bytes) -> None:
+    """A newer version or a damaged item is an error, not a wrong text."""
+    with pytest.raises(StoreError):
+        unpack(data)
+
+
+def test_a_reset_voids_the_text_before_it() -> None:
+    """The content is what came after the last reset."""
+    assert text_of([Text("a"), Reset(), Text("b"), Reasoning("x"), Text("c")]) == "bc"
