@@ -35,7 +35,7 @@ help:  ## this list
 	sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 .PHONY: demo
-demo: .venv/.ready  ## one reply from start to resume, on this machine, in a few seconds
+demo: .venv/.ready  ## a reply, and one that is cut and resumed, on this machine, in some seconds
 	exec $(BIN)/python -m local.demo
 
 .PHONY: run
@@ -138,6 +138,6 @@ check-locks: .venv/.uv
 	touch $@
 
 .PHONY: clean
-clean:  ## remove what the other commands made; the data of `make run` in .tailrace stays
+clean:  ## remove what the other commands made
 	rm -rf .venv .tools .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from local.child import ChildFailed, when_parent_ends
@@ -103,7 +104,7 @@ def _serve(bound: socket.socket, emulator: Emulator | None) -> None:
     make_table(settings, database)
 
     port = bound.getsockname()[1]
-    running = server(make_front(), host=HOST, port=port)
+    running = server(make_front(settings), host=HOST, port=port)
     told = False
 
     async def tell() -> None:
@@ -112,12 +113,16 @@ def _serve(bound: socket.socket, emulator: Emulator | None) -> None:
             told = True
             print(_sign(f"http://{HOST}:{port}", settings, given), flush=True)
 
-    def stop(*_: object) -> None:
+    def stop(sig: int, frame: FrameType | None) -> None:
+        if running.should_exit:  # the second one does not wait for open replies to come to their own end
+            for task in running.server_state.tasks:
+                task.get_loop().call_soon_threadsafe(task.cancel)
         running.should_exit = True
 
     running.config.callback_notify = tell  # called as soon as requests are served
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    # uvicorn sends the signal again once it has ended in good order; from then on this gets it.
+    # uvicorn's own drops everything at a second Ctrl-C, and replies that were open would be left without an end.
+    running.handle_exit = stop  # type: ignore[method-assign]  # there is no other way to give it one
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
     try:
@@ -129,8 +134,9 @@ def _serve(bound: socket.socket, emulator: Emulator | None) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop the tracebacks of replies that were cut by the end of the server, which are no faults."""
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+    """Drop what is said of replies that the end of the server has ended, which is no fault."""
+    cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut and "timeout graceful shutdown exceeded" not in str(record.msg)
 
 
 def _sign(url: str, settings: Settings, given: str | None) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -44,19 +45,29 @@ class Client:
 
     def events(self, path: str, body: object) -> Generator[dict[str, Any], None, None]:
         """Yield the data of a POST's events as they arrive. Raises like ``json``."""
-        connection, response = self._request("POST", path, body, "text/event-stream")
+        with closing(self.blocks("POST", path, body)) as blocks:
+            for _, data in blocks:
+                yield data
+
+    def blocks(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Generator[tuple[str, dict[str, Any]], None, None]:
+        """Yield the id and the data of each event as it arrives. Raises like ``json``."""
+        connection, response = self._request(method, path, body, "text/event-stream", headers)
         decoder = SSEDecoder()
         try:
             _accepted(response)
             while data := response.read1(65536):
                 for event in decoder.feed(data):
-                    yield json.loads(event.data)
+                    yield event.id.decode(), json.loads(event.data)
         finally:
             connection.close()
 
-    def _request(self, method: str, path: str, body: object, accept: str) -> tuple[HTTPConnection, HTTPResponse]:
+    def _request(
+        self, method: str, path: str, body: object, accept: str, more: Mapping[str, str] | None = None
+    ) -> tuple[HTTPConnection, HTTPResponse]:
         connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
-        headers = {"Accept": accept, "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": "application/json", **(more or {})}
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             return connection, connection.getresponse()

@@ -1,4 +1,4 @@
-"""`python -m local.demo`: starts everything, streams one reply, and reads it back from the table."""
+"""`python -m local.demo`: starts everything, streams one reply and reads it back, and resumes another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import http.client
 import os
 import sys
 import time
+import uuid
+from contextlib import closing
+from itertools import islice
 from typing import Any, Final
 
 from local.__main__ import READY
@@ -14,6 +17,15 @@ from local.client import Client, Refused
 from local.screen import open_screen
 
 QUESTION: Final = "Write a short story about a robot."
+
+# Always from the built-in provider: to show a cut, nobody has to pay for tokens.
+CUT_AFTER: Final = 10
+ANSWER: Final = {
+    "input": "And then?",
+    "provider": "scripted",
+    "model": "fast",
+    "options": {"script": {"chunks": 30, "every": 0.02}},
+}
 
 
 class DemoFailed(Exception):
@@ -28,7 +40,10 @@ def main() -> int:
     try:
         url = stack.wait_until_ready().split()[0]
         print(f"Ready after {time.monotonic() - began:.1f} s on {url}\n", flush=True)
-        show(Client(url))
+        client = Client(url)
+        conversation = client.json("POST", "/conversations", {"title": "A demo"})["id"]
+        show(client, conversation)
+        resume(client, conversation)
     except (DemoFailed, Refused, ChildFailed) as error:
         return failed(str(error))
     except (OSError, http.client.HTTPException) as error:
@@ -47,15 +62,14 @@ def failed(sentence: str) -> int:
     return 1
 
 
-def show(client: Client) -> None:
+def show(client: Client, conversation: str) -> None:
     """Stream a reply and compare it with what is stored.
 
     Raises:
         DemoFailed: the reply failed, or what is stored differs.
     """
-    conversation = client.json("POST", "/conversations", {"title": "A demo"})
     print(f"> {QUESTION}\n")
-    streamed, ended = stream(client, conversation["id"])
+    streamed, ended = stream(client, conversation)
     message = client.json("GET", f"/messages/{ended['id']}")
     if message["content"] != streamed:
         raise DemoFailed("What is stored in DynamoDB is not what was streamed.")
@@ -64,6 +78,31 @@ def show(client: Client) -> None:
     print(f"\nRead back from DynamoDB: the same {len(streamed)} characters, byte for byte.\n")
     for name, value in described(message):
         print(f"  {name:<20} {value}")
+
+
+def resume(client: Client, conversation: str) -> None:
+    """Cut a reply in the middle, resume it from the last event that came, and compare it with what is stored.
+
+    Raises:
+        DemoFailed: what came is not what is stored.
+    """
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    with closing(client.blocks("POST", f"/conversations/{conversation}/stream", ANSWER, key)) as blocks:
+        seen = list(islice(blocks, CUT_AFTER))
+    if not seen:
+        raise DemoFailed("The second reply was cut off before its first event.")
+    cursor, last = seen[-1]
+    message = f"/messages/{last['message_id']}"
+    print(f"\nA second reply, cut after {len(seen)} chunks and resumed with Last-Event-ID: {cursor}")
+    rest = list(client.blocks("GET", f"{message}/stream", headers={"Last-Event-ID": cursor}))
+    before, after = ("".join(event.get("chunk", "") for _, event in half) for half in (seen, rest))
+    if not (rest and rest[-1][1].get("done")):
+        raise DemoFailed("The resumed reply did not come to a good end.")
+    if before + after != client.json("GET", message)["content"]:
+        raise DemoFailed("What came before the cut and after it is not what is stored.")
+    print(
+        f"The {len(before)} characters before the cut and the {len(after)} after it are what is stored, byte for byte."
+    )
 
 
 def stream(client: Client, conversation_id: str) -> tuple[str, dict[str, Any]]:

@@ -19,9 +19,16 @@ from tailrace.http.responses import respond_error, respond_json
 from local.child import ROOT
 from local.lambda_event import http_response, lambda_event
 from local.lambda_function import LambdaContext, LambdaFunction
+from local.schedule import Schedule
 
-STREAMED: Final = (("POST", "/conversations/{conversation_id}/stream"),)
-"""The routes of the stream function; every other one is the API function's."""
+STREAMED: Final = (
+    ("POST", "/conversations/{conversation_id}/stream"),
+    ("GET", "/conversations/{conversation_id}/stream"),
+    ("GET", "/messages/{message_id}/stream"),
+    ("GET", "/messages/{message_id}/events"),
+)
+"""The routes of the stream function; every other one is the API function's. Both have all of them; a long poll
+would hold one of the API function's few threads."""
 
 LARGEST_PAYLOAD: Final = 6 * 1024 * 1024
 """https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
@@ -39,11 +46,13 @@ class Front:
         stream: the stream function's application, behind no more than a server as it is behind the
             Lambda Web Adapter.
         api: the API function, which gets events.
+        schedule: what is called by the clock as long as requests are served.
     """
 
-    def __init__(self, stream: App, api: LambdaFunction) -> None:
+    def __init__(self, stream: App, api: LambdaFunction, schedule: Schedule | None = None) -> None:
         self._stream = stream
         self._api = api
+        self._schedule = schedule
         self._static = StaticFiles(directory=WEB)
         self._streamed = [(method, compile_path(path)[0]) for method, path in STREAMED]
         self._open = 0
@@ -106,6 +115,8 @@ class Front:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The stream function's own lifespan, ended only when no request is left."""
+        if self._schedule is not None:
+            self._schedule.start()
 
         async def receive_late() -> Message:
             message = await receive()
@@ -115,6 +126,8 @@ class Front:
                     await asyncio.wait_for(self._idle.wait(), SETTLE_SECONDS)
                 except TimeoutError:
                     print("A reply's end could not be stored.", file=sys.stderr)
+                if self._schedule is not None:
+                    await self._schedule.close()
                 await self._api.close()
             return message
 

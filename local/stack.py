@@ -1,9 +1,11 @@
-"""Both functions and what stands in front of them, made from the environment, which must be complete by now."""
+"""The functions and what stands in front of them, made from the environment, which must be complete by now."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
+from tailrace.clock import SystemClock
 from tailrace.errors import ConfigurationError
 from tailrace.settings import Settings
 from tailrace.store import create_table
@@ -11,6 +13,9 @@ from tailrace.store import create_table
 from local.environment import CannotStart
 from local.front import Front
 from local.lambda_function import LambdaFunction, load_function
+from local.schedule import Rule, Schedule
+
+DAY = 24 * 3600.0
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -37,8 +42,12 @@ def make_table(settings: Settings, database: str) -> None:
         raise CannotStart(f"The database at {database} cannot be used ({type(error).__name__}).") from error
 
 
-def make_front() -> Front:
+def make_front(settings: Settings) -> Front:
     """Import the functions, which read the environment now, and return the application that serves everything."""
-    stream, api = load_function("stream"), load_function("api")
+    stream, api, sweep = load_function("stream"), load_function("api"), load_function("sweep")
     function = LambdaFunction("tailrace-api", api.handler, lambda: api.app.router.lifespan_context(api.app))
-    return Front(stream.app, function)
+    # The sweep opens and closes its connections in each call.
+    sweeping = LambdaFunction("tailrace-sweep", sweep.handler, nullcontext)
+    # template.yaml has a minute for the sweep; here nobody pays for it.
+    rules = [Rule(max(1.0, settings.lease / 2), {}), Rule(DAY, {"task": "prune"})]
+    return Front(stream.app, function, Schedule(sweeping, rules, clock=SystemClock()))

@@ -1,19 +1,33 @@
-"""DynamoDB in memory, as far as one reply needs it: for runs of thousands of writes in no time.
+"""DynamoDB in memory, as far as the store needs it: for runs of thousands of calls in no time.
 
-It knows the operations and the shapes of expressions that a reply's requests have, and refuses all
-others; what it does with them is compared with moto's in test_write_units.py.
+It knows the operations that the store makes and the expressions that pynamodb builds for it, and refuses all others;
+what it does with them is compared with moto's in test_write_units.py. One table, whatever its name.
 """
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final
 
 import msgspec
+from tailrace.errors import StoreError
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 
 Item = dict[str, dict[str, Any]]
+
+INDEXES: Final = {"by_owner": None, "by_sweep": ("pk", "sk", "sweep", "created")}
+"""What each index projects; None is everything. Both are sorted by ``created``."""
+
+COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 class MemoryCalls:
@@ -21,6 +35,7 @@ class MemoryCalls:
 
     def __init__(self) -> None:
         self.items: dict[tuple[str, str], Item] = {}
+        self._transactions: dict[str, Any] = {}
 
     async def call(self, operation: str, payload: Payload) -> Payload:
         """Make one call."""
@@ -31,21 +46,11 @@ class MemoryCalls:
             case "PutItem" | "UpdateItem":
                 change = {"Put" if operation == "PutItem" else "Update": request}
                 if not self._holds(change):
-                    raise ConditionFailed(self.items.get(_key(_keys(change))))
+                    raise ConditionFailed(self._refusal(change).get("Item"))
                 self._make(change)
                 answer = {"Attributes": self.items[_key(_keys(change))]}
             case "TransactWriteItems":
-                changes = request["TransactItems"]
-                reasons = [
-                    {"Code": "None"}
-                    if self._holds(change)
-                    else {"Code": "ConditionalCheckFailed", "Item": self.items.get(_key(_keys(change)))}
-                    for change in changes
-                ]
-                if any(reason["Code"] != "None" for reason in reasons):
-                    raise TransactionCancelled(reasons)
-                for change in changes:
-                    self._make(change)
+                self._transact(request)
                 answer = {}
             case "GetItem":
                 item = self.items.get(_key(request["Key"]))
@@ -58,24 +63,37 @@ class MemoryCalls:
                     }
                 }
             case "Query":
-                answer = {"Items": self._query(request)}
+                answer = self._query(request)
             case _:
                 raise NotImplementedError(operation)
         copy: Payload = msgspec.json.decode(msgspec.json.encode(answer))
         return copy
 
+    def _transact(self, request: Mapping[str, Any]) -> None:
+        token, changes = request["ClientRequestToken"], request["TransactItems"]
+        before = self._transactions.get(token)
+        if before is not None:
+            if before != changes:
+                raise StoreError("The store refused the request.")  # IdempotentParameterMismatchException
+            return
+        reasons = [{"Code": "None"} if self._holds(change) else self._refusal(change) for change in changes]
+        if any(reason["Code"] != "None" for reason in reasons):
+            raise TransactionCancelled(reasons)
+        for change in changes:
+            self._make(change)
+        self._transactions[token] = changes
+
     def _holds(self, change: Mapping[str, Any]) -> bool:
         (request,) = change.values()
         condition = request.get("ConditionExpression")
-        if condition is None:
-            return True
-        item = self.items.get(_key(_keys(change)), {})
-        name, how, operands = _match(r"(?:(attribute_not_exists) \()?(#\d)(?:\)| (=|IN) \(?([^)]*)\)?)", condition)
-        value = item.get(request["ExpressionAttributeNames"][name])
-        if how == "attribute_not_exists":
-            return value is None
-        values = request["ExpressionAttributeValues"]
-        return value in [values[operand] for operand in operands.split(", ")]
+        return condition is None or _true(condition, request, self.items.get(_key(_keys(change)), {}))
+
+    def _refusal(self, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the reason of a refused write, with the item that stands there if it was asked for."""
+        (request,) = change.values()
+        item = self.items.get(_key(_keys(change)))
+        wanted = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and item is not None
+        return {"Code": "ConditionalCheckFailed", **({"Item": item} if wanted else {})}
 
     def _make(self, change: Mapping[str, Any]) -> None:
         (request,) = change.values()
@@ -92,21 +110,84 @@ class MemoryCalls:
         for name in filter(None, removing.split(", ")):
             item.pop(names[name], None)
 
-    def _query(self, request: Mapping[str, Any]) -> list[Item]:
-        values = request["ExpressionAttributeValues"]
-        if not re.fullmatch(r"\(#0 = :0 AND #1 BETWEEN :1 AND :2\)", request["KeyConditionExpression"]):
-            raise NotImplementedError(request["KeyConditionExpression"])
-        partition, first, last = (values[name]["S"] for name in (":0", ":1", ":2"))
-        found = [key for key in self.items if key[0] == partition and first <= key[1] <= last]
-        return [self.items[key] for key in sorted(found)]
+    def _query(self, request: Mapping[str, Any]) -> Payload:
+        if "FilterExpression" in request:
+            raise NotImplementedError("FilterExpression")
+        index = request.get("IndexName")
+        order: Callable[[Item], Any] = (
+            (lambda item: int(item["created"]["N"])) if index else (lambda item: item["sk"]["S"])
+        )
+        found = [item for item in self.items.values() if _true(request["KeyConditionExpression"], request, item)]
+        found.sort(key=lambda item: (order(item), *_key(item)), reverse=not request.get("ScanIndexForward", True))
+        start = request.get("ExclusiveStartKey")
+        if start is not None:
+            found = found[[_key(item) for item in found].index(_key(start)) + 1 :]
+        limit = request.get("Limit", len(found))
+        answer: dict[str, Any] = {"Items": found[:limit]}
+        if index and (names := INDEXES[index]):
+            answer["Items"] = [{name: item[name] for name in names} for item in answer["Items"]]
+        if 0 < limit < len(found):
+            keys = ("pk", "sk", "created", "owner", "sweep") if index else ("pk", "sk")
+            answer["LastEvaluatedKey"] = {name: found[limit - 1][name] for name in keys if name in found[limit - 1]}
+        return answer
 
 
-def _match(pattern: str, condition: str) -> tuple[str, str, str]:
-    found = re.fullmatch(pattern, condition)
+def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
+    """Evaluate a condition, in the spelling that pynamodb gives it."""
+    values = request.get("ExpressionAttributeValues", {})
+    whole = expression[1:-1] if _is_enclosed(expression) else expression
+    for word, both in ((" OR ", any), (" AND ", all)):
+        parts = _split(whole, word)
+        if len(parts) > 1:
+            return both(_true(part, request, item) for part in parts)
+    found = re.fullmatch(r"(\w*) ?\(?(#\d+)(?:,? (=|<=?|>=?|IN|BETWEEN)? ?\(?(:[^)]*))?\)?", whole)
     if found is None:
-        raise NotImplementedError(condition)
-    function, name, operator, operands = found.groups()
-    return name, function or operator, operands or ""
+        raise NotImplementedError(expression)
+    function, name, comparison, operands = found.groups()
+    value = item.get(request["ExpressionAttributeNames"][name])
+    wanted = [values[operand] for operand in re.findall(r":\d+", operands or "")]
+    match function or comparison:
+        case "attribute_exists":
+            return value is not None
+        case "attribute_not_exists":
+            return value is None
+        case "begins_with":
+            return value is not None and str(value["S"]).startswith(wanted[0]["S"])
+        case "IN":
+            return value in wanted
+        case "BETWEEN":
+            return value is not None and _number(wanted[0]) <= _number(value) <= _number(wanted[1])
+        case "=" | "<" | "<=" | ">" | ">=":
+            return value is not None and COMPARISONS[comparison](_number(value), _number(wanted[0]))
+    raise NotImplementedError(expression)
+
+
+def _split(expression: str, word: str) -> list[str]:
+    """Split at a word that is outside of brackets; the AND of a BETWEEN belongs to it."""
+    parts, depth, start = [], 0, 0
+    for at, character in enumerate(expression):
+        depth += (character == "(") - (character == ")")
+        between = word == " AND " and re.search(r"BETWEEN :\d+$", expression[start:at])
+        if depth == 0 and expression.startswith(word, at) and not between:
+            parts.append(expression[start:at])
+            start = at + len(word)
+    return [*parts, expression[start:]]
+
+
+def _is_enclosed(expression: str) -> bool:
+    """Whether the first bracket is closed by the last character."""
+    depth = 0
+    for at, character in enumerate(expression):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return at == len(expression) - 1 and character == ")"
+    return False
+
+
+def _number(value: Mapping[str, Any]) -> Any:
+    """Return what a value is compared by. DynamoDB compares text by its UTF-8 bytes."""
+    ((kind, content),) = value.items()
+    return Decimal(content) if kind == "N" else str(content).encode()
 
 
 def _keys(change: Mapping[str, Any]) -> Mapping[str, Any]:

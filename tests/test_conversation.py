@@ -92,7 +92,7 @@ async def test_what_goes_into_the_next_prompt(backend: Backend, how: str, unfini
     elif how == "fail":
         await stream.fail("no")
     elif how == "stop":
-        await stream.stop("cancelled", "Cancelled.", "cancelled")
+        await stream.cancel()
     prompt = [message.content for message in await conversation.to_messages()]
     assert prompt == ["question", "partial"] if unfinished else ["question"]
     asked = [message.content for message in await conversation.to_messages(include_unfinished=True)]

@@ -80,6 +80,7 @@ def test_bash(page: Path, stack_url: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert '"done":true' in done.stdout
     assert '"streamed":false' in done.stdout
+    assert '"status":"cancelled"' in done.stdout
     assert "general_error" not in done.stdout
     assert '"type":"invalid_request"' not in done.stdout
 
@@ -104,13 +105,17 @@ def test_every_variable_is_documented() -> None:
 
 def test_every_route_is_documented() -> None:
     """Each route of the application is in the table of docs/http.md, and no other."""
+    from starlette.routing import Route
     from tailrace.backend import Backend
     from tailrace.http.api_app import create_api_app
+    from tailrace.http.stream_app import hot_routes
 
-    schema = create_api_app(Backend(Settings())).openapi()["paths"]
-    routes = {
-        (method.upper(), re.sub(r"\{[^}]+\}", "{id}", path)) for path, methods in schema.items() for method in methods
-    }
-    routes |= {("GET", "/health"), ("POST", "/conversations/{id}/stream")}  # mounted, so not in the schema
+    api = Backend(Settings())
+    schema = create_api_app(api).openapi()["paths"]
+    found = {(method.upper(), path) for path, methods in schema.items() for method in methods}
+    for route in hot_routes(api):  # mounted, so not in the schema
+        assert isinstance(route, Route)
+        found |= {(method, route.path) for method in route.methods or () if method != "HEAD"}
+    routes = {(method, re.sub(r"\{[^}]+\}", "{id}", path)) for method, path in found}
     table = re.findall(r"^\| `([A-Z]+) ([^`?]+)", (ROOT / "docs" / "http.md").read_text(), re.MULTILINE)
     assert set(table) == routes

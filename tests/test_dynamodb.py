@@ -175,3 +175,13 @@ def test_one_client_serves_several_event_loops(dynamodb_url: str) -> None:
         return answer["TableNames"]
 
     assert asyncio.run(once()) == asyncio.run(once())
+
+
+async def test_a_transaction_that_can_never_be_is_no_condition(script: tuple[Script, str]) -> None:
+    """An item that is too large, say: nobody must take that for having lost to somebody."""
+    reasons = [{"Code": "None"}, {"Code": "ValidationError", "Message": "Item size has exceeded"}]
+    script[0].answers = [fault("TransactionCanceledException", CancellationReasons=reasons)]
+    dynamodb = client(script[1])
+    with pytest.raises(StoreError, match=r"^The store refused the request\.$"):
+        await dynamodb.call("TransactWriteItems", {})
+    await dynamodb.close()

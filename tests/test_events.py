@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -9,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.routing import Route
+from tailrace.backend import Backend
+from tailrace.clock import SystemClock
+from tailrace.conversation import Conversation
+from tailrace.http.stream_app import hot_routes
+from tailrace.settings import Settings
 from tailrace.store import create_table
+from tailrace.testing import ManualClock
 
 from local.lambda_event import http_response
 from local.lambda_function import Handler, LambdaContext, LambdaFunction, load_function
+from local.schedule import scheduled_event
 from tests.conftest import REGION
 
 EVENTS = Path(__file__).parent.parent / "events"
@@ -62,44 +71,129 @@ def sample(name: str, **ids: str) -> dict[str, Any]:
     return event
 
 
+REQUESTS = sorted(path.stem for path in EVENTS.glob("*.json") if not path.stem.startswith("sweep-"))
+
+
 @pytest.mark.anyio
-@pytest.mark.parametrize("name", sorted(path.stem for path in EVENTS.glob("*.json")))
+@pytest.mark.parametrize("name", REQUESTS)
 async def test_a_sample(name: str, module: Any) -> None:
     """The sample is answered, in JSON or as a whole stream."""
     function = Function(module)
     try:
         _, _, created = await function.call(sample("api-conversation-create"))
-        conversation = json.loads(created)
-        add = sample("api-message-add", CONVERSATION_ID=conversation["id"])
-        _, _, added = await function.call(add)
-        message = json.loads(added)
-        event = sample(name, CONVERSATION_ID=conversation["id"], MESSAGE_ID=message["id"])
-        status, headers, body = await function.call(event)
+        ids = {"CONVERSATION_ID": json.loads(created)["id"]}
+        _, _, added = await function.call(sample("api-message-add", **ids))
+        ids["MESSAGE_ID"] = json.loads(added)["id"]
+        if "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
+            _, started, _ = await function.call(sample("stream-start", **ids))
+            ids["REPLY_ID"] = started["x-message-id"]
+        status, headers, body = await function.call(sample(name, **ids))
     finally:
         await function.close()
     assert status == STATUS.get(name, 200), body
     if status == 204:
         assert body == b""
-    elif name == "stream-start":
-        assert headers["content-type"] == "text/event-stream; charset=utf-8"
-        blocks = body.decode().split("\n\n")
-        assert all(re.fullmatch(r"data: \{.*\}\nid: \S+:\d+", block) for block in blocks[:-1])
-        assert blocks[-1] == ""
-        assert json.loads(blocks[0].split("\n")[0].removeprefix("data: "))["progress"]["chunks"] == 1
-        assert '"done":true' in blocks[-2]
+    elif headers["content-type"] == "text/event-stream; charset=utf-8":
+        check_stream(name, headers["x-message-id"], body.decode())
     else:
         assert headers["content-type"] == "application/json"
-        assert isinstance(json.loads(body).get("error"), dict) is (status >= 400)
+        answer = json.loads(body)
+        assert (isinstance(answer, dict) and isinstance(answer.get("error"), dict)) is (status >= 400)
+        if name == "stream-message-events":
+            assert answer[0]["id"] == f"{ids['REPLY_ID']}:3"
+            assert answer[-1]["done"] is True
+
+
+def check_stream(name: str, message_id: str, body: str) -> None:
+    """Check a stream that the API function gives whole: with what it begins, the blocks, and the end."""
+    *blocks, rest = body.split("\n\n")
+    assert rest == ""
+    if name == "stream-conversation-get":
+        assert blocks.pop(0) == f"id: {message_id}:0"
+    assert all(re.fullmatch(rf"data: \{{.*\}}\nid: {message_id}:\d+", block) for block in blocks)
+    assert '"done":true' in blocks[-1]
+    first = json.loads(blocks[0].split("\n")[0].removeprefix("data: "))
+    if name == "stream-start":
+        assert first["progress"]["chunks"] == 1
+    if name == "stream-message-stream":
+        assert blocks[0].endswith(f"id: {message_id}:3")
 
 
 @pytest.mark.anyio
 async def test_there_is_a_sample_for_each_route(module: Any) -> None:
-    """No route of the API function is without one."""
-    samples = [sample(path.stem) for path in EVENTS.glob("*.json")]
+    """No route is without one."""
+    samples = [sample(name) for name in REQUESTS]
     called = {(event["requestContext"]["http"]["method"], event["rawPath"]) for event in samples}
     schema = module.app.openapi()["paths"]
     routes = {(method.upper(), path) for path, methods in schema.items() for method in methods}
     assert routes, "FastAPI knows its routes"
+    for route in hot_routes(Backend(Settings())):
+        assert isinstance(route, Route)
+        routes |= {(method, route.path) for method in route.methods or () if method != "HEAD"}
     for method, path in routes:
         pattern = re.sub(r"\{[^}]+\}", "[^/]+", path)
         assert any(method == m and re.fullmatch(pattern, p) for m, p in called), f"{method} {path}"
+
+
+# ---- the sweep function, which a schedule calls ----
+
+
+@pytest.fixture
+def sweep(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """functions/sweep/app.py, on a table of the test's own."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", settings.dynamodb_endpoint or "")
+    monkeypatch.setenv("TAILRACE_TABLE", settings.table)
+    monkeypatch.setenv("TAILRACE_LEASE_S", "30")
+    monkeypatch.setenv("TAILRACE_PRUNE_DAYS", "7")
+    return load_function("sweep")
+
+
+def ago(settings: Settings, **delta: float) -> Backend:
+    """Return a backend that lives in the past."""
+    seconds = delta.get("days", 0) * 24 * 3600 + delta.get("seconds", 0)
+    return Backend(settings, clock=ManualClock(SystemClock().now() - int(seconds * 1_000_000)))
+
+
+def test_the_sweep_s_sample_is_what_the_schedule_sends() -> None:
+    """Here it comes from local/schedule.py, with the same fields."""
+    assert sample("sweep-schedule").keys() == scheduled_event(0).keys()
+
+
+def test_the_sweep_s_sample(sweep: Any, settings: Settings) -> None:
+    """A reply whose writer has been silent for longer than the lease ends as interrupted; a younger one goes on."""
+
+    async def open_reply(seconds: float) -> str:
+        backend = ago(settings, seconds=seconds)
+        conversation = await Conversation.create(backend=backend)
+        stream = await conversation.stream_response("hello")
+        await backend.close()
+        return stream.id
+
+    async def status(message_id: str) -> str:
+        backend = Backend(settings)
+        message = await backend.store.messages.get(message_id)
+        await backend.close()
+        return message.status
+
+    old, young = asyncio.run(open_reply(31)), asyncio.run(open_reply(1))
+    context = LambdaContext("sweep")
+    assert sweep.handler(sample("sweep-schedule"), context) == {"looked_at": 1, "ended": 1, "failed": 0}
+    assert sweep.handler(sample("sweep-schedule"), context) == {"looked_at": 0, "ended": 0, "failed": 0}
+    assert (asyncio.run(status(old)), asyncio.run(status(young))) == ("interrupted", "pending")
+
+
+def test_the_prune_s_sample(sweep: Any, settings: Settings) -> None:
+    """What was deleted longer ago than the setting says goes for good; what was deleted since, stays a while."""
+
+    async def deleted(days: float) -> None:
+        backend = ago(settings, days=days)
+        conversation = await Conversation.create(backend=backend)
+        await conversation.add_user_message("hello")
+        await backend.store.conversations.delete(conversation.id, now=backend.clock.now())
+        await backend.close()
+
+    asyncio.run(deleted(8))
+    asyncio.run(deleted(6))
+    context = LambdaContext("sweep")
+    assert sweep.handler(sample("sweep-prune"), context) == {"pruned": 1}
+    assert sweep.handler(sample("sweep-prune"), context) == {"pruned": 0}

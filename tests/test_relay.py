@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from tailrace.backend import Backend
+from tailrace.clock import SystemClock
 from tailrace.conversation import Conversation
 from tailrace.errors import ProviderError, StoreError
-from tailrace.events import Event, ProviderEvent, ResponseInfo, Text, Usage
-from tailrace.relay import relay
+from tailrace.events import Event, Message, ProviderEvent, ResponseInfo, Text, Usage
+from tailrace.outcome import CANCELLED
+from tailrace.relay import Deliver, Relay
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 from tailrace.stream import MessageStream
@@ -53,6 +55,11 @@ class Source:
             self.closed.set()
 
 
+async def relay(stream: MessageStream, source: Source, deliver: Deliver, deadline: float | None = None) -> Message:
+    """Relay a source until its end."""
+    return await Relay(stream, source.stream(), deliver, clock=SystemClock(), deadline=deadline).run()
+
+
 async def open_stream(backend: Backend) -> MessageStream:
     """Return a stream in a new conversation."""
     return await (await Conversation.create(backend=backend)).stream_response("question")
@@ -66,7 +73,7 @@ async def test_a_whole_answer(backend: Backend) -> None:
         [ResponseInfo(finish_reason="stop")],
         [Usage(1, 2)],
     ]
-    message = await relay(stream, Source(*batches).stream(), delivered)
+    message = await relay(stream, Source(*batches), delivered)
     assert delivered.events == [Text("a"), Text("b"), Usage(1, 2)]
     assert (message.content, message.seq, message.model, message.finish_reason) == ("ab", 4, "m", "stop")
 
@@ -75,7 +82,7 @@ async def test_a_provider_s_failure(backend: Backend) -> None:
     """The stream fails with it and keeps the text."""
     stream = await open_stream(backend)
     error = ProviderError("It broke off.", provider="p")
-    message = await relay(stream, Source([Text("a")], then=error).stream(), Delivered())
+    message = await relay(stream, Source([Text("a")], then=error), Delivered())
     assert (message.status, message.content) == ("failed", "a")
     assert message.error == {"type": "api_error", "message": "It broke off."}
 
@@ -87,10 +94,10 @@ async def test_an_end_from_elsewhere_stops_the_provider(backend: Backend) -> Non
     other = MessageStream(
         backend.store, stream.message, clock=backend.clock, random_bytes=backend.random_bytes, flush_interval=0.1
     )
-    ended = await other.stop("cancelled", "Cancelled.", "cancelled")
+    ended = await other.cancel()
     source = Source([Text("a")], silent=True)
     async with asyncio.timeout(10):
-        assert await relay(stream, source.stream(), Delivered()) == ended
+        assert await relay(stream, source, Delivered()) == ended
     assert source.closed.is_set()
 
 
@@ -103,7 +110,7 @@ async def test_a_lost_table_stops_the_provider(backend: Backend, settings: Setti
     source = Source([Text("a")], silent=True)
     async with asyncio.timeout(10):
         with pytest.raises(StoreError, match="not available"):
-            await relay(stream, source.stream(), Delivered())
+            await relay(stream, source, Delivered())
     assert source.closed.is_set()
     assert (await stream.fail("later")).content == "a"
 
@@ -113,7 +120,7 @@ async def test_a_cancelled_relay_ends_its_stream(backend: Backend) -> None:
     stream = await open_stream(backend)
     source = Source([Text("a")], silent=True)
     first = asyncio.Event()
-    relaying = asyncio.create_task(relay(stream, source.stream(), lambda first_seq, events: first.set()))
+    relaying = asyncio.create_task(relay(stream, source, lambda first_seq, events: first.set()))
     await asyncio.wait_for(first.wait(), 10)
     relaying.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -121,3 +128,30 @@ async def test_a_cancelled_relay_ends_its_stream(backend: Backend) -> None:
     message = await backend.store.messages.get(stream.id)
     assert (message.status, message.content) == ("interrupted", "a")
     assert source.closed.is_set()
+
+
+async def test_a_deadline_ends_it_in_time(backend: Backend) -> None:
+    """Before Lambda would kill the function, the reply ends as timed out, with its text."""
+    stream = await open_stream(backend)
+    source = Source([Text("a")], silent=True)
+    message = await relay(stream, source, Delivered(), deadline=0.05)
+    assert (message.status, message.content) == ("timed_out", "a")
+    assert message.error == {"type": "timeout", "message": "The reply took too long."}
+    assert source.closed.is_set()
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_it_can_be_stopped(backend: Backend, when: str) -> None:
+    """A reader that leaves may end the reply; the provider is closed at once."""
+    stream = await open_stream(backend)
+    source = Source([Text("a")], silent=True)
+    first = asyncio.Event()
+    running = Relay(stream, source.stream(), lambda first_seq, events: first.set(), clock=SystemClock())
+    if when == "before":
+        running.stop(CANCELLED)
+    relaying = asyncio.create_task(running.run())
+    if when == "during":
+        await asyncio.wait_for(first.wait(), 10)
+        running.stop(CANCELLED)
+    message = await asyncio.wait_for(relaying, 10)
+    assert (message.status, message.content) == ("cancelled", "" if when == "before" else "a")

@@ -174,7 +174,7 @@ async def test_metadata_of_an_end(backend: Backend, clock: ManualClock) -> None:
         "finish_reason": "stop",
         "provider_request_id": "req",
     }
-    assert message.usage == Usage(7, 0)
+    assert message.usage == Usage(7, 0, "provider")
     assert "10.0.0.1" not in repr(await backend.store.messages.get(stream.id))
 
 
@@ -197,7 +197,7 @@ async def end(stream: MessageStream, how: str) -> Message:
         return await stream.complete()
     if how == "fail":
         return await stream.fail("secret words")
-    return await stream.stop("cancelled", "The reply was cancelled.", "cancelled")
+    return await stream.cancel()
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(ENDS, ENDS)))
@@ -242,7 +242,7 @@ async def test_a_writer_that_lost_stops(backend: Backend, calls: FaultyCalls, cl
     other = MessageStream(
         backend.store, stream.message, clock=backend.clock, random_bytes=backend.random_bytes, flush_interval=0.1
     )
-    ended = await other.stop("cancelled", "The reply was cancelled.", "cancelled")
+    ended = await other.cancel()
     lost = asyncio.Event()
     stream.when_lost(lost.set)
     await stream.append("too late")

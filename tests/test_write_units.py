@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 START_AND_END = 10
 INDEX_UNITS = 4
-"""One to enter by_open and one to leave it, both in transactions and counted as doubled."""
+"""One to enter by_sweep and one to leave it, both in transactions and counted as doubled."""
 
 
 @pytest.mark.parametrize("chunks", [100, 1_000, 10_000])
@@ -83,11 +83,11 @@ def test_a_write_costs_its_larger_side() -> None:
 def test_a_write_costs_for_each_index_that_it_changes() -> None:
     """An item without an index's keys costs nothing there, and a changed key is a deletion and a put."""
     plain = {"pk": {"S": "p"}, "sk": {"S": "s"}, "created": {"N": "1"}}
-    owned, opened = {**plain, "owner": {"S": "a"}}, {**plain, "open": {"S": "open 1"}}
+    owned, opened = {**plain, "owner": {"S": "a"}}, {**plain, "sweep": {"S": "open 1"}}
     assert index_units(None, plain) == index_units(owned, owned) == 0
     assert index_units(None, owned) == index_units(owned, plain) == 1
     assert index_units(owned, {**owned, "title": {"S": "t"}}) == 1
-    assert index_units(opened, {**opened, "status": {"S": "t"}}) == 0  # by_open holds keys only
+    assert index_units(opened, {**opened, "status": {"S": "t"}}) == 0  # by_sweep holds keys only
     assert index_units(owned, {**owned, "owner": {"S": "b"}}) == 2
 
 

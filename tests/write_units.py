@@ -22,13 +22,13 @@ from typing import Any, Final
 from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.events import Event, Message, ProviderEvent, ResponseInfo, Text, Usage
-from tailrace.relay import relay
+from tailrace.relay import Relay
 from tailrace.settings import Settings
 from tailrace.store import Calls, Store
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.testing import ManualClock
 
-INDEXES: Final = {"by_owner": (("owner", "created"), "ALL"), "by_open": (("open", "created"), "KEYS_ONLY")}
+INDEXES: Final = {"by_owner": (("owner", "created"), "ALL"), "by_sweep": (("sweep", "created"), "KEYS_ONLY")}
 """Of the table: each index's keys and what it holds. An item without both keys is not in it. A test compares."""
 
 STORED_OVERHEAD: Final = 100
@@ -196,7 +196,7 @@ async def reply(
     calls.made.clear()
     stream = await conversation.stream_response("Tell me.", provider="scripted", model="model-1")
     source = _provider(clock, chunks)
-    relaying = asyncio.create_task(relay(stream, source, lambda first_seq, events: deliver(events)))
+    relaying = asyncio.create_task(Relay(stream, source, lambda first_seq, events: deliver(events), clock=clock).run())
     while not relaying.done():
         await clock.advance(step)
         await calls.quiet()

@@ -4,7 +4,8 @@ import { events } from "/static/sse.js";
 
 const TERMINAL = new Set(["completed", "failed", "cancelled", "interrupted", "timed_out"]);
 const SILENCE_MS = 30_000; // the server sends something every 12 s, if only a comment
-const POLL_MS = 1_000;
+const ATTEMPTS = 10; // connections in a row that bring nothing
+const LONGEST_PAUSE_MS = 8_000;
 
 const main = document.querySelector("main");
 const list = document.querySelector("#messages");
@@ -13,9 +14,12 @@ const notice = document.querySelector("#notice");
 const composer = document.querySelector("#composer");
 const input = document.querySelector("#input");
 const send = document.querySelector("#send");
+const stop = document.querySelector("#stop");
 
 let conversation = null; // its id
 let shown = 0; // counts what was shown: whatever is still under way for an earlier one stops
+let unsent = null; // what was sent without an answer: sent again as it is, under the same key, it starts nothing twice
+const running = new Set(); // the replies that have not ended, as far as this page knows
 
 // ---- the server ----
 
@@ -35,8 +39,15 @@ async function call(path, options = {}) {
   throw problem;
 }
 
-const post = (path, body, signal) =>
-  call(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
+const post = (path, body, { headers, signal } = {}) =>
+  call(path, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", ...headers },
+    body: JSON.stringify(body),
+    signal,
+  });
+
+const snapshot = async (id) => (await call(`/messages/${id}`)).json();
 
 async function history(id) {
   const messages = [];
@@ -111,14 +122,16 @@ class Bubble {
       if (this.text.textContent !== message.content) this.text.textContent = message.content;
     });
     this.busy = !TERMINAL.has(message.status);
-    if (message.error) this.fail(message.error.message);
+    if (message.error) this.end(message.error.type, message.error.message);
   }
 
-  fail(text) {
+  // What was asked for is no failure.
+  end(type, text) {
     this.draw();
     this.busy = false;
-    this.wrong ??= this.item.appendChild(element("p", "wrong"));
-    keepInView(() => (this.wrong.textContent = text));
+    this.note ??= this.item.appendChild(element("p", ""));
+    this.note.className = type === "cancelled" ? "stopped" : "wrong";
+    keepInView(() => (this.note.textContent = type === "cancelled" ? "Stopped." : text));
   }
 }
 
@@ -136,83 +149,154 @@ function describe(progress, firstMs) {
 
 // ---- a reply ----
 
-async function reply(text) {
-  const mine = shown;
-  const bubble = new Bubble("assistant");
-  bubble.busy = true;
-  main.scrollTop = main.scrollHeight;
-  const began = performance.now();
-  let id = null;
-  let first = null;
-  let whole = false;
-  const silence = new AbortController();
-  let timer;
-  const heard = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => silence.abort(), SILENCE_MS);
-  };
-  try {
-    const body = { input: text, delivery: { progress: true } };
-    const response = await post(`/conversations/${conversation}/stream`, body, silence.signal);
-    id = response.headers.get("X-Message-Id");
-    const counted = response.body.pipeThrough(
-      new TransformStream({
-        transform(bytes, controller) {
-          heard();
-          controller.enqueue(bytes);
-        },
-      }),
-    );
-    heard();
-    for await (const event of events(counted)) {
-      if (mine !== shown) return;
-      if (event.chunk !== undefined) {
-        first ??= performance.now() - began;
-        bubble.add(event.chunk, describe(event.progress, first));
-      } else if (event.reset) {
-        bubble.reset();
-      } else if (event.done) {
-        whole = true;
-        bubble.settle(event.message);
-      } else if (event.error) {
-        whole = true;
-        bubble.fail(event.message);
-      }
-    }
-  } catch (error) {
-    if (mine !== shown) return;
-    if (id === null) throw Object.assign(error, { bubble });
-  } finally {
-    clearTimeout(timer);
+class Reply {
+  constructor(bubble) {
+    this.bubble = bubble;
+    this.id = null;
+    this.cursor = ""; // the id of the last event that came
+    this.connection = new AbortController();
+    this.began = performance.now();
+    this.first = null;
+    this.mine = shown;
+    bubble.busy = true;
   }
-  // Cut before its end: the reply goes on without us, and its log has all of it.
-  if (!whole) await follow(id, bubble, mine);
+
+  get stale() {
+    return this.mine !== shown;
+  }
+
+  // From its beginning: posted again under the same key, the start attaches to the reply that it started before.
+  begin(text, key) {
+    const body = { input: text, delivery: { progress: true } };
+    const headers = { "Idempotency-Key": key };
+    return this.run((signal) => post(`/conversations/${conversation}/stream`, body, { headers, signal }));
+  }
+
+  // From where a snapshot of it ends.
+  resume(message) {
+    this.id = message.id;
+    this.cursor = `${message.id}:${message.seq}`;
+    return this.run();
+  }
+
+  // To its end, over as many connections as that takes. Cut, the reply goes on without us and its log has all of it.
+  async run(start) {
+    const resume = (signal) =>
+      call(`/messages/${this.id}/stream`, { headers: this.cursor ? { "Last-Event-ID": this.cursor } : {}, signal });
+    running.add(this);
+    showStop();
+    try {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        if (attempt) await pause(attempt);
+        if (this.stale) return;
+        const before = this.cursor;
+        try {
+          if (await this.listen(this.id === null ? start : resume)) return;
+        } catch (error) {
+          if (this.stale) return;
+          const refused = error.status !== undefined && error.status < 500;
+          if (this.id === null && (refused || attempt >= 2)) throw error;
+          if (refused) return this.bubble.end("not_found", error.message);
+        }
+        if (this.cursor !== before) attempt = 0;
+      }
+      this.bubble.end("lost", "The connection was lost. What was written is kept: reload the page to see it.");
+    } finally {
+      running.delete(this);
+      showStop();
+    }
+  }
+
+  // Return whether it has ended.
+  async listen(connect) {
+    this.connection = new AbortController();
+    let timer;
+    const heard = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => this.connection.abort(), SILENCE_MS);
+    };
+    heard();
+    try {
+      const response = await connect(this.connection.signal);
+      this.id ??= response.headers.get("X-Message-Id");
+      showStop();
+      if (response.status === 204) return await this.settle();
+      const counted = response.body.pipeThrough(
+        new TransformStream({
+          transform(bytes, controller) {
+            heard();
+            controller.enqueue(bytes);
+          },
+        }),
+      );
+      for await (const { id, data } of events(counted)) {
+        if (this.stale) return true;
+        this.cursor = id;
+        if (data.chunk !== undefined) this.add(data);
+        else if (data.reset) this.bubble.reset();
+        else if (data.done) return this.bubble.settle(data.message), true;
+        else if (data.error) return await this.settle(data);
+      }
+      return false;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  add({ chunk, progress }) {
+    this.first ??= performance.now() - this.began;
+    this.bubble.add(chunk, progress ? describe(progress, this.first) : "");
+  }
+
+  // An end without the whole message: what is stored is what counts.
+  async settle(end) {
+    try {
+      const stored = await snapshot(this.id);
+      if (!this.stale) this.bubble.settle(stored);
+    } catch (error) {
+      if (!this.stale) this.bubble.end(end?.error_type, end?.message ?? error.message);
+    }
+    return true;
+  }
+
+  // Ends it for everybody. The stream says so too; who is first does not matter.
+  async cancel() {
+    const stored = await (await post(`/messages/${this.id}/cancel`, {})).json();
+    if (!this.stale) this.bubble.settle(stored);
+  }
 }
 
-async function follow(id, bubble, mine) {
-  for (let failures = 0; failures < 10; ) {
-    if (mine !== shown) return;
-    try {
-      const message = await (await call(`/messages/${id}`)).json();
-      bubble.settle(message);
-      failures = 0;
-      if (TERMINAL.has(message.status)) return;
-    } catch (error) {
-      failures += 1;
-    }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-  }
-  bubble.fail("The connection was lost. What was written is kept: reload the page to see it.");
+const pause = (attempt) =>
+  new Promise((resolve) => setTimeout(resolve, Math.min(250 * 2 ** (attempt - 1), LONGEST_PAUSE_MS)));
+
+function showStop() {
+  const open = [...running].filter((reply) => !reply.stale);
+  send.hidden = open.length > 0;
+  stop.hidden = !send.hidden;
+  stop.disabled = open.some((reply) => reply.id === null);
 }
+
+stop.addEventListener("click", async () => {
+  stop.disabled = true;
+  say("");
+  try {
+    await Promise.all([...running].filter((reply) => !reply.stale).map((reply) => reply.cancel()));
+  } catch (error) {
+    say(error instanceof Problem ? error.message : "Something went wrong on this page.");
+  } finally {
+    showStop();
+  }
+});
 
 composer.addEventListener("submit", async (event) => {
   event.preventDefault();
   const text = input.value;
-  if (!text.trim() || send.disabled) return;
+  if (!text.trim() || send.disabled || send.hidden) return;
   const mine = shown;
   say("");
   send.disabled = true;
-  let bubble = null;
+  let question = null;
+  let answer = null;
   try {
     if (conversation === null) {
       const created = await (await post("/conversations", { title: text.trim().slice(0, 80) })).json();
@@ -220,14 +304,21 @@ composer.addEventListener("submit", async (event) => {
       conversation = created.id;
       window.history.replaceState(null, "", `#${conversation}`);
     }
-    bubble = new Bubble("user", text);
+    if (unsent?.text !== text || unsent.conversation !== conversation) {
+      unsent = { conversation, text, key: crypto.randomUUID() };
+    }
+    question = new Bubble("user", text);
+    answer = new Bubble("assistant");
+    main.scrollTop = main.scrollHeight;
     input.value = "";
-    await reply(text);
+    await new Reply(answer).begin(text, unsent.key);
+    unsent = null;
   } catch (error) {
     if (mine !== shown) return;
-    // Nothing was started: what was typed goes back to where it was.
-    error.bubble?.item.remove();
-    bubble?.item.remove();
+    // Nothing was started, as far as we know: what was typed goes back to where it was.
+    answer?.item.remove();
+    question?.item.remove();
+    if (!list.children.length) welcome.hidden = false;
     input.value = text;
     say(error instanceof Problem ? error.message : "Something went wrong on this page.");
   } finally {
@@ -249,10 +340,12 @@ input.addEventListener("keydown", (event) => {
 
 async function show(id) {
   const mine = ++shown;
+  for (const reply of running) reply.connection.abort();
   conversation = id || null;
   list.replaceChildren();
   welcome.hidden = false;
   send.disabled = false;
+  showStop();
   say("");
   input.focus();
   if (conversation === null) return;
@@ -263,7 +356,7 @@ async function show(id) {
       if (message.role !== "user" && message.role !== "assistant") continue;
       const bubble = new Bubble(message.role);
       bubble.settle(message);
-      if (!TERMINAL.has(message.status)) follow(message.id, bubble, mine);
+      if (!TERMINAL.has(message.status)) new Reply(bubble).resume(message);
     }
     main.scrollTop = main.scrollHeight;
   } catch (error) {

@@ -12,11 +12,13 @@ import aiohttp
 import msgspec
 import pytest
 from tailrace.backend import Backend
+from tailrace.conversation import Conversation
 from tailrace.events import TERMINAL, Message
 from tailrace.http.api_app import create_api_app
 from tailrace.http.server import server
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
+from tailrace.stream import MessageStream
 
 from tests.faults import FaultyCalls
 
@@ -49,12 +51,29 @@ class Client:
         async with asyncio.timeout(30), self.session.post(path, json=body) as response:
             return response, await response.read()
 
-    async def ended(self, message_id: str) -> Message:
-        """Return a message once it has ended."""
+    async def until(self, message_id: str, condition: Callable[[Message], bool]) -> Message:
+        """Return a message once a condition holds."""
         async with asyncio.timeout(20):
-            while (message := await self.backend.store.messages.get(message_id)).status not in TERMINAL:
+            while not condition(message := await self.backend.store.messages.get(message_id)):
                 pass
         return message
+
+    async def ended(self, message_id: str) -> Message:
+        """Return a message once it has ended."""
+        return await self.until(message_id, lambda message: message.status in TERMINAL)
+
+    async def open_stream(self) -> MessageStream:
+        """Return a stream that the test itself writes."""
+        conversation = await Conversation.load(await self.conversation(), backend=self.backend)
+        return await conversation.stream_response("question")
+
+    async def flushed(self, stream: MessageStream) -> None:
+        """Wait until all of a stream is in its log."""
+        await self.until(stream.id, lambda message: message.seq == stream.seq)
+
+    def abandon(self, stream: MessageStream) -> None:
+        """Let a writer die: it neither writes nor shows a sign of life from now on."""
+        stream._writer._closed = True
 
 
 def events(body: bytes) -> list[Json]:

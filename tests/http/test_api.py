@@ -84,7 +84,9 @@ async def test_system_messages_are_never_shown(client: Client) -> None:
     conversation = await Conversation.create(backend=client.backend)
     message = await conversation.add_system_message("the system prompt")
     assert (await client.json("GET", f"/conversations/{conversation.id}/messages"))[1]["messages"] == []
-    assert (await client.json("GET", f"/messages/{message.id}"))[0] == 404
+    for method, path in (("GET", ""), ("GET", "/stream"), ("GET", "/events"), ("POST", "/cancel")):
+        status, content = await client.json(method, f"/messages/{message.id}{path}")
+        assert (status, content["error"]["message"]) == (404, "No such message."), path
 
 
 @pytest.mark.parametrize(

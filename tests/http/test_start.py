@@ -60,7 +60,7 @@ async def test_the_terminal_event_is_the_message_that_is_stored(client: Client) 
     }  # fmt: skip
     assert stored["content"] == "ab"
     assert stored["status"] == "completed"
-    assert stored["usage"] == {"prompt_tokens": 3, "completion_tokens": 2}
+    assert stored["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "source": "provider"}
     assert stored["metadata"]["stream_chunks"] == 2
     assert stored["metadata"]["k"] == 1
     assert b"10.0.0.1" not in body
@@ -161,7 +161,6 @@ async def test_a_reader_that_does_not_read_does_not_hold_up_the_reply(client: Cl
         (b'{"input": "x", "delivery": {"by": "word"}}', 422, r".*Invalid enum value 'word' - at `\$\.delivery\.by`\."),
         (b'{"input": "x", "delivery": {"by": "sentence"}}', 422, r"delivery: only .* is available yet\."),
         (b'{"input": "x", "fallbacks": [{"provider": "openai"}]}', 422, r"fallbacks are not available yet\."),
-        (b'{"input": "x", "on_disconnect": "cancel"}', 422, r"on_disconnect: only .* is available yet\."),
         (b'{"input": "x", "metadata": {"private": 1}}', 422, r"metadata\.private must be an object\."),
         (b'{"input": "' + b"x" * 300_000 + b'"}', 413, r"The body has more than 262144 bytes\."),
     ],

@@ -29,7 +29,7 @@ def run_demo(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo() -> None:
-    """It streams a reply, says how it went, reads the same back, and leaves nothing running."""
+    """It streams a reply, says how it went, reads the same back, resumes another, and leaves nothing running."""
     done = run_demo()
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -42,6 +42,14 @@ def test_the_demo() -> None:
     facts = dict(line.split(None, 1) for line in lines if line.startswith("  "))
     assert facts["status"] == "completed"
     assert facts["stream_chunks"] == progress.split()[0]
+    (cut,) = (line for line in lines if line.startswith("A second reply, cut "))
+    assert re.search(r"resumed with Last-Event-ID: \S+:\d+$", cut)
+    joined = re.fullmatch(
+        r"The (\d+) characters before the cut and the (\d+) after it are what is stored, byte for byte\.",
+        lines[lines.index(cut) + 1],
+    )
+    assert joined is not None
+    assert all(int(count) > 0 for count in joined.groups())
     assert lines[-1].startswith("The demo took ")
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
 from tailrace.http.requests import Message, Receive, Scope, Send
+from tailrace.testing import ManualClock
 
 from local.front import Front
 from local.lambda_event import Event
 from local.lambda_function import LambdaContext, LambdaFunction
+from local.schedule import Rule, Schedule
 
 pytestmark = pytest.mark.anyio
 
@@ -122,3 +124,31 @@ async def test_the_end_waits_for_cut_replies_to_store_theirs() -> None:
         with pytest.raises(asyncio.CancelledError):
             await reply
     assert order == ["stored", "closed"]
+
+
+async def test_the_schedule_runs_as_long_as_requests_are_served() -> None:
+    """It begins with the first request that could be served, and has ended when the functions are closed."""
+    called = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def sweep(event: Event, context: LambdaContext) -> dict[str, Any]:
+        loop.call_soon_threadsafe(called.set)
+        return {}
+
+    schedule = Schedule(LambdaFunction("sweep", sweep, nullcontext), [Rule(60.0, {})], clock=ManualClock())
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+
+    async def shut_down() -> Message:
+        await called.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody sends here")
+
+    front = Front(stream, LambdaFunction("api", lambda event, context: {}, nothing), schedule)
+    before = asyncio.all_tasks()
+    async with asyncio.timeout(10):
+        await front({"type": "lifespan"}, shut_down, send)
+    assert asyncio.all_tasks() == before

@@ -204,26 +204,72 @@ def test_sigkill_leaves_no_emulator() -> None:
 
 
 def test_what_was_acknowledged_survives_sigkill(dynamodb_url: str) -> None:
-    """Killed in mid-reply and started again on the same database, it has the question and what was flushed."""
-    with running(AWS_ENDPOINT_URL_DYNAMODB=dynamodb_url) as process:
+    """Killed in mid-reply and started again on the same database, it has the question and what was flushed, and
+    the sweep ends the orphan: the reader that resumes learns it."""
+    environment = {"AWS_ENDPOINT_URL_DYNAMODB": dynamodb_url, "TAILRACE_LEASE_S": "2"}
+    with running(**environment) as process:
         client = Client(ready(process))
         conversation = client.json("POST", "/conversations", {"title": "kept"})
         body = {"input": "a question", "options": {"script": {"chunks": 100_000, "every": 0.01}}}
-        with closing(client.events(START.format(conversation["id"]), body)) as events:
-            message_id = next(events)["message_id"]
-            while not (seen := client.json("GET", f"/messages/{message_id}"))["content"]:
-                next(events)
+        with closing(client.blocks("POST", START.format(conversation["id"]), body)) as blocks:
+            cursor, first = next(blocks)
+            message = f"/messages/{first['message_id']}"
+            while not (seen := client.json("GET", message))["content"]:
+                next(blocks)
             process.kill()
             process.communicate(timeout=DEADLINE)
-    with running(AWS_ENDPOINT_URL_DYNAMODB=dynamodb_url) as process:
+    with running(**environment) as process:
         client = Client(ready(process))
         path = f"/conversations/{conversation['id']}"
         assert client.json("GET", path)["title"] == "kept"
         question, _ = client.json("GET", f"{path}/messages")["messages"]
         assert question["content"] == "a question"
-        stored = client.json("GET", f"/messages/{message_id}")
-        assert stored["status"] == "streaming"
+        # Snapshots only: a reader that follows the stream would end the orphan itself.
+        while (stored := client.json("GET", message))["status"] == "streaming":
+            assert stored["content"].startswith(seen["content"])
+        assert stored["status"] == "interrupted"
         assert stored["content"].startswith(seen["content"])
+        *chunks, (_, end) = client.blocks("GET", f"{message}/stream", headers={"Last-Event-ID": cursor})
+        assert first["chunk"] + "".join(event["chunk"] for _, event in chunks) == stored["content"]
+        assert end["error_type"] == "interrupted"
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+def test_the_end_in_mid_reply(signals: list[signal.Signals]) -> None:
+    """When the grace is over, or at a second signal, the reader gets its terminal event, and the exit is as clean
+    as any."""
+    with running() as process:
+        client = Client(ready(process))
+        conversation = client.json("POST", "/conversations", {})
+        body = {"input": "hi", "options": {"script": {"chunks": 100_000, "every": 0.01}}}
+        events = client.events(START.format(conversation["id"]), body)
+        for number in signals:
+            next(events)  # two signals at once would be one
+            process.send_signal(number)
+        *_, end = events
+        assert end["error_type"] == "interrupted"
+        _, errors = process.communicate(timeout=DEADLINE)
+        assert errors == ""
+        assert process.returncode == 0
+
+
+def test_who_serves_what(stack_url: str, client: Client) -> None:
+    """Streams and long polls are the stream function's; the cancel goes through a Lambda event, and ends the
+    reply for whoever reads it."""
+    conversation = client.json("POST", "/conversations", {})
+    path = START.format(conversation["id"])
+    events = client.events(path, {"input": "hi", "options": {"script": {"chunks": 100_000, "every": 0.01}}})
+    message = f"/messages/{next(events)['message_id']}"
+    for route in (path, f"{message}/stream", f"{message}/events?wait=20"):
+        with urllib.request.urlopen(stack_url + route, timeout=DEADLINE) as response:
+            assert response.read1()
+            assert response.headers["x-amzn-requestid"] is None
+    cancel = urllib.request.Request(f"{stack_url}{message}/cancel", method="POST")
+    with urllib.request.urlopen(cancel, timeout=DEADLINE) as response:
+        assert len(response.headers["x-amzn-requestid"]) == 36
+        assert b'"status":"cancelled"' in response.read()
+    *_, end = events
+    assert end["error_type"] == "cancelled"
 
 
 def test_a_port_that_is_taken() -> None:

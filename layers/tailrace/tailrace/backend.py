@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
-
-import aiohttp
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from tailrace.clock import Clock, SystemClock
+from tailrace.closing import Closing
 from tailrace.ids import RandomBytes
 from tailrace.providers import Provider, check_name, open_provider
+from tailrace.sessions import Sessions
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
+
+CLOSE_SECONDS = 10.0
+"""How long closing waits for replies that have just been cancelled."""
 
 KEY_MAX_AGE = 300
 """Seconds a key from Secrets Manager or Parameter Store is kept before it is read again."""
@@ -37,6 +42,7 @@ class Backend:
         self.settings = settings or Settings.from_environment()
         self.clock = clock or SystemClock()
         self.random_bytes = random_bytes
+        self._replies: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[object]]] = []
         if store is None:
             dynamodb = DynamoDB(
@@ -45,7 +51,8 @@ class Backend:
             self.on_close(dynamodb.close)
             store = Store(dynamodb, self.settings.table, clock=self.clock, retention=self.settings.retention)
         self.store = store
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self.closing = Closing(store, clock=self.clock, random_bytes=random_bytes, lease=self.settings.lease)
+        self._sessions = Sessions(limit=1024)
 
     async def provider(self, name: str) -> Provider:
         """Return a provider by name.
@@ -59,27 +66,31 @@ class Backend:
         if config.api_key is None and source is not None:
             key = await asyncio.to_thread(_read_key, *source)
             config = type(config)(api_key=key, base_url=config.base_url, default_model=config.default_model)
-        return open_provider(name, config, self._session())
-
-    def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            for old in [old for old in self._sessions if old.is_closed()]:
-                del self._sessions[old]
-            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1024), auto_decompress=True)
-            self._sessions[loop] = session
-        return session
+        return open_provider(name, config, self._sessions.current())
 
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:
         """Close something else together with this."""
         self._closers.append(closer)
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep ``close`` waiting while this task writes a reply: a server that shuts down cancels its tasks and
+        closes what they need without waiting for them."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._replies.add(task)
+        try:
+            yield
+        finally:
+            self._replies.discard(task)
+
     async def close(self) -> None:
-        """Close the connections that belong to the running event loop."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        """Close the connections that belong to the running event loop, once open replies have stored their end."""
+        loop = asyncio.get_running_loop()
+        replies = [task for task in self._replies if task.get_loop() is loop]
+        if replies:
+            await asyncio.wait(replies, timeout=CLOSE_SECONDS)
+        await self._sessions.close()
         for closer in self._closers:
             await closer()
 

@@ -7,22 +7,23 @@ report how. What they know of it is the log, so what they keep is exactly what e
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import msgspec
 
 from tailrace.clock import Clock
-from tailrace.errors import AppendConflict, StoreError
+from tailrace.errors import AppendConflict, StoreError, TailraceError
 from tailrace.events import TERMINAL, End, Event, Message
 from tailrace.ids import RandomBytes
-from tailrace.outcome import Ending, account_of, outcome, stopped
+from tailrace.outcome import CANCELLED, INTERRUPTED, Ending, account_of, outcome
 from tailrace.store import Store
 
 TRIES: Final = 50
 """Appends that may be lost to the writer. It puts about ten segments a second; an attempt takes far less."""
 
-CANCELLED: Final = stopped("cancelled", "The reply was cancelled.", "cancelled")
-INTERRUPTED: Final = stopped("interrupted", "The reply was interrupted.", "interrupted")
+
+logger = logging.getLogger(__name__)
 
 
 class Swept(msgspec.Struct, frozen=True):
@@ -31,10 +32,12 @@ class Swept(msgspec.Struct, frozen=True):
     Attributes:
         looked_at: open replies older than the lease.
         ended: those of them whose writer was gone.
+        failed: those that could not be read or written now; the next sweep looks at them again.
     """
 
     looked_at: int
     ended: int
+    failed: int
 
 
 class Closing:
@@ -70,20 +73,28 @@ class Closing:
             NotFound: there is no such message.
             StoreError: the table cannot be read or written.
         """
+        # One item tells of most writers that they live; reading the whole log is for those that do not.
+        sign = await self._store.log.last_sign(message_id)
+        if sign is not None and not self._is_silent(sign, self._lease):
+            return False
         return await self._end(message_id, INTERRUPTED, silence=self._lease)
 
     async def sweep(self) -> Swept:
         """End all replies whose writer is gone. Safe to run at any time, also twice at once.
 
         Raises:
-            StoreError: the table cannot be read or written; what was ended stays so.
+            StoreError: the index cannot be read; what was ended stays so.
         """
-        looked_at = ended = 0
+        looked_at = ended = failed = 0
         before = self._clock.now() - round(self._lease * 1_000_000)
         async for message_id in self._store.messages.open_ids(before):
             looked_at += 1
-            ended += await self.interrupt(message_id)
-        return Swept(looked_at, ended)
+            try:
+                ended += await self.interrupt(message_id)
+            except TailraceError as error:  # one that cannot be ended must not keep the others waiting
+                failed += 1
+                logger.error("sweep failed", extra={"message_id": message_id, "reason": error.message})
+        return Swept(looked_at, ended, failed)
 
     async def _end(self, message_id: str, ending: Ending, silence: float) -> bool:
         for _ in range(TRIES):
@@ -99,9 +110,9 @@ class Closing:
                 events += segment.events
             if events and isinstance(events[-1], End):
                 return False
-            now = self._clock.now()
-            if now - written < silence * 1_000_000:
+            if not self._is_silent(written, silence):
                 return False
+            now = self._clock.now()
             account = account_of(events, started=stored.created, first_at=first_written, now=now)
             end = outcome(
                 ending, account, given=stored.metadata, private=stored.private, model=stored.model, completed=now
@@ -114,3 +125,6 @@ class Closing:
                 continue  # the writer was quicker: read on
             return True
         raise StoreError("The reply could not be ended. Please try again.")
+
+    def _is_silent(self, sign: int, silence: float) -> bool:
+        return self._clock.now() - sign >= silence * 1_000_000

@@ -10,7 +10,7 @@ from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, S
 from tailrace.ids import message_address, new_conversation_id, new_message_id
 from tailrace.positions import Positions
 from tailrace.request import Request
-from tailrace.store import Draft
+from tailrace.store import Draft, Start
 from tailrace.stream import MessageStream
 
 
@@ -153,6 +153,7 @@ class Conversation:
         channel: str | None = None,
         provider: str | None = None,
         model: str | None = None,
+        start: Start | None = None,
     ) -> MessageStream:
         """Store an empty reply and return its stream.
 
@@ -161,8 +162,11 @@ class Conversation:
             metadata: the caller's own; what is under ``private`` is stored and never sent.
             channel: where subscribers hear of it.
             provider, model: what will answer, if it is known.
+            start: an idempotency key that must not have been used.
 
         Raises:
+            AlreadyStarted: the key was used for the same start; the error says which reply it started.
+            Conflict: the key was used for another start.
             StoreError: the table cannot be written; then nothing was.
         """
         backend = self._backend
@@ -176,7 +180,7 @@ class Conversation:
         position = self._positions.open_reply(now, lambda: input is None and stream.seq == 0)
         reply = self._draft("assistant", "", position, metadata, now, status="pending", provider=provider, model=model)
         drafts.append(reply)
-        *_, message = await self._store.messages.put(drafts, nonce=backend.random_bytes(16))
+        *_, message = await self._store.messages.put(drafts, nonce=backend.random_bytes(16), start=start)
         stream = MessageStream(
             self._store,
             message,

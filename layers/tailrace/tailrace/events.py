@@ -42,10 +42,14 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
-    """Token counts. A later event's fields win over an earlier one's; None says nothing."""
+    """Token counts. A later event's fields win over an earlier one's; None says nothing.
+
+    ``source`` is set at the end of a reply: whether the provider counted the completion, or we estimated it.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    source: Literal["provider", "estimate"] | None = None
 
     def over(self, earlier: Usage | None) -> Usage:
         """Return what is known after an earlier event and this one."""

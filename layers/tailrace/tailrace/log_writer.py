@@ -133,14 +133,16 @@ class LogWriter:
     def _schedule_beat(self) -> None:
         # Weakly: a stream that was opened and forgotten must not keep itself alive; its lease runs out.
         writer = weakref.ref(self)
-        self._beat_timer = self._clock.call_later(self._heartbeat, lambda: _beat(writer()))
+        due = self._last_flush + self._heartbeat - self._clock.monotonic()
+        self._beat_timer = self._clock.call_later(due, lambda: _beat(writer()))
 
     def beat(self) -> None:
         """Put an empty segment if nothing was put for a while."""
         now = self._clock.monotonic()
         if self._closed or self._lost is not None or now - self._opened > LONGEST_REPLY:
             return
-        if now - self._last_flush >= self._heartbeat:
+        if now - self._last_flush > self._heartbeat - 0.001:  # a timer may be early by a rounding
+            self._last_flush = now
             self._start_write()
         self._schedule_beat()
 
@@ -225,7 +227,6 @@ class LogWriter:
         first_seq = self._seq - len(self._buffer) + 1
         await self._log.end(self._message_id, self._number, first_seq, [*self._buffer, end], outcome, nonce=nonce)
         self._seq += 1
-        self._buffer, self._buffered = [], 0
 
 
 def _size(event: Event) -> int:

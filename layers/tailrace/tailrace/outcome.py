@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -11,6 +11,30 @@ from tailrace.clock import rfc3339
 from tailrace.errors import ProviderError, TailraceError
 from tailrace.events import Event, Json, Reasoning, Reset, ResponseInfo, Status, Text, Usage
 from tailrace.store import Outcome
+
+
+class Response(Protocol):
+    """What ``complete`` takes from a provider's answer. None says nothing."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that answered."""
+        ...
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it stopped."""
+        ...
+
+    @property
+    def provider_request_id(self) -> str | None:
+        """The provider's id of the request."""
+        ...
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts."""
+        ...
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,12 +78,19 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         return self.about.get("error_type")
 
 
-COMPLETED = Ending(status="completed")
+CHARACTERS_A_TOKEN: Final = 4
+"""For estimates: what English text comes to with the common tokenizers."""
 
 
 def stopped(status: Status, error: str, error_type: str) -> Ending:
     """Return the end of a reply that was cancelled, interrupted or timed out."""
     return Ending(status=status, error=error, about={"error_type": error_type})
+
+
+COMPLETED: Final = Ending(status="completed")
+CANCELLED: Final = stopped("cancelled", "The reply was cancelled.", "cancelled")
+INTERRUPTED: Final = stopped("interrupted", "The reply was interrupted.", "interrupted")
+TIMED_OUT: Final = stopped("timed_out", "The reply took too long.", "timeout")
 
 
 def failed(error: str | TailraceError, about: Json | None = None) -> Ending:
@@ -93,7 +124,7 @@ def outcome(
         model: what the start said would answer.
         completed: microseconds since 1970.
     """
-    usage = account.usage or Usage()
+    usage = _labelled(ending, account)
     model = account.info.model or model
     known: dict[str, Any] = {
         "streamed": True,
@@ -104,8 +135,8 @@ def outcome(
         "time_to_first_chunk": None if account.first_chunk is None else round(account.first_chunk, 6),
         "stream_started_at": rfc3339(account.started),
         "stream_completed_at" if ending.status == "completed" else "stream_failed_at": rfc3339(completed),
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "completion_tokens": usage.completion_tokens if usage else None,
         "model": model,
         "finish_reason": account.info.finish_reason,
         "provider_request_id": account.info.provider_request_id,
@@ -119,11 +150,22 @@ def outcome(
         metadata={**given, **{key: value for key, value in known.items() if value is not None}},
         private={**private, "error_detail": ending.detail} if ending.detail else private or None,
         model=model,
-        usage=account.usage,
+        usage=usage,
         finish_reason=account.info.finish_reason,
         error=None if ending.status == "completed" else {"type": ending.error_type, "message": ending.error},
         completed=completed,
     )
+
+
+def _labelled(ending: Ending, account: Account) -> Usage | None:
+    """Return the usage with its source. Of a reply that was cut, the provider never told what it cost."""
+    usage = account.usage
+    if usage is not None and usage.completion_tokens is not None:
+        return Usage(usage.prompt_tokens, usage.completion_tokens, "provider")
+    if ending.status == "completed" or not account.content:
+        return usage
+    estimated = max(1, round(len(account.content) / CHARACTERS_A_TOKEN))
+    return Usage(usage.prompt_tokens if usage else None, estimated, "estimate")
 
 
 def account_of(events: Sequence[Event], *, started: int, first_at: int | None, now: int) -> Account:

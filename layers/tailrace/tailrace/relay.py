@@ -11,8 +11,10 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
+from tailrace.clock import Clock
 from tailrace.errors import ProviderError, StoreError, StreamEnded, where
 from tailrace.events import Event, Message, ProviderEvent
+from tailrace.outcome import COMPLETED, INTERRUPTED, TIMED_OUT, Ending
 from tailrace.stream import MessageStream
 
 logger = logging.getLogger(__name__)
@@ -20,52 +22,85 @@ logger = logging.getLogger(__name__)
 Deliver = Callable[[int, Sequence[Event]], object]
 """Takes the seq of the first event, and the events that one read of the provider brought."""
 
+Source = AsyncGenerator[Sequence[ProviderEvent], None]
 
-async def relay(
-    stream: MessageStream, source: AsyncGenerator[Sequence[ProviderEvent], None], deliver: Deliver
-) -> Message:
-    """Relay a provider's answer into the stream and to ``deliver``; return the message as it ended.
 
-    Raises:
-        StoreError: the table is gone, so the end could not be stored.
-        asyncio.CancelledError: the relay was cancelled; the stream has been ended as interrupted.
+class Relay:
+    """Relays a provider's answer into a stream, and to ``deliver``.
+
+    Args:
+        deadline: seconds from now after which the reply is ended as timed out; never when None.
     """
-    try:
-        return await _pump(stream, source, deliver)
-    except StreamEnded:
-        return await stream.complete()  # somebody else ended it: this reads how
-    except ProviderError as error:
-        return await stream.fail(error)
-    except StoreError:
-        raise
-    except asyncio.CancelledError:
-        await stream.stop("interrupted", "The reply was interrupted.", "interrupted")
-        raise
-    except Exception as error:
-        # A bug, ours or a provider module's: the reader is still owed a terminal event.
-        logger.error("relay failed", extra={"message_id": stream.id, **where(error)})
-        return await stream.fail("internal error: " + type(error).__name__)
 
+    def __init__(
+        self, stream: MessageStream, source: Source, deliver: Deliver, *, clock: Clock, deadline: float | None = None
+    ) -> None:
+        self._stream = stream
+        self._source = source
+        self._deliver = deliver
+        self._clock = clock
+        self._deadline = deadline
+        self._ending: Ending | None = None
+        self._break: Callable[[], object] = lambda: None
 
-async def _pump(
-    stream: MessageStream, source: AsyncGenerator[Sequence[ProviderEvent], None], deliver: Deliver
-) -> Message:
-    loop = asyncio.get_running_loop()
-    try:
-        # The time-out never comes by itself: it is how a lost stream breaks the wait for the provider.
-        async with asyncio.timeout(None) as wait, aclosing(source):
-            stream.when_lost(lambda: wait.reschedule(loop.time()))
-            try:
-                async for events in source:
-                    first_seq, logged = stream.push(events)
-                    if logged:
-                        deliver(first_seq, logged)
-                    await stream.room()
-            finally:
-                stream.when_lost(None)
-    except TimeoutError:
-        if not wait.expired():
+    def stop(self, ending: Ending) -> None:
+        """Break off as soon as the event loop comes round, and end the stream this way."""
+        if self._ending is None:
+            self._ending = ending
+            self._break()
+
+    async def run(self) -> Message:
+        """Relay until the end; return the message as it ended.
+
+        Raises:
+            StoreError: the table is gone, so the end could not be stored.
+            asyncio.CancelledError: the task was cancelled; the stream has been ended as interrupted.
+        """
+        stream = self._stream
+        try:
+            await self._pump()
+            return await stream.end(self._ending or COMPLETED)
+        except StreamEnded:
+            return await stream.complete()  # somebody else ended it: this reads how
+        except ProviderError as error:
+            return await stream.fail(error)
+        except StoreError:
             raise
-    if stream.lost is not None:
-        raise stream.lost
-    return await stream.complete()
+        except asyncio.CancelledError:
+            await stream.end(INTERRUPTED)
+            raise
+        except Exception as error:
+            # A bug, ours or a provider module's: the reader is still owed a terminal event.
+            logger.error("relay failed", extra={"message_id": stream.id, **where(error)})
+            return await stream.fail("internal error: " + type(error).__name__)
+
+    async def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        stream = self._stream
+        timer = None
+        if self._deadline is not None:
+            timer = self._clock.call_later(self._deadline, lambda: self.stop(TIMED_OUT))
+        try:
+            # This time-out never comes by itself: it is how the wait for a silent provider is broken.
+            async with asyncio.timeout(None) as wait, aclosing(self._source):
+                self._break = lambda: wait.reschedule(loop.time())
+                stream.when_lost(self._break)
+                if self._ending is not None:
+                    return
+                try:
+                    async for events in self._source:
+                        first_seq, logged = stream.push(events)
+                        if logged:
+                            self._deliver(first_seq, logged)
+                        await stream.room()
+                finally:
+                    self._break = lambda: None
+                    stream.when_lost(None)
+        except TimeoutError:
+            if not wait.expired():
+                raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if stream.lost is not None:
+            raise stream.lost

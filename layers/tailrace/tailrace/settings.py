@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         flush_interval: seconds between two flushes of a stream's log.
         lease: seconds of silence after which a reply's writer counts as dead; it writes at least six times as often.
         retention: seconds a log is kept after its end, and an idempotency key after its start.
+        prune_after: seconds after which a deleted conversation is deleted for good.
         body_limit: the largest request body, in bytes.
         keep_alive: seconds without an event after which an SSE connection gets a comment.
         auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
@@ -41,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     flush_interval: float = 0.1
     lease: float = 30.0
     retention: int = 24 * 3600
+    prune_after: int = 30 * 24 * 3600
     body_limit: int = 256 * 1024
     keep_alive: float = 12.0
     auth: Auth = "none"
@@ -72,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             flush_interval=_number(environment, "TAILRACE_FLUSH_MS", 100, 10, 10_000) / 1000,
             lease=_number(environment, "TAILRACE_LEASE_S", 30, 2, 900),
             retention=_number(environment, "TAILRACE_RETENTION_H", 24, 1, 24 * 365) * 3600,
+            prune_after=_number(environment, "TAILRACE_PRUNE_DAYS", 30, 0, 3650) * 24 * 3600,
             body_limit=_number(environment, "TAILRACE_BODY_LIMIT", 256 * 1024, 1024, 6 * 1024 * 1024),
             keep_alive=_number(environment, "TAILRACE_KEEP_ALIVE_MS", 12_000, 100, 60_000) / 1000,
             auth=auth,  # type: ignore[arg-type]  # checked above; mypy does not narrow str by "in"

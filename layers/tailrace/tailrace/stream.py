@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 import msgspec
 
@@ -26,7 +26,7 @@ from tailrace.events import (
 )
 from tailrace.ids import RandomBytes
 from tailrace.log_writer import LogWriter
-from tailrace.outcome import COMPLETED, Account, Ending, failed, outcome, stopped
+from tailrace.outcome import COMPLETED, Account, Ending, Response, failed, outcome, stopped
 from tailrace.store import Outcome, Store
 
 # Which state may follow which. Terminal states never change; the condition in Log.end enforces the same
@@ -40,30 +40,6 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
 
 LARGEST_EVENT: Final = 50_000
 """Characters (at most 200 KB) in one event; a longer chunk is logged as several."""
-
-
-class Response(Protocol):
-    """What ``complete`` takes from a provider's answer. None says nothing."""
-
-    @property
-    def model(self) -> str | None:
-        """The model that answered."""
-        ...
-
-    @property
-    def finish_reason(self) -> str | None:
-        """Why it stopped."""
-        ...
-
-    @property
-    def provider_request_id(self) -> str | None:
-        """The provider's id of the request."""
-        ...
-
-    @property
-    def usage(self) -> Usage | None:
-        """The token counts."""
-        ...
 
 
 class MessageStream:
@@ -215,7 +191,7 @@ class MessageStream:
             self._info = info.over(self._info)
             if response.usage is not None:
                 self._usage = response.usage.over(self._usage)
-        return await self._end(COMPLETED)
+        return await self.end(COMPLETED)
 
     async def fail(self, error: str | TailraceError, metadata: Json | None = None) -> Message:
         """End the stream as failed; the partial text is kept. Idempotent like ``complete``.
@@ -228,26 +204,36 @@ class MessageStream:
         Raises:
             StoreError: the end could not be written. It may be tried again.
         """
-        return await self._end(failed(error, metadata))
+        return await self.end(failed(error, metadata))
 
-    async def stop(self, status: Status, error: str, error_type: str) -> Message:
-        """End the stream as cancelled, interrupted or timed out; the partial text is kept. Idempotent.
+    async def cancel(self, reason: str = "The reply was cancelled.") -> Message:
+        """End the stream as cancelled; the partial text is kept. Idempotent like ``complete``.
+
+        Args:
+            reason: a sentence that readers get.
 
         Raises:
             StoreError: the end could not be written. It may be tried again.
         """
-        return await self._end(stopped(status, error, error_type))
+        return await self.end(stopped("cancelled", reason, "cancelled"))
 
-    async def _end(self, ending: Ending) -> Message:
+    async def end(self, ending: Ending) -> Message:
+        """End the stream; what all the ways to end it come to.
+
+        Raises:
+            StoreError: the end could not be written. It may be tried again.
+        """
         if self._ending is None:
             if ending.status not in TRANSITIONS["streaming"]:
                 raise ValueError(f"{ending.status} is not a terminal state")
             # A task of its own: the end is finished even if whoever asked for it is cancelled.
             self._ending = asyncio.ensure_future(self._finish(ending))
+        ending_task = self._ending
         try:
-            return await asyncio.shield(self._ending)
+            return await asyncio.shield(ending_task)
         except StoreError:
-            self._ending = None  # nothing was decided
+            if self._ending is ending_task:  # several may wait for it, and one may have begun anew
+                self._ending = None  # nothing was decided
             raise
 
     async def _finish(self, ending: Ending) -> Message:
@@ -257,7 +243,10 @@ class MessageStream:
             await self._writer.end(end, End(ending.status, ending.error_type, ending.error))
         except AppendConflict:
             # Somebody else ended it. What is stored is what happened.
-            self._message = await self._store.messages.get(self.id)
+            stored = await self._store.messages.get(self.id)
+            if stored.status not in TERMINAL:
+                raise StoreError("The reply is being written by somebody else.") from None
+            self._message = stored
         else:
             self._message = msgspec.structs.replace(
                 self._message,

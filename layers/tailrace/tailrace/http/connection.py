@@ -87,7 +87,7 @@ class Connection:
     def _tick(self) -> None:
         # One timer for the whole connection; re-arming it for each chunk would cost more than the chunk.
         wait = self._last_sent + self._keep_alive - self._clock.monotonic()
-        if wait <= 0:
+        if wait < 0.001:  # a timer may be early by a rounding
             wait = self._keep_alive
             if not self._backlog:
                 self.write(KEEP_ALIVE)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tailrace.backend import Backend
 from tailrace.errors import RequestError, TooLarge, Unprocessable
 
 Scope = MutableMapping[str, Any]
@@ -15,6 +16,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+DEADLINE_MARGIN = 5.0
+"""Seconds kept for ending a reply before Lambda kills its function without a word."""
 
 Body = TypeVar("Body")
 
@@ -75,3 +79,36 @@ def parse(body: bytes, kind: type[Body]) -> Body:
         raise Unprocessable(f"The body does not validate: {error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError("The body is not valid JSON.") from error
+
+
+async def client_gone(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _LambdaContext(msgspec.Struct):
+    deadline: int | None = None
+
+
+def time_left(scope: Scope, backend: Backend) -> float | None:
+    """Return the seconds until Lambda kills this invocation, less a margin to end in; None elsewhere.
+
+    Mangum hands over the invocation's context. The Lambda Web Adapter passes it in a header, with the deadline in
+    milliseconds since 1970; that is believed only inside Lambda, where the adapter sets it whatever a client sent
+    (https://github.com/awslabs/aws-lambda-web-adapter#lambda-context).
+    """
+    context = scope.get("aws.context")
+    if context is not None:
+        remaining: int = context.get_remaining_time_in_millis()
+        return max(0.0, remaining / 1000 - DEADLINE_MARGIN)
+    text = header(scope, b"x-amzn-lambda-context") if backend.settings.in_lambda else None
+    if text is None:
+        return None
+    try:
+        deadline = msgspec.json.decode(text, type=_LambdaContext).deadline
+    except msgspec.MsgspecError:
+        return None
+    if deadline is None:
+        return None
+    return max(0.0, deadline / 1000 - backend.clock.now() / 1_000_000 - DEADLINE_MARGIN)

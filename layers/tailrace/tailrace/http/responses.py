@@ -6,10 +6,15 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tailrace.errors import ProviderError, TailraceError
+from tailrace.errors import ConfigurationError, ProviderError, TailraceError
+from tailrace.events import Message
 from tailrace.http.requests import Send
+from tailrace.telemetry import logger
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+UNCONFIGURED = "This is not set up on the server."
+"""What a client learns when the deployment lacks something, such as a provider's key."""
 
 MASKED = "Something went wrong on our side."
 """What a client learns of an unexpected error."""
@@ -32,10 +37,40 @@ async def respond_json(send: Send, status: int, content: object, headers: Header
     await send({"type": "http.response.body", "body": body})
 
 
+def stream_headers(message_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a stream of server-sent events."""
+    return [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+        (b"x-message-id", message_id.encode()),
+    ]
+
+
+async def respond_empty(send: Send, message_id: str) -> None:
+    """Send 204: the reader has everything. A browser's EventSource does not reconnect after it."""
+    await send({"type": "http.response.start", "status": 204, "headers": [(b"x-message-id", message_id.encode())]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def respond_message(send: Send, message: Message) -> None:
+    """Send a reply that has ended, not streamed; one that did not complete with the status of its failure."""
+    content: dict[str, object] = {"message": message, "streamed": False}
+    status = 200
+    if message.status in ("failed", "timed_out", "interrupted"):
+        status = 504 if (message.error or {}).get("type") == "timeout" else 502
+        content = {"error": message.error, **content}
+    await respond_json(send, status, content, [(b"x-message-id", message.id.encode())])
+
+
 def error_content(error: Exception) -> tuple[int, dict[str, dict[str, str]], dict[str, str]]:
     """Return the status, body and headers that say what went wrong; unexpected errors are masked."""
     if not isinstance(error, TailraceError):
         return 500, {"error": {"type": "general_error", "message": MASKED}}, {}
+    if isinstance(error, ConfigurationError):
+        # What is missing is for the operator, who finds it in the log, not for a client.
+        logger.error("not configured", extra={"missing": error.message})
+        return 503, {"error": {"type": error.error_type, "message": UNCONFIGURED}}, {}
     headers = {}
     if isinstance(error, ProviderError) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))

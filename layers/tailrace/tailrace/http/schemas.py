@@ -63,6 +63,9 @@ class UsageOut(BaseModel):
 
     prompt_tokens: int | None
     completion_tokens: int | None
+    source: Literal["provider", "estimate"] | None = Field(
+        description="Whether the provider counted the completion or we estimated it, for a reply that was cut."
+    )
 
 
 class ErrorOut(BaseModel):

@@ -5,7 +5,7 @@ FastAPI would cost three times Starlette's import at every cold start (benchmark
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -18,16 +18,46 @@ from starlette.routing import BaseRoute, Route
 from tailrace.backend import Backend
 from tailrace.errors import TailraceError
 from tailrace.http.mask_errors import MaskErrors
-from tailrace.http.responses import error_content
-from tailrace.http.start import StartReply
+from tailrace.http.replay import message_cancel, message_events, message_stream
+from tailrace.http.requests import ClientGone, Receive, Scope, Send
+from tailrace.http.responses import error_content, respond_error
+from tailrace.http.start import get_stream, post_stream
 
 
 def hot_routes(backend: Backend) -> list[BaseRoute]:
     """Return the routes that stream; the FastAPI application mounts them too."""
     return [
         Route("/health", health),
-        Route("/conversations/{conversation_id}/stream", StartReply(backend), methods=["POST"]),
+        _route(backend, "POST", "/conversations/{conversation_id}/stream", post_stream),
+        _route(backend, "GET", "/conversations/{conversation_id}/stream", get_stream),
+        _route(backend, "GET", "/messages/{message_id}/stream", message_stream),
+        _route(backend, "GET", "/messages/{message_id}/events", message_events),
+        _route(backend, "POST", "/messages/{message_id}/cancel", message_cancel),
     ]
+
+
+Endpoint = Callable[[Backend, Scope, Receive, Send], Awaitable[None]]
+
+
+def _route(backend: Backend, method: str, path: str, endpoint: Endpoint) -> Route:
+    """Return a route whose endpoint speaks ASGI: nothing is between it and the server."""
+    return Route(path, _Hot(backend, endpoint), methods=[method], name=endpoint.__name__)
+
+
+class _Hot:
+    """Answers what can be refused before the response has started; whatever comes later is the endpoint's."""
+
+    def __init__(self, backend: Backend, endpoint: Endpoint) -> None:
+        self._backend = backend
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._endpoint(self._backend, scope, receive, send)
+        except TailraceError as error:
+            await respond_error(send, error)
+        except ClientGone:
+            pass
 
 
 async def health(request: Request) -> Response:

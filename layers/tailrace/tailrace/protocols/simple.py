@@ -7,6 +7,7 @@ that has no shape here (usage, reasoning, a tool call) is not shown; its seq is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -25,8 +26,6 @@ class SimpleProtocol:
         progress: counts for the reader, or None when it did not ask.
         monotonic: the clock that progress is measured with.
     """
-
-    media_type = "text/event-stream; charset=utf-8"
 
     def __init__(self, message_id: str, progress: Progress | None, monotonic: Callable[[], float]) -> None:
         self._id = message_id.encode()
@@ -52,21 +51,41 @@ class SimpleProtocol:
 
     def end(self, message: Message) -> bytes:
         """Return the terminal block."""
-        if message.status == "completed":
-            return self._block(message.seq, {"done": True, "message": message})
-        error = message.error or {}
-        return self._error_block(
-            message.seq, str(error.get("message", "The reply ended early.")), str(error.get("type", "general_error"))
-        )
+        return self._block(message.seq, self._end_data(message))
 
     def failure(self, seq: int, text: str, error_type: str) -> bytes:
         """Return a terminal block for a reply whose end could not be stored; ``seq`` is the last one sent."""
-        return self._error_block(seq, text, error_type)
+        return self._block(seq, self._error_data(text, error_type))
 
-    def _error_block(self, seq: int, text: str, error_type: str) -> bytes:
-        return self._block(
-            seq, {"error": True, "message": text, "error_type": error_type, "message_id": self._id.decode()}
+    # ---- the same as objects, for readers that poll ----
+
+    def objects(self, first_seq: int, events: Sequence[Event]) -> list[dict[str, Any]]:
+        """Return what ``events`` would put into blocks, each with its ``id``."""
+        found: list[dict[str, Any]] = []
+        for seq, event in enumerate(events, first_seq):
+            if isinstance(event, Text):
+                found.append(self._object(seq, {"chunk": event.text, "message_id": self._id.decode()}))
+            elif isinstance(event, Reset):
+                found.append(self._object(seq, {"reset": True, "message_id": self._id.decode()}))
+        return found
+
+    def end_object(self, message: Message) -> dict[str, Any]:
+        """Return the terminal event."""
+        return self._object(message.seq, self._end_data(message))
+
+    def _object(self, seq: int, data: dict[str, Any]) -> dict[str, Any]:
+        return {**data, "id": f"{self._id.decode()}:{seq}"}
+
+    def _end_data(self, message: Message) -> dict[str, Any]:
+        if message.status == "completed":
+            return {"done": True, "message": message}
+        error = message.error or {}
+        return self._error_data(
+            str(error.get("message", "The reply ended early.")), str(error.get("type", "general_error"))
         )
+
+    def _error_data(self, text: str, error_type: str) -> dict[str, Any]:
+        return {"error": True, "message": text, "error_type": error_type, "message_id": self._id.decode()}
 
     def _with_progress(self, seq: int, text: str, progress: Progress) -> bytes:
         counts = progress.count(text, self._monotonic())

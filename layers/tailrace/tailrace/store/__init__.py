@@ -11,7 +11,8 @@ from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
 from tailrace.store.items import create_table
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
-from tailrace.store.messages import Draft, Messages, Start
+from tailrace.store.messages import Draft, Messages, Open, Start
+from tailrace.store.prune import prune
 from tailrace.store.table import Table
 
 
@@ -30,6 +31,27 @@ class Store:
         self.conversations = Conversations(named)
         self.log = Log(named, clock or SystemClock(), retention)
         self.messages = Messages(named, self.log, retention)
+        self._table = named
+
+    async def prune(self, deleted_before: int) -> int:
+        """Delete for good what was soft-deleted before a moment; return how many conversations that were.
+
+        Args:
+            deleted_before: microseconds since 1970.
+        """
+        return await prune(self._table, deleted_before)
 
 
-__all__ = ["LONGEST_REPLY", "Calls", "Draft", "DynamoDB", "Log", "Outcome", "Segment", "Start", "Store", "create_table"]
+__all__ = [
+    "LONGEST_REPLY",
+    "Calls",
+    "Draft",
+    "DynamoDB",
+    "Log",
+    "Open",
+    "Outcome",
+    "Segment",
+    "Start",
+    "Store",
+    "create_table",
+]

@@ -9,7 +9,7 @@ from tailrace.store.dynamodb import Payload
 from tailrace.store.items import PartItem, part_key, part_keys
 from tailrace.store.table import Table
 
-INLINE_BYTES: Final = 2048
+INLINE_BYTES: Final = 1024
 """Content up to this many bytes lies in its message's item. Longer content is put in items of its own
 before the end's transaction, since a transaction costs twice the write units
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html)."""

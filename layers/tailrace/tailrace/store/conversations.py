@@ -9,7 +9,7 @@ from pynamodb.expressions.update import Action
 from tailrace.errors import NotFound
 from tailrace.events import ConversationRecord, Json
 from tailrace.store.dynamodb import ConditionFailed, Payload
-from tailrace.store.items import ConversationItem, conversation_key, conversation_record, message_key, to_json
+from tailrace.store.items import DELETED, ConversationItem, conversation_key, conversation_record, message_key, to_json
 from tailrace.store.table import Key, Table
 
 
@@ -89,7 +89,10 @@ class Conversations:
         Raises:
             NotFound: there is no such conversation.
         """
-        await self._update(conversation_id, [ConversationItem.deleted.set(now), ConversationItem.owner.remove()])
+        await self._update(
+            conversation_id,
+            [ConversationItem.deleted.set(now), ConversationItem.sweep.set(DELETED), ConversationItem.owner.remove()],
+        )
 
     async def _update(self, conversation_id: str, actions: Sequence[Action]) -> Payload:
         there = ConversationItem.id.exists() & ConversationItem.deleted.does_not_exist()

@@ -24,6 +24,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from tailrace.clock import Clock
 from tailrace.errors import ConfigurationError, StoreError
+from tailrace.sessions import Sessions
 
 Payload = Mapping[str, Any]
 """A request or an answer in DynamoDB's JSON."""
@@ -107,8 +108,7 @@ class DynamoDB:
         self._attempt_timeout = aiohttp.ClientTimeout(total=attempt_timeout)
         self._deadline = deadline
         self._jitter = jitter
-        # One session for each event loop: the buffered function's adapter may run each request in its own.
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._sessions = Sessions(limit=256)
 
     async def call(self, operation: str, payload: Payload) -> Payload:
         """Make one call (see ``Calls``)."""
@@ -128,7 +128,7 @@ class DynamoDB:
     async def _attempt(self, operation: str, body: bytes) -> Payload:
         headers = await self._signed(operation, body)
         try:
-            async with self._session().post(
+            async with self._sessions.current().post(
                 self._url, data=body, headers=headers, timeout=self._attempt_timeout
             ) as response:
                 status = response.status
@@ -159,22 +159,9 @@ class DynamoDB:
         SigV4Auth(self._credentials(), "dynamodb", self._region).add_auth(request)
         return dict(request.headers.items())
 
-    def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            for old in [old for old in self._sessions if old.is_closed()]:
-                del self._sessions[old]
-            connector = aiohttp.TCPConnector(limit=256, keepalive_timeout=60, ttl_dns_cache=60)
-            session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-            self._sessions[loop] = session
-        return session
-
     async def close(self) -> None:
         """Close the connections that belong to the running event loop."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        await self._sessions.close()
 
 
 class _Retry(Exception):
@@ -188,9 +175,11 @@ def _refused(status: int, parsed: Payload) -> Payload:
     if code == "TransactionCanceledException":
         reasons: Sequence[Payload] = parsed.get("CancellationReasons") or ()
         codes = {reason.get("Code") for reason in reasons}
-        if "ConditionalCheckFailed" not in codes and codes & RETRYABLE_REASONS:
+        if "ConditionalCheckFailed" in codes:
+            raise TransactionCancelled(reasons)
+        if codes & RETRYABLE_REASONS:
             raise _Retry("transaction conflict")
-        raise TransactionCancelled(reasons)
+        # Anything else, such as an item that is too large, is no answer to a condition.
     if status >= 500 or code in RETRYABLE:
         raise _Retry(code or f"status {status}")
     # The code names the fault (ResourceNotFoundException, AccessDeniedException) without any of the data.

@@ -28,6 +28,7 @@ from tailrace.ids import conversation_tag, message_address, message_id
 from tailrace.store.dynamodb import Payload
 
 OPEN_SHARDS: Final = 8
+DELETED: Final = "deleted"
 
 
 class ByOwner(GlobalSecondaryIndex["ConversationItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
@@ -41,14 +42,15 @@ class ByOwner(GlobalSecondaryIndex["ConversationItem"]):  # type: ignore[no-unty
     created = NumberAttribute(range_key=True)
 
 
-class ByOpen(GlobalSecondaryIndex["MessageItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
-    """Replies that have not ended, by age: sparse, for the sweep, so that it never scans."""
+class BySweep(GlobalSecondaryIndex["MessageItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
+    """What the sweep has to look at, by age: replies that have not ended and conversations that were deleted.
+    Sparse, so that it never scans."""
 
     class Meta:
-        index_name = "by_open"
+        index_name = "by_sweep"
         projection = KeysOnlyProjection()
 
-    open = UnicodeAttribute(hash_key=True)
+    sweep = UnicodeAttribute(hash_key=True)
     created = NumberAttribute(range_key=True)
 
 
@@ -63,7 +65,7 @@ class Item(Model):
 
 
 class ConversationItem(Item):
-    """A conversation. ``owner`` is absent from a deleted one, which takes it out of the index."""
+    """A conversation. A deleted one has no ``owner``, which takes it out of that index, and ``sweep`` instead."""
 
     by_owner: ClassVar = ByOwner()
     id = UnicodeAttribute()
@@ -74,16 +76,17 @@ class ConversationItem(Item):
     system = UnicodeAttribute(null=True)
     metadata = UnicodeAttribute(null=True)
     deleted = NumberAttribute(null=True)
+    sweep = UnicodeAttribute(null=True)
 
 
 class MessageItem(Item):
     """A message. JSON values are text: what a user put in comes out the same, 1.0 as well as 1.
 
-    ``open`` is one of a few values while it is being written, and absent from then on.
+    ``sweep`` is one of ``OPEN_SHARDS`` values while it is being written, and absent from then on.
     """
 
-    by_open: ClassVar = ByOpen()
-    open = UnicodeAttribute(null=True)
+    by_sweep: ClassVar = BySweep()
+    sweep = UnicodeAttribute(null=True)
     id = UnicodeAttribute()
     conversation = UnicodeAttribute()
     role = UnicodeAttribute()

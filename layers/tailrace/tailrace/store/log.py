@@ -111,7 +111,7 @@ class Log:
         }
         attributes = MessageItem.get_attributes()
         actions: list[Action] = [attributes[name].set(value) for name, value in values.items() if value is not None]
-        actions.append(MessageItem.open.remove())
+        actions.append(MessageItem.sweep.remove())
         item, options = self._segment(message_id, number, first_seq, events, nonce, self._clock.now())
         still_open = MessageItem.status == "pending"
         writes = [
@@ -123,6 +123,13 @@ class Log:
         except TransactionCancelled as error:
             if not (error.reasons and _is_ours(error.reasons[0].get("Item"), nonce)):
                 raise AppendConflict("The reply has already ended.") from error
+
+    async def last_sign(self, message_id: str) -> int | None:
+        """Return when the newest segment was written, in microseconds since 1970; None when there is none."""
+        condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(0), "L~")
+        async for item in self._table.query(condition, ScanIndexForward=False, Limit=1):
+            return int(item["t"]["N"])
+        return None
 
     async def read(self, message_id: str, after: int = -1, *, consistent: bool = True) -> AsyncIterator[Segment]:
         """Yield the segments after number ``after``, in order, as long as they follow without a gap.

@@ -67,6 +67,7 @@ class Open(msgspec.Struct, frozen=True):
         private: metadata that is never sent.
     """
 
+    role: Role
     status: Status
     seq: int
     created: int
@@ -134,7 +135,7 @@ class Messages:
             private=to_json(draft.private),
             provider=draft.provider,
             model=draft.model,
-            open=None if draft.status in TERMINAL else open_shard(draft.id),
+            sweep=None if draft.status in TERMINAL else open_shard(draft.id),
             **await store_content(self._table, draft.id, draft.content, nonce),
         ).serialize()
 
@@ -164,8 +165,8 @@ class Messages:
         The index is eventually consistent: one that has just ended may still be among them.
         """
         for shard in range(OPEN_SHARDS):
-            condition = (MessageItem.open == f"open {shard}") & (MessageItem.created < created_before)
-            async for item in self._table.query(condition, IndexName="by_open", ConsistentRead=False):
+            condition = (MessageItem.sweep == f"open {shard}") & (MessageItem.created < created_before)
+            async for item in self._table.query(condition, IndexName="by_sweep", ConsistentRead=False):
                 yield message_id_of(item["pk"]["S"], item["sk"]["S"])
 
     async def get(self, message_id: str) -> Message:
@@ -228,6 +229,7 @@ class Messages:
 
 def _open(item: Payload) -> Open:
     return Open(
+        role=item["role"]["S"],
         status=item["status"]["S"],
         seq=int(item["seq"]["N"]) if "seq" in item else 0,
         created=int(item["created"]["N"]),

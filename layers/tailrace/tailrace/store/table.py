@@ -126,6 +126,17 @@ class Table:
             pending = left + pending[100:]
         return found
 
+    async def delete_all(self, keys: Sequence[Key]) -> None:
+        """Delete items, whether they are there or not."""
+        pending = [{"DeleteRequest": {"Key": _key(key)}} for key in keys]
+        while pending:
+            # 25 writes a call; those that were throttled come back as unprocessed.
+            answer = await self._calls.call("BatchWriteItem", {"RequestItems": {self.name: pending[:25]}})
+            left = answer.get("UnprocessedItems", {}).get(self.name, [])
+            if len(left) == len(pending[:25]):
+                raise StoreError("The store is not available. Please try again.")
+            pending = left + pending[25:]
+
 
 def expressions(
     *,

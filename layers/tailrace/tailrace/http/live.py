@@ -1,0 +1,142 @@
+"""A reply as its starting connection gets it: live from the provider, or whole at its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tailrace import telemetry
+from tailrace.backend import Backend
+from tailrace.delivery import Progress
+from tailrace.errors import StoreError
+from tailrace.events import TERMINAL, Event, Message
+from tailrace.http.connection import DRAIN_SECONDS, Connection
+from tailrace.http.requests import Receive, Send, client_gone
+from tailrace.http.responses import respond_error, respond_message, stream_headers
+from tailrace.outcome import CANCELLED
+from tailrace.protocols.simple import SimpleProtocol
+from tailrace.relay import Deliver, Relay, Source
+from tailrace.stream import MessageStream
+
+SETTLE_SECONDS = 20.0
+"""How long a reply whose end could not be stored keeps trying after its reader was told."""
+
+FAREWELL_SECONDS = 2.0
+"""How long a reader may take to get the terminal event when the server shuts down."""
+
+UNSTORED = StoreError("The reply could not be stored.")
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A reply that is stored and about to be relayed.
+
+    Attributes:
+        progress: counts for the reader, or None when it did not ask.
+        cancel_on_disconnect: whether the reply ends when this reader leaves, where that can be seen.
+        deadline: seconds after which this process will be gone, or None.
+        correlation: ties the log lines of the request together.
+    """
+
+    stream: MessageStream
+    source: Source
+    progress: Progress | None
+    cancel_on_disconnect: bool
+    deadline: float | None
+    correlation: str
+
+
+class Live:
+    """Serves the connection that started a reply."""
+
+    def __init__(self, backend: Backend, started: Started) -> None:
+        self._backend = backend
+        self._started = started
+
+    async def stream(self, receive: Receive, send: Send, first: bytes = b"") -> None:
+        """Send the reply as it arrives.
+
+        Args:
+            first: sent before everything else.
+        """
+        with self._backend.writing():
+            await self._stream(receive, send, first)
+
+    async def _stream(self, receive: Receive, send: Send, first: bytes) -> None:
+        backend, stream = self._backend, self._started.stream
+        protocol = SimpleProtocol(stream.id, self._started.progress, backend.clock.monotonic)
+        connection = Connection(
+            send, stream_headers(stream.id), clock=backend.clock, keep_alive=backend.settings.keep_alive
+        )
+        connection.write(first)
+
+        def deliver(first_seq: int, events: Sequence[Event]) -> None:
+            connection.write(protocol.events(first_seq, events))
+
+        relay = self._relay(deliver)
+        relaying = asyncio.create_task(self._run(relay))
+        sending = asyncio.create_task(connection.run())
+        tasks: list[asyncio.Task[Any]] = [relaying, sending]
+        if self._started.cancel_on_disconnect:
+            tasks.append(asyncio.create_task(self._cancel_when_gone(relay, receive)))
+        try:
+            try:
+                connection.write(protocol.end(await asyncio.shield(relaying)))
+            except StoreError as error:
+                connection.write(protocol.failure(stream.seq, error.message, error.error_type))
+                await self._settle()  # before the response ends: Lambda freezes after it
+            connection.close()
+            # A client that left or does not read is no reason to fail: the reply is in the log.
+            await asyncio.wait((sending,), timeout=DRAIN_SECONDS)
+        except asyncio.CancelledError:
+            # The server shuts down. The relay ends its stream, and the reader is told.
+            relaying.cancel()
+            await asyncio.wait((relaying,))
+            if stream.message.status in TERMINAL:
+                connection.write(protocol.end(stream.message))
+            connection.close()
+            await asyncio.wait((sending,), timeout=FAREWELL_SECONDS)
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def whole(self, send: Send) -> None:
+        """Send the message at the reply's end."""
+        with self._backend.writing():
+            await self._whole(send)
+
+    async def _whole(self, send: Send) -> None:
+        try:
+            message = await self._run(self._relay(lambda first_seq, events: None))
+        except StoreError as error:
+            await self._settle()
+            await respond_error(send, error)
+            return
+        await respond_message(send, message)
+
+    def _relay(self, deliver: Deliver) -> Relay:
+        started = self._started
+        return Relay(started.stream, started.source, deliver, clock=self._backend.clock, deadline=started.deadline)
+
+    async def _run(self, relay: Relay) -> Message:
+        message = await relay.run()
+        telemetry.reply_ended(message, self._started.correlation)
+        return message
+
+    async def _cancel_when_gone(self, relay: Relay, receive: Receive) -> None:
+        await client_gone(receive)
+        relay.stop(CANCELLED)
+
+    async def _settle(self) -> None:
+        """Go on trying to store the end of a reply that the table refused, for a while."""
+        clock, stream = self._backend.clock, self._started.stream
+        give_up = clock.monotonic() + SETTLE_SECONDS
+        while stream.message.status not in TERMINAL and clock.monotonic() < give_up:
+            try:
+                telemetry.reply_ended(await stream.fail(UNSTORED), self._started.correlation)
+            except StoreError:
+                await clock.sleep(1.0)

@@ -1,0 +1,154 @@
+"""A reply as everybody else gets it: from the log, from any cursor, then live until its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tailrace.auth import identify
+from tailrace.backend import Backend
+from tailrace.errors import NotFound, RequestError, StoreError
+from tailrace.events import TERMINAL
+from tailrace.follow import Batch, Follower
+from tailrace.http.connection import DRAIN_SECONDS, Connection
+from tailrace.http.cursor import last_event_id, query
+from tailrace.http.requests import Receive, Scope, Send, client_gone, time_left
+from tailrace.http.responses import respond_empty, respond_json, respond_message, stream_headers
+from tailrace.protocols.simple import SimpleProtocol
+
+LONGEST_WAIT: Final = 25
+"""Seconds a long poll may last: API Gateway ends an integration after 29 or 30
+(https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html)."""
+
+
+async def check_owner(backend: Backend, scope: Scope, message_id: str) -> None:
+    """Let only the owner of a message's conversation through.
+
+    Raises:
+        NotFound: there is no such message, or it is somebody else's.
+    """
+    owner = identify(scope, backend.settings)
+    if (await backend.store.conversations.of_message(message_id)).owner != owner:
+        raise NotFound("No such message.")
+
+
+class Replay:
+    """Serves one reader of one reply."""
+
+    def __init__(self, backend: Backend, message_id: str, after: int) -> None:
+        self._backend = backend
+        self._id = message_id
+        self._after = after
+        self._follower = Follower(
+            backend.store,
+            backend.closing,
+            message_id,
+            after,
+            clock=backend.clock,
+            lease=backend.settings.lease,
+        )
+        self._protocol = SimpleProtocol(message_id, None, backend.clock.monotonic)
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send what comes after the cursor, then what comes live, then the terminal event; 204 when the reader
+        has that already."""
+        backend = self._backend
+        if await self._open():
+            await respond_empty(send, self._id)
+            return
+        connection = Connection(
+            send, stream_headers(self._id), clock=backend.clock, keep_alive=backend.settings.keep_alive
+        )
+        sending = asyncio.create_task(connection.run())
+        following = asyncio.create_task(self._follow(connection))
+        leaving = asyncio.create_task(client_gone(receive))
+        tasks = (sending, following, leaving)
+        try:
+            # A reader that is cut without a terminal event knows that there is more, and resumes.
+            await asyncio.wait(tasks, timeout=time_left(scope, backend), return_when=asyncio.FIRST_COMPLETED)
+            connection.close()
+            await asyncio.wait((sending,), timeout=DRAIN_SECONDS if following.done() else 0.0)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def whole(self, send: Send) -> None:
+        """Send the message once the reply has ended."""
+        await self._open()
+        async for _ in self._follower.follow():
+            pass
+        await respond_message(send, await self._follower.message())
+
+    async def events(self, wait: float) -> list[dict[str, Any]]:
+        """Return what comes after the cursor; wait for it if there is nothing yet.
+
+        Args:
+            wait: seconds.
+        """
+        if await self._open():
+            return []
+        found: list[dict[str, Any]] = []
+        try:
+            async with asyncio.timeout(wait or None):
+                while not self._follower.ended:
+                    found = self._objects(await self._follower.read())
+                    if found or not wait or self._follower.ended:
+                        break
+                    await self._follower.pause()
+        except TimeoutError:
+            return []
+        if self._follower.ended:
+            found.append(self._protocol.end_object(await self._follower.message()))
+        return found
+
+    async def _open(self) -> bool:
+        """Look at the message; return whether the reader has its terminal event already."""
+        stored = await self._follower.open()
+        if stored.role == "system":
+            raise NotFound("No such message.")
+        # A cursor beyond the end is of a starting connection that saw what a crash took back, and has no end yet.
+        return stored.status in TERMINAL and 0 < stored.seq == self._after
+
+    async def _follow(self, connection: Connection) -> None:
+        try:
+            async for batches in self._follower.follow():
+                for first_seq, events in batches:
+                    connection.write(self._protocol.events(first_seq, events))
+            connection.write(self._protocol.end(await self._follower.message()))
+        except StoreError:
+            pass  # the log cannot be read now: the reader is cut and resumes
+
+    def _objects(self, batches: Sequence[Batch]) -> list[dict[str, Any]]:
+        return [entry for first_seq, events in batches for entry in self._protocol.objects(first_seq, events)]
+
+
+async def message_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """``GET /messages/{id}/stream``: replay after the cursor, then live until the terminal event."""
+    message_id = scope["path_params"]["message_id"]
+    await check_owner(backend, scope, message_id)
+    cursor = last_event_id(scope, message_id)
+    await Replay(backend, message_id, cursor.seq if cursor else 0).stream(scope, receive, send)
+
+
+async def message_events(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """``GET /messages/{id}/events``: the same events as a JSON array, after a wait if there are none yet."""
+    message_id = scope["path_params"]["message_id"]
+    await check_owner(backend, scope, message_id)
+    cursor = last_event_id(scope, message_id)
+    wait = query(scope).get("wait", "0")
+    if not (wait.isascii() and wait.isdigit() and int(wait) <= LONGEST_WAIT):
+        raise RequestError(f"wait must be a whole number of seconds from 0 to {LONGEST_WAIT}.")
+    events = await Replay(backend, message_id, cursor.seq if cursor else 0).events(int(wait))
+    await respond_json(send, 200, events, [(b"cache-control", b"no-store")])
+
+
+async def message_cancel(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """``POST /messages/{id}/cancel``: end the reply and keep its text; from any device, any number of times."""
+    message_id = scope["path_params"]["message_id"]
+    await check_owner(backend, scope, message_id)
+    message = await backend.closing.cancel(message_id)
+    if message.role == "system":
+        raise NotFound("No such message.")
+    await respond_json(send, 200, message)

@@ -1,0 +1,37 @@
+"""HTTP connections that are kept, for each event loop its own: the buffered function may run each request in
+another loop, and a connection belongs to the loop it was made in."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+
+class Sessions:
+    """One aiohttp session for each event loop, made when first asked for.
+
+    Args:
+        limit: connections open at once, in one loop.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+
+    def current(self) -> aiohttp.ClientSession:
+        """Return the running loop's session."""
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None or session.closed:
+            for old in [old for old in self._sessions if old.is_closed()]:
+                del self._sessions[old]
+            connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=60, ttl_dns_cache=60)
+            session = self._sessions[loop] = aiohttp.ClientSession(connector=connector)
+        return session
+
+    async def close(self) -> None:
+        """Close the running loop's session."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()

@@ -1,0 +1,36 @@
+"""Pruning: what remains of conversations that were deleted a while ago goes for good."""
+
+from __future__ import annotations
+
+from tailrace.store.dynamodb import Payload
+from tailrace.store.items import DELETED, ConversationItem, Item, message_id_of
+from tailrace.store.table import Key, Table
+
+
+async def prune(table: Table, deleted_before: int) -> int:
+    """Delete conversations that were soft-deleted before a moment, with their messages and logs.
+
+    A conversation's own item goes last, so a prune that is cut is simply taken up by the next.
+
+    Args:
+        deleted_before: microseconds since 1970.
+
+    Returns:
+        How many conversations were deleted.
+    """
+    pruned = 0
+    async for entry in table.query(ConversationItem.sweep == DELETED, IndexName="by_sweep", ConsistentRead=False):
+        item = await table.get(_key_of(entry))
+        if item is None or "deleted" not in item or int(item["deleted"]["N"]) >= deleted_before:
+            continue
+        async for message in table.query((Item.pk == entry["pk"]["S"]) & Item.sk.startswith("M#")):
+            message_id = message_id_of(message["pk"]["S"], message["sk"]["S"])
+            log = [_key_of(part) async for part in table.query(Item.pk == f"S#{message_id}")]
+            await table.delete_all([*log, _key_of(message)])
+        await table.delete_all([_key_of(entry)])
+        pruned += 1
+    return pruned
+
+
+def _key_of(item: Payload) -> Key:
+    return {"pk": item["pk"]["S"], "sk": item["sk"]["S"]}
