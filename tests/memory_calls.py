@@ -10,6 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -162,18 +163,21 @@ def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
     raise NotImplementedError(expression)
 
 
+@cache
 def _split(expression: str, word: str) -> list[str]:
     """Split at a word that is outside of brackets; the AND of a BETWEEN belongs to it."""
     parts, depth, start = [], 0, 0
     for at, character in enumerate(expression):
         depth += (character == "(") - (character == ")")
-        between = word == " AND " and re.search(r"BETWEEN :\d+$", expression[start:at])
-        if depth == 0 and expression.startswith(word, at) and not between:
+        if depth or not expression.startswith(word, at):
+            continue
+        if not (word == " AND " and re.search(r"BETWEEN :\d+$", expression[start:at])):
             parts.append(expression[start:at])
             start = at + len(word)
     return [*parts, expression[start:]]
 
 
+@cache
 def _is_enclosed(expression: str) -> bool:
     """Whether the first bracket is closed by the last character."""
     depth = 0

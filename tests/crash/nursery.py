@@ -1,0 +1,99 @@
+"""The servers' side of a crash run: the one that serves, and the next, which is ready before it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+from local.child import ROOT
+from tests.crash.server import SERVING
+
+READY_SECONDS: Final = 60.0
+
+
+class Nursery:
+    """Has a server at hand, and kills it when told to.
+
+    Attributes:
+        url: the root of the server that serves now.
+        generation: how many were killed before it.
+        said: what the servers wrote to their standard output: warnings and errors of their log.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.url = ""
+        self.generation = 0
+        self.said: list[str] = []
+        self._process = process
+        self._pid = 0
+        self._ready: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        self._moved = asyncio.Condition()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, environment: Mapping[str, str]) -> AsyncIterator[Self]:
+        """Start the servers' parent and the first of them; end them all in the end."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tests.crash.server"),
+            cwd=ROOT,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdin is not None
+        nursery = cls(process)
+        listening = asyncio.create_task(nursery._listen())
+        try:
+            nursery.spawn()
+            await nursery._use(await nursery._born())
+            yield nursery
+        finally:
+            process.stdin.close()
+            await process.wait()
+            await listening
+
+    def spawn(self) -> None:
+        """Have another server made."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+
+    async def kill(self) -> None:
+        """Kill the server, and let the next one, which must have been spawned, take its place."""
+        following = await self._born()  # the one that is to be killed goes on serving until then
+        os.kill(self._pid, signal.SIGKILL)
+        self.generation += 1
+        await self._use(following)
+
+    async def next(self, generation: int, seconds: float) -> None:
+        """Wait until the server of ``generation`` was replaced, or for some seconds."""
+        try:
+            async with asyncio.timeout(seconds), self._moved:
+                await self._moved.wait_for(lambda: self.generation > generation)
+        except TimeoutError:
+            pass
+
+    async def _born(self) -> tuple[int, int]:
+        async with asyncio.timeout(READY_SECONDS):
+            return await self._ready.get()
+
+    async def _use(self, server: tuple[int, int]) -> None:
+        self._pid, port = server
+        self.url = f"http://127.0.0.1:{port}"
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def _listen(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            text = line.decode().strip()
+            if text.startswith(SERVING):
+                pid, port = text.removeprefix(SERVING).split()
+                self._ready.put_nowait((int(pid), int(port)))
+            elif text:
+                self.said.append(text)
