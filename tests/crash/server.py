@@ -22,6 +22,8 @@ def main() -> None:
     """Fork a server for each line of standard input; at its end kill those that are left."""
     from tailrace.http.api_app import create_api_app  # noqa: F401
 
+    from tests.crash.database import patient_backend  # noqa: F401
+
     assert threading.active_count() == 1, "a fork would lose the other threads"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever was killed leaves nothing behind
     servers: list[int] = []
@@ -38,9 +40,11 @@ def main() -> None:
 
 def serve() -> None:
     """Serve with the environment's settings until the end of this process."""
-    from tailrace.backend import Backend
     from tailrace.http.api_app import create_api_app
     from tailrace.http.server import server
+    from tailrace.settings import Settings
+
+    from tests.crash.database import patient_backend
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the lines there are for the parent
     listening = socket.create_server(("127.0.0.1", 0))
@@ -53,7 +57,7 @@ def serve() -> None:
             sys.stdout.write(f"{SERVING}{os.getpid()} {listening.getsockname()[1]}\n")
             sys.stdout.flush()
 
-    running = server(create_api_app(Backend()), host="127.0.0.1", port=0)
+    running = server(create_api_app(patient_backend(Settings.from_environment())), host="127.0.0.1", port=0)
     running.config.callback_notify = tell  # called as soon as requests are served
     running.run([listening])
 
