@@ -14,13 +14,11 @@ from typing import Final
 import aiohttp
 import msgspec
 from tailrace.backend import Backend
-from tailrace.clock import SystemClock
 from tailrace.conversation import Conversation
 from tailrace.settings import Settings
-from tailrace.store import DynamoDB, Store
-from tailrace.store.table import Table
 
 from tests import histories
+from tests.crash.database import forget, patient_backend, without_stream
 from tests.crash.nursery import Nursery
 from tests.crash.readers import Json, Reader, Reply
 from tests.histories import History, Kind, ahead, check, read_final
@@ -111,19 +109,8 @@ class Run:
     async def run(self) -> Report:
         """Do it."""
         began = time.monotonic()
-        clock = SystemClock()
-        dynamodb = DynamoDB(
-            region=self._settings.region,
-            endpoint_url=self._settings.dynamodb_endpoint,
-            clock=clock,
-            attempt_timeout=20.0,
-            deadline=60.0,
-        )
-        table = await _without_stream(dynamodb, self._settings.table)
-        self._table = Table(dynamodb, table)
-        mine = msgspec.structs.replace(self._settings, table=table, lease=float(LEASE_SECONDS))
-        backend = Backend(mine, store=Store(dynamodb, mine.table))
-        backend.on_close(dynamodb.close)
+        table = await without_stream(self._settings)
+        backend = patient_backend(msgspec.structs.replace(self._settings, table=table, lease=float(LEASE_SECONDS)))
         environment = {
             **os.environ,
             "TAILRACE_TABLE": table,
@@ -208,7 +195,7 @@ class Run:
             if problem is not None:
                 self.report.violations.append(f"{reply.name}: {problem!r}")
         await self._judge(reply, readers, backend)
-        await backend.store.conversations.delete(reply.conversation_id, now=0)
+        await forget(backend.settings, await reply.message_id())
 
     async def _until_open(self, most: int, seconds: float) -> None:
         """Wait until no more than so many replies have readers that wait for the end."""
@@ -255,21 +242,3 @@ class Run:
             datetime.fromisoformat(at or "").timestamp() for at in (message.created_at, message.completed_at)
         )
         return ended - min(kill for kill in self._killed_at if kill > created)
-
-
-async def _without_stream(dynamodb: DynamoDB, name: str) -> str:
-    """Make another table like this one but for its stream, all records of which the emulator copies in each
-    transaction; return its name."""
-    described = (await dynamodb.call("DescribeTable", {"TableName": name}))["Table"]
-    indexes = [
-        {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
-        for index in described["GlobalSecondaryIndexes"]
-    ]
-    request = {
-        **{key: described[key] for key in ("AttributeDefinitions", "KeySchema")},
-        "TableName": f"{name}-crash",
-        "GlobalSecondaryIndexes": indexes,
-        "BillingMode": "PAY_PER_REQUEST",
-    }
-    await dynamodb.call("CreateTable", request)
-    return f"{name}-crash"
