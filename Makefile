@@ -46,6 +46,10 @@ run: .venv/.ready  ## everything on http://127.0.0.1:8787, until Ctrl-C
 test: .venv/.ready  ## the tests; they need nothing and nobody
 	$(BIN)/pytest
 
+.PHONY: test-crash
+test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every reader checked; some minutes
+	exec $(BIN)/python -m tests.crash 100
+
 .PHONY: check
 check: .venv/.ready  ## format, lint, types, and that the locks are current
 	# By name: outside a git repository ruff would also read the built layer and the tools.

@@ -109,7 +109,8 @@ class Replay:
         if stored.role == "system":
             raise NotFound("No such message.")
         # A cursor beyond the end is of a starting connection that saw what a crash took back, and has no end yet.
-        return stored.status in TERMINAL and 0 < stored.seq == self._after
+        # After a crash its cursor may even be the number that the end was given: then it is told once more.
+        return stored.status in TERMINAL - {"interrupted"} and 0 < stored.seq == self._after
 
     async def _follow(self, connection: Connection) -> None:
         try:
