@@ -152,25 +152,33 @@ class LogMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.alive)
     @rule(
-        event=st.one_of(
-            st.text(max_size=6).map(Text),
-            st.sampled_from([Text("🌊" * 300), Reasoning("hm"), Usage(3, None), Usage(None, 9), Reset()]),
-            st.just(ToolCall("id", "name", "{}")),
-        )
+        events=st.lists(
+            st.text(max_size=6).map(Text)
+            | st.sampled_from([Reasoning("hm"), Usage(3, None), Usage(None, 9), Reset(), ToolCall("id", "name", "{}")]),
+            min_size=1,
+            max_size=4,
+        ),
+        flush=st.booleans(),
     )
-    def append(self, event: ProviderEvent | Reset) -> None:
-        """The provider sent something."""
+    def append(self, events: list[ProviderEvent | Reset], flush: bool) -> None:
+        """The provider sent something, and perhaps the interval passed."""
         try:
-            first_seq, logged = self._run(self._push(event))
+            first_seq, logged = self._run(self._push(events))
         except (StreamEnded, StoreError):
             # Somebody ended it, or a write failed and was not repaired yet.
             assert self.ended is not None or self.troubled
             return
         self.taken += logged
         self.starting.history.seen += shown(first_seq, logged)
+        if flush:
+            self.time_passes(0.1, None)
 
-    async def _push(self, event: ProviderEvent | Reset) -> tuple[int, list[Event]]:
-        return self.stream.push([event])
+    def _lives(self) -> bool:
+        """Whether there is a writer, and no write of it has failed."""
+        return self.alive and self.stream.lost is None
+
+    async def _push(self, events: list[ProviderEvent | Reset]) -> tuple[int, list[Event]]:
+        return self.stream.push(events)
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 6.0]), trouble=TROUBLE)
     def time_passes(self, seconds: float, trouble: tuple[Trouble, int] | None) -> None:
@@ -179,10 +187,10 @@ class LogMachine(RuleBasedStateMachine):
         expected = len(self.taken)
         self._run(self.clock.advance(seconds))
         self._look()
-        if self.alive and seconds >= 0.1 and not self.troubled and self.ended is None:
+        if self._lives() and seconds >= 0.1 and self.ended is None:
             assert len(self.stored) == expected
 
-    @precondition(lambda self: self.alive and self.patience <= 0)
+    @precondition(lambda self: self.alive and (self.patience <= 0 or self.stream.lost))
     @rule(how=st.sampled_from(["complete", "fail", "cancel"]), trouble=TROUBLE, where=st.sampled_from(sorted(TARGETS)))
     def end(self, how: str, trouble: tuple[Trouble, int] | None, where: str) -> None:
         """The writer ends it; after a fault it does so again, in the same way or another."""
@@ -219,10 +227,11 @@ class LogMachine(RuleBasedStateMachine):
 
     # ---- those who end it from outside ----
 
-    @precondition(lambda self: self.patience <= 0)
     @rule(trouble=TROUBLE, where=st.sampled_from(sorted(TARGETS)))
     def cancel(self, trouble: tuple[Trouble, int] | None, where: str) -> None:
-        """Another device stops it."""
+        """Another device stops it, or tries to: what it asked for may come much later."""
+        if self.patience > 0:
+            trouble, where = ("arrives late", 1), "end"
         self._expect(trouble, where)
         try:
             message = self._run(self.closing.cancel(self.stream.id))
@@ -239,7 +248,7 @@ class LogMachine(RuleBasedStateMachine):
         self._expect(trouble, where)
         orphan = not self.alive and self.ended is None and after > LEASE and not self.trouble
         self._look()
-        before = self.ended
+        before, lived = self.ended, self._lives()
         try:
             swept = self._run(self.closing.sweep())
         except StoreError:
@@ -248,8 +257,8 @@ class LogMachine(RuleBasedStateMachine):
         self._look()
         if orphan:
             assert self.ended is not None
-        if before is None and self.ended is not None and not self.troubled:
-            assert not self.alive
+        if before is None and self.ended is not None:
+            assert not lived
             assert (swept.ended, self.ended.status) == (1, "interrupted")
 
     # ---- readers ----
