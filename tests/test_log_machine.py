@@ -259,7 +259,7 @@ class LogMachine(RuleBasedStateMachine):
             assert self.ended is not None
         if before is None and self.ended is not None:
             assert not lived
-            assert (swept.ended, self.ended.status) == (1, "interrupted")
+            assert (swept.ended + swept.failed, self.ended.status) == (1, "interrupted")
 
     # ---- readers ----
 

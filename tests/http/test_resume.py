@@ -72,7 +72,20 @@ async def test_a_reader_ahead_of_the_log_gets_the_terminal_event(client: Client)
     assert last["error_type"] == "cancelled"
 
 
-CURSORS = ["x", "-1", "1.5", "9" * 20, "\u0661", "{message}:", ":1", "{other}:1", "{message}:1:1"]
+CURSORS = [
+    "x",
+    "-1",
+    "1.5",
+    "1.",
+    "1.0.0",
+    "1.00",
+    "9" * 20,
+    "\u0661",
+    "{message}:",
+    ":1",
+    "{other}:1",
+    "{message}:1:1",
+]
 
 
 @pytest.mark.parametrize("cursor", CURSORS)
@@ -398,9 +411,33 @@ async def test_an_orphan_is_ended_by_its_reader(client: Client, settings: Settin
     status, body = await get(client, f"/messages/{stream.id}/stream")
     chunk, last = events(body)
     assert (status, chunk["chunk"], last["error_type"]) == (200, "all that was stored", "interrupted")
-    # A starting connection that was ahead of the log may have a chunk of the number that the end was given.
-    _, again = await get(client, f"/messages/{stream.id}/stream", **{"Last-Event-ID": last["id"]})
+    await end_again(client, last)
+
+
+async def end_again(client: Client, last: dict[str, Any]) -> None:
+    """Check that the id of an end from elsewhere tells it from the chunk of that number, which a starting connection
+    that was ahead of the log may have seen."""
+    message, seq = last["message_id"], last["id"].rpartition(":")[2]
+    number, dot, part = seq.partition(".")
+    assert (dot, part) == (".", "0")
+    path = f"/messages/{message}"
+    assert await get(client, f"{path}/stream", **{"Last-Event-ID": last["id"]}) == (204, b"")
+    assert await get(client, f"{path}/stream?after={seq}") == (204, b"")
+    assert await client.json("GET", f"{path}/events", params={"after": seq}) == (200, [])
+    _, again = await get(client, f"{path}/stream", **{"Last-Event-ID": f"{message}:{number}"})
     assert events(again) == [last]
+    assert await client.json("GET", f"{path}/events", params={"after": number}) == (200, [last])
+
+
+async def test_the_end_of_a_cancelled_reply_has_an_id_of_its_own(client: Client) -> None:
+    """A reader that was cut at the chunk whose number the end was given is told the end; one that has it is not."""
+    stream = await client.open_stream()
+    await stream.append("all that was stored")
+    await client.flushed(stream)
+    await client.json("POST", f"/messages/{stream.id}/cancel")
+    *_, last = events((await get(client, f"/messages/{stream.id}/stream"))[1])
+    assert last["error_type"] == "cancelled"
+    await end_again(client, last)
 
 
 async def test_somebody_else_s_reply(serve: Serve, settings: Settings) -> None:

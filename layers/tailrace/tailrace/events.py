@@ -150,3 +150,6 @@ class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "cancelled", "interrupted", "timed_out"})
 """The states that never change."""
+
+ENDED_BY_OTHERS: frozenset[Status] = frozenset({"cancelled", "interrupted"})
+"""Those that somebody else than the writer may have given, who knows only what is in the log."""

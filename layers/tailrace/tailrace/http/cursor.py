@@ -1,4 +1,9 @@
-"""Cursors: ``<message id>:<seq>``, the ids of the events that a reader got. Opaque to clients."""
+"""Cursors: ``<message id>:<seq>``, the ids of the events that a reader got. Opaque to clients.
+
+The terminal event of a reply that others may end (``ENDED_BY_OTHERS``) has ``.0`` after its seq. Whoever ends it
+knows the log alone, so the seq may be one that the starting connection, which is a flush ahead, has seen as a chunk's.
+With an id that no chunk has, a reader that has this end can be told from one that was cut before it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from tailrace.errors import NotFound, RequestError
+from tailrace.events import ENDED_BY_OTHERS, Status
 from tailrace.http.requests import Scope, header
 from tailrace.ids import message_address
 
@@ -14,10 +20,20 @@ LARGEST_SEQ = 10**12
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """How far a reader is: the last seq it has of a message; 0 is the beginning."""
+    """How far a reader is.
+
+    Attributes:
+        seq: the last it has of the message; 0 is the beginning.
+        end: whether it is the id of an end that others may have given.
+    """
 
     message_id: str
     seq: int
+    end: bool = False
+
+    def is_of_end(self, seq: int, status: Status) -> bool:
+        """Return whether it is the id of the terminal event of a reply that ended so, with this seq."""
+        return 0 < seq == self.seq and self.end == (status in ENDED_BY_OTHERS)
 
 
 def query(scope: Scope) -> dict[str, str]:
@@ -37,8 +53,9 @@ def parse_cursor(text: str, message_id: str | None = None) -> Cursor:
     owner, colon, number = text.rpartition(":")
     if not colon and message_id is not None:
         owner = message_id
+    number, dot, part = number.partition(".")
     refused = RequestError("The cursor is not one of ours.")
-    if not (number.isascii() and number.isdigit() and int(number) <= LARGEST_SEQ):
+    if not (number.isascii() and number.isdigit() and int(number) <= LARGEST_SEQ) or (dot and part != "0"):
         raise refused
     if message_id is not None and owner != message_id:
         raise refused
@@ -46,7 +63,7 @@ def parse_cursor(text: str, message_id: str | None = None) -> Cursor:
         message_address(owner)
     except NotFound:
         raise refused from None
-    return Cursor(owner, int(number))
+    return Cursor(owner, int(number), end=bool(dot))
 
 
 def last_event_id(scope: Scope, message_id: str | None = None) -> Cursor | None:

@@ -12,7 +12,7 @@ from tailrace.errors import NotFound, RequestError, StoreError
 from tailrace.events import TERMINAL
 from tailrace.follow import Batch, Follower
 from tailrace.http.connection import DRAIN_SECONDS, Connection
-from tailrace.http.cursor import last_event_id, query
+from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.requests import Receive, Scope, Send, client_gone, time_left
 from tailrace.http.responses import respond_empty, respond_json, respond_message, stream_headers
 from tailrace.protocols.simple import SimpleProtocol
@@ -36,15 +36,15 @@ async def check_owner(backend: Backend, scope: Scope, message_id: str) -> None:
 class Replay:
     """Serves one reader of one reply."""
 
-    def __init__(self, backend: Backend, message_id: str, after: int) -> None:
+    def __init__(self, backend: Backend, cursor: Cursor) -> None:
         self._backend = backend
-        self._id = message_id
-        self._after = after
+        self._cursor = cursor
+        self._id = message_id = cursor.message_id
         self._follower = Follower(
             backend.store,
             backend.closing,
             message_id,
-            after,
+            cursor.seq,
             clock=backend.clock,
             lease=backend.settings.lease,
         )
@@ -109,8 +109,7 @@ class Replay:
         if stored.role == "system":
             raise NotFound("No such message.")
         # A cursor beyond the end is of a starting connection that saw what a crash took back, and has no end yet.
-        # After a crash its cursor may even be the number that the end was given: then it is told once more.
-        return stored.status in TERMINAL - {"interrupted"} and 0 < stored.seq == self._after
+        return stored.status in TERMINAL and self._cursor.is_of_end(stored.seq, stored.status)
 
     async def _follow(self, connection: Connection) -> None:
         try:
@@ -129,19 +128,19 @@ async def message_stream(backend: Backend, scope: Scope, receive: Receive, send:
     """``GET /messages/{id}/stream``: replay after the cursor, then live until the terminal event."""
     message_id = scope["path_params"]["message_id"]
     await check_owner(backend, scope, message_id)
-    cursor = last_event_id(scope, message_id)
-    await Replay(backend, message_id, cursor.seq if cursor else 0).stream(scope, receive, send)
+    cursor = last_event_id(scope, message_id) or Cursor(message_id, 0)
+    await Replay(backend, cursor).stream(scope, receive, send)
 
 
 async def message_events(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
     """``GET /messages/{id}/events``: the same events as a JSON array, after a wait if there are none yet."""
     message_id = scope["path_params"]["message_id"]
     await check_owner(backend, scope, message_id)
-    cursor = last_event_id(scope, message_id)
+    cursor = last_event_id(scope, message_id) or Cursor(message_id, 0)
     wait = query(scope).get("wait", "0")
     if not (wait.isascii() and wait.isdigit() and int(wait) <= LONGEST_WAIT):
         raise RequestError(f"wait must be a whole number of seconds from 0 to {LONGEST_WAIT}.")
-    events = await Replay(backend, message_id, cursor.seq if cursor else 0).events(int(wait))
+    events = await Replay(backend, cursor).events(int(wait))
     await respond_json(send, 200, events, [(b"cache-control", b"no-store")])
 
 

@@ -12,7 +12,7 @@ from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, RequestError, Unprocessable
-from tailrace.http.cursor import last_event_id, query
+from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
 from tailrace.http.requests import Receive, Scope, Send, correlation_id, header, parse, read_body, time_left
@@ -67,8 +67,7 @@ async def post_stream(backend: Backend, scope: Scope, receive: Receive, send: Se
     try:
         started = await _start(backend, scope, owner, body, header(scope, b"idempotency-key"), arrived)
     except AlreadyStarted as before:
-        cursor = last_event_id(scope, before.message_id)
-        replay = Replay(backend, before.message_id, cursor.seq if cursor else 0)
+        replay = Replay(backend, last_event_id(scope, before.message_id) or Cursor(before.message_id, 0))
         await (replay.whole(send) if whole else replay.stream(scope, receive, send))
         return
     live = Live(backend, started)
@@ -87,7 +86,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
         if message_address(cursor.message_id).tag != conversation_tag(conversation_id):
             raise RequestError("The cursor is not one of ours.")
         await Conversation.load(conversation_id, owner=owner, backend=backend)
-        await Replay(backend, cursor.message_id, cursor.seq).stream(scope, receive, send)
+        await Replay(backend, cursor).stream(scope, receive, send)
         return
     if "message" in parameters:
         body = StartBody(
@@ -96,7 +95,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
         try:
             started = await _start(backend, scope, owner, body, parameters.get("key"), arrived)
         except AlreadyStarted as before:
-            await Replay(backend, before.message_id, 0).stream(scope, receive, send)
+            await Replay(backend, Cursor(before.message_id, 0)).stream(scope, receive, send)
             return
         # An id alone is no event, but a browser keeps it: should the connection drop before the first chunk, the
         # reconnect resumes this reply instead of starting another.
@@ -104,7 +103,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
         return
     await Conversation.load(conversation_id, owner=owner, backend=backend)
     newest = await backend.store.messages.newest_reply(conversation_id)
-    await Replay(backend, newest, 0).stream(scope, receive, send)
+    await Replay(backend, Cursor(newest, 0)).stream(scope, receive, send)
 
 
 async def _start(

@@ -13,7 +13,7 @@ import msgspec
 
 from tailrace import sse
 from tailrace.delivery import Progress
-from tailrace.events import Event, Message, Reset, Text
+from tailrace.events import ENDED_BY_OTHERS, Event, Message, Reset, Text
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,7 +51,7 @@ class SimpleProtocol:
 
     def end(self, message: Message) -> bytes:
         """Return the terminal block."""
-        return self._block(message.seq, self._end_data(message))
+        return sse.encode(_encode(self._end_data(message)), self._end_id(message).encode())
 
     def failure(self, seq: int, text: str, error_type: str) -> bytes:
         """Return a terminal block for a reply whose end could not be stored; ``seq`` is the last one sent."""
@@ -71,7 +71,11 @@ class SimpleProtocol:
 
     def end_object(self, message: Message) -> dict[str, Any]:
         """Return the terminal event."""
-        return self._object(message.seq, self._end_data(message))
+        return {**self._end_data(message), "id": self._end_id(message)}
+
+    def _end_id(self, message: Message) -> str:
+        # An id that no chunk can have, where others than the writer may have chosen the number (http/cursor.py).
+        return f"{message.id}:{message.seq}" + (".0" if message.status in ENDED_BY_OTHERS else "")
 
     def _object(self, seq: int, data: dict[str, Any]) -> dict[str, Any]:
         return {**data, "id": f"{self._id.decode()}:{seq}"}
