@@ -98,7 +98,8 @@ class LogMachine(RuleBasedStateMachine):
         self.calls = FaultyCalls(self.memory, self._choose)
         self.late: list[tuple[str, Payload]] = []
         self.trouble: list[tuple[Trouble, str]] = []
-        self.troubled = False  # since the writer was opened
+        self.troubled = False  # in this step
+        self.ever_troubled = False
         self.writing = FaultyCalls(self.calls)
         self.stale = StaleReads(self.calls)
         self.raw = self._store(self.memory)
@@ -129,7 +130,7 @@ class LogMachine(RuleBasedStateMachine):
     def _choose(self, operation: str, payload: Payload) -> Fault | None:
         if self.trouble and TARGETS[self.trouble[0][1]](operation, payload):
             kind, _ = self.trouble.pop(0)
-            self.troubled = True
+            self.troubled = self.ever_troubled = True
             if kind != "arrives late":
                 return kind
             if not is_read(operation, payload):
@@ -145,7 +146,8 @@ class LogMachine(RuleBasedStateMachine):
         self.stream = self._run(conversation.stream_response("Tell me."))
 
     def _expect(self, trouble: tuple[Trouble, int] | None, *where: str) -> None:
-        """Have the next calls of some kinds get into trouble."""
+        """Have the next calls of some kinds get into trouble. Without it, nothing that is asked for may fail."""
+        self.troubled = False
         self.trouble = [] if trouble is None else [(trouble[0], place) for place in where for _ in range(trouble[1])]
 
     # ---- the writer ----
@@ -159,19 +161,20 @@ class LogMachine(RuleBasedStateMachine):
             max_size=4,
         ),
         flush=st.booleans(),
+        trouble=TROUBLE,
     )
-    def append(self, events: list[ProviderEvent | Reset], flush: bool) -> None:
+    def append(self, events: list[ProviderEvent | Reset], flush: bool, trouble: tuple[Trouble, int] | None) -> None:
         """The provider sent something, and perhaps the interval passed."""
         try:
             first_seq, logged = self._run(self._push(events))
         except (StreamEnded, StoreError):
             # Somebody ended it, or a write failed and was not repaired yet.
-            assert self.ended is not None or self.troubled
+            assert self.ended is not None or self.ever_troubled
             return
         self.taken += logged
         self.starting.history.seen += shown(first_seq, logged)
         if flush:
-            self.time_passes(0.1, None)
+            self.time_passes(0.1, trouble)
 
     def _lives(self) -> bool:
         """Whether there is a writer, and no write of it has failed."""
@@ -207,6 +210,14 @@ class LogMachine(RuleBasedStateMachine):
         self._look()
         assert message == self.ended, "the writer was told something else than what is stored"
         self._terminal(self.starting, message)
+
+    @precondition(lambda self: self.alive and self.stream.lost)
+    @rule(again=st.booleans())
+    def give_up(self, again: bool) -> None:
+        """The relay learns that a write has failed, and ends the reply; perhaps after it has sent a little more."""
+        if again:
+            self.append([Text("more")], True, None)
+        self.end("fail", None, "any")
 
     @precondition(lambda self: self.alive and self.patience <= 0)
     @rule()
