@@ -32,7 +32,7 @@ endef
 
 .PHONY: help
 help:  ## this list
-	sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: demo
 demo: .venv/.ready  ## a reply, and one that is cut and resumed, on this machine, in some seconds
@@ -49,6 +49,10 @@ test: .venv/.ready  ## the tests; they need nothing and nobody
 .PHONY: test-crash
 test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every reader checked; some minutes
 	exec $(BIN)/python -m tests.crash 100
+
+.PHONY: test-clients
+test-clients: .venv/.ready .tools/clients/.ready  ## Laravel Echo as npm has it, in Node 24, against the whole stack
+	exec $(BIN)/python -m tests.clients
 
 .PHONY: check
 check: .venv/.ready  ## format, lint, types, and that the locks are current
@@ -140,6 +144,19 @@ check-locks: .venv/.uv
 	$(index_of_pip)
 	$(UV) pip sync --quiet --python .tools/sam/bin/python --require-hashes requirements/sam.txt
 	touch $@
+
+# Registry and certificates are those that npm is set up with; the lock has no more than names and hashes.
+.tools/clients/.ready: tests/clients/package.json tests/clients/package-lock.json tests/clients/.npmrc
+	command -v npm >/dev/null || {
+		echo "npm is needed, of any Node; the tests bring Node 24 with them" >&2
+		exit 1
+	}
+	echo "Setting up .tools/clients ..."
+	mkdir -p .tools/clients
+	cp $^ .tools/clients/
+	cd .tools/clients
+	npm ci --loglevel=error
+	touch .ready
 
 .PHONY: clean
 clean:  ## remove what the other commands made

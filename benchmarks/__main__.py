@@ -7,7 +7,7 @@ import sys
 
 from benchmarks import measure
 
-ALL = ("write_units", "cold_start", "provider_read", "sse_write", "segment_write")
+ALL = ("write_units", "cold_start", "provider_read", "sse_write", "segment_write", "post", "fan_out")
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from local.child import ChildFailed, when_parent_ends
 from local.emulator import Emulator
-from local.environment import CannotStart, given_database, make_quiet, use_emulator, use_given
+from local.environment import STAGE, CannotStart, given_database, make_quiet, use_emulator, use_gateway, use_given
 
 if TYPE_CHECKING:
     from tailrace.settings import Settings
@@ -31,6 +31,7 @@ SIGN: Final = """\
 
   page      {url}/
   health    {url}/health
+  websocket {websocket}
   replies   {replies}
   database  {database}
 
@@ -88,13 +89,18 @@ def _taken(port: str | int) -> CannotStart:
 
 def _serve(bound: socket.socket, emulator: Emulator | None) -> None:
     make_quiet(os.environ)
+    port = bound.getsockname()[1]
+    url = f"http://{HOST}:{port}"
+    use_gateway(os.environ, url)
     # A second of imports, in which the emulator starts too.
+    import boto3  # noqa: F401
     from tailrace.http.api_app import create_api_app  # noqa: F401
     from tailrace.http.server import server
 
-    from local.stack import make_front, make_table, read_settings
+    from local.stack import make_front, make_table, read_limits, read_settings
+    from local.websocket import speak_websocket
 
-    settings = read_settings(os.environ)
+    settings, limits = read_settings(os.environ), read_limits(os.environ)
     given = given_database(os.environ)
     database = given or (emulator.url() if emulator is not None else "")
     if given:
@@ -103,15 +109,15 @@ def _serve(bound: socket.socket, emulator: Emulator | None) -> None:
         use_emulator(os.environ, database)
     make_table(settings, database)
 
-    port = bound.getsockname()[1]
-    running = server(make_front(settings), host=HOST, port=port)
+    running = server(make_front(settings, limits, database), host=HOST, port=port)
+    speak_websocket(running.config)
     told = False
 
     async def tell() -> None:
         nonlocal told
         if not told:
             told = True
-            print(_sign(f"http://{HOST}:{port}", settings, given), flush=True)
+            print(_sign(url, settings, given), flush=True)
 
     def stop(sig: int, frame: FrameType | None) -> None:
         if running.should_exit:  # the second one does not wait for open replies to come to their own end
@@ -145,6 +151,7 @@ def _sign(url: str, settings: Settings, given: str | None) -> str:
         ready=READY,
         url=url,
         replies=f"{who} (built in, no key needed)" if settings.provider == "scripted" else who,
+        websocket=f"ws{url.removeprefix('http')}/{STAGE}" if settings.broadcasting else "off (TAILRACE_BROADCAST)",
         database=given or "emulated, in memory: what is in it ends with this",
     )
 

@@ -66,6 +66,9 @@ def main() -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
 
+    from local.moto_tables import make_cheap
+
+    make_cheap()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
     app = OneAtATime(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)

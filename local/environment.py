@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,11 @@ from urllib.parse import urlsplit
 Environment = MutableMapping[str, str]
 
 REGION: Final = "us-east-1"
+
+STAGE: Final = "ws"
+"""The WebSocket API's stage: the first part of its path."""
+
+BROADCAST_FUNCTION: Final = "tailrace-broadcast"
 
 
 class CannotStart(Exception):
@@ -43,6 +49,25 @@ def use_given(environment: Environment, url: str) -> None:
     file = Path(environment.get("AWS_SHARED_CREDENTIALS_FILE") or Path.home() / ".aws" / "credentials")
     if _is_loopback(urlsplit(url).hostname or "") and not _has_credentials(environment) and not file.exists():
         _set_placeholders(environment)
+
+
+def use_gateway(environment: Environment, url: str) -> None:
+    """Point the functions to our own WebSocket API and Lambda.
+
+    Args:
+        url: where this machine's stack is served.
+    """
+    environment.setdefault("TAILRACE_WEBSOCKET_URL", f"{url}/{STAGE}")
+    if "TAILRACE_BROADCAST_FUNCTION" not in environment:
+        environment["TAILRACE_BROADCAST_FUNCTION"] = BROADCAST_FUNCTION
+        environment.setdefault("AWS_ENDPOINT_URL_LAMBDA", url)
+    if not environment.keys() & {"TAILRACE_CHANNEL_SECRET", "TAILRACE_CHANNEL_SECRET_ID"}:
+        environment["TAILRACE_CHANNEL_SECRET"] = secrets.token_hex(32)  # good for as long as the sockets are
+
+
+def is_in_aws(url: str) -> bool:
+    """Return whether a database is DynamoDB itself."""
+    return (urlsplit(url).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def _has_credentials(environment: Environment) -> bool:

@@ -1,4 +1,4 @@
-"""What stands in front of the functions on one machine: the function URLs and the page, on one port."""
+"""What stands in front of the functions on one machine: function URLs, the WebSocket API and the page, on one port."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tailrace.errors import TooLarge
 from tailrace.http.requests import App, ClientGone, Message, Receive, Scope, Send, read_body
 from tailrace.http.responses import respond_error, respond_json
 
+from local.broadcasting import Broadcasting
 from local.child import ROOT
 from local.lambda_event import http_response, lambda_event
 from local.lambda_function import LambdaContext, LambdaFunction
@@ -47,12 +48,20 @@ class Front:
             Lambda Web Adapter.
         api: the API function, which gets events.
         schedule: what is called by the clock as long as requests are served.
+        broadcasting: what serves WebSockets and calls the functions behind them.
     """
 
-    def __init__(self, stream: App, api: LambdaFunction, schedule: Schedule | None = None) -> None:
+    def __init__(
+        self,
+        stream: App,
+        api: LambdaFunction,
+        schedule: Schedule | None = None,
+        broadcasting: Broadcasting | None = None,
+    ) -> None:
         self._stream = stream
         self._api = api
         self._schedule = schedule
+        self._broadcasting = broadcasting
         self._static = StaticFiles(directory=WEB)
         self._streamed = [(method, compile_path(path)[0]) for method, path in STREAMED]
         self._open = 0
@@ -73,6 +82,12 @@ class Front:
                 self._idle.set()
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._broadcasting is not None and self._broadcasting.serves(scope):
+            await self._broadcasting(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before it is open: the server makes a 403 of it
+            return
         method, path = scope["method"], scope["path"]
         if any(method == each and pattern.match(path) for each, pattern in self._streamed):
             await self._stream(scope, receive, send)
@@ -115,6 +130,8 @@ class Front:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The stream function's own lifespan, ended only when no request is left."""
+        if self._broadcasting is not None:
+            await self._broadcasting.start()
         if self._schedule is not None:
             self._schedule.start()
 
@@ -128,6 +145,8 @@ class Front:
                     print("A reply's end could not be stored.", file=sys.stderr)
                 if self._schedule is not None:
                     await self._schedule.close()
+                if self._broadcasting is not None:
+                    await self._broadcasting.close()
                 await self._api.close()
             return message
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from types import ModuleType
 
 from tailrace.clock import SystemClock
 from tailrace.errors import ConfigurationError
 from tailrace.settings import Settings
 from tailrace.store import create_table
 
-from local.environment import CannotStart
+from local.broadcasting import Broadcasting
+from local.environment import BROADCAST_FUNCTION, CannotStart, is_in_aws
+from local.event_source import read_event_source
 from local.front import Front
+from local.gateway import Gateway, Limits
 from local.lambda_function import LambdaFunction, load_function
 from local.schedule import Rule, Schedule
+from local.stream_reader import StreamReader
+from local.table_stream import TableStream
 
 DAY = 24 * 3600.0
 
@@ -42,12 +48,64 @@ def make_table(settings: Settings, database: str) -> None:
         raise CannotStart(f"The database at {database} cannot be used ({type(error).__name__}).") from error
 
 
-def make_front(settings: Settings) -> Front:
-    """Import the functions, which read the environment now, and return the application that serves everything."""
+def read_limits(environment: Mapping[str, str]) -> Limits:
+    """Return how long a WebSocket may be idle and open: API Gateway's limits, which tests do not want to wait for.
+
+    Raises:
+        CannotStart: a variable has a value that cannot be.
+    """
+    usual = Limits()
+    return Limits(
+        idle=_seconds(environment, "TAILRACE_LOCAL_IDLE_S", usual.idle),
+        duration=_seconds(environment, "TAILRACE_LOCAL_DURATION_S", usual.duration),
+    )
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= DAY:
+        raise CannotStart(f"{name} must be a number of seconds, and {text[:20]!r} is not.")
+    return seconds
+
+
+def make_front(settings: Settings, limits: Limits, database: str) -> Front:
+    """Import the functions, which read the environment now, and return the application that serves everything.
+
+    Args:
+        limits: of a WebSocket.
+        database: its address.
+    """
     stream, api, sweep = load_function("stream"), load_function("api"), load_function("sweep")
     function = LambdaFunction("tailrace-api", api.handler, lambda: api.app.router.lifespan_context(api.app))
     # The sweep opens and closes its connections in each call.
     sweeping = LambdaFunction("tailrace-sweep", sweep.handler, nullcontext)
     # template.yaml has a minute for the sweep; here nobody pays for it.
     rules = [Rule(max(1.0, settings.lease / 2), {}), Rule(DAY, {"task": "prune"})]
-    return Front(stream.app, function, Schedule(sweeping, rules, clock=SystemClock()))
+    return Front(
+        stream.app,
+        function,
+        Schedule(sweeping, rules, clock=SystemClock()),
+        _make_broadcasting(settings, limits, database) if settings.broadcasting else None,
+    )
+
+
+def _make_broadcasting(settings: Settings, limits: Limits, database: str) -> Broadcasting:
+    websocket, broadcast = load_function("websocket"), load_function("broadcast")
+    answering = LambdaFunction("tailrace-websocket", websocket.handler, lambda: _backend_of(websocket))
+    announcing = LambdaFunction(BROADCAST_FUNCTION, broadcast.handler, lambda: _backend_of(broadcast))
+    stream = None
+    if not is_in_aws(database):  # there, a stream is read by the function that is deployed with the table
+        reader = StreamReader(settings.table, region=settings.region, endpoint=database)
+        stream = TableStream(announcing, reader, read_event_source("BroadcastOnChanges"), clock=SystemClock())
+    return Broadcasting(Gateway(answering, clock=SystemClock(), limits=limits), announcing, stream)
+
+
+@asynccontextmanager
+async def _backend_of(module: ModuleType) -> AsyncIterator[None]:
+    """Close what a function's backend has opened in this event loop."""
+    yield
+    await module.backend.close()

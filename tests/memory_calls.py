@@ -19,8 +19,8 @@ from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancell
 
 Item = dict[str, dict[str, Any]]
 
-INDEXES: Final = {"by_owner": None, "by_sweep": ("pk", "sk", "sweep", "created")}
-"""What each index projects; None is everything. Both are sorted by ``created``."""
+INDEXES: Final = {"by_owner": None, "by_sweep": ("pk", "sk", "sweep", "created"), "by_socket": ("pk", "sk", "socket")}
+"""What each index projects; None is everything. They are sorted by ``created``, and the last one not at all."""
 
 COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=": operator.eq,
@@ -48,8 +48,14 @@ class MemoryCalls:
                 change = {"Put" if operation == "PutItem" else "Update": request}
                 if not self._holds(change):
                     raise ConditionFailed(self._refusal(change).get("Item"))
+                before = self.items.get(_key(_keys(change)))
                 self._make(change)
-                answer = {"Attributes": self.items[_key(_keys(change))]}
+                asked = request.get("ReturnValues", "NONE")
+                item = {"ALL_OLD": before, "ALL_NEW": self.items[_key(_keys(change))]}.get(asked)
+                answer = {} if item is None else {"Attributes": item}
+            case "DeleteItem":
+                gone = self.items.pop(_key(request["Key"]), None)
+                answer = {} if gone is None else {"Attributes": gone}
             case "TransactWriteItems":
                 self._transact(request)
                 answer = {}
@@ -102,12 +108,18 @@ class MemoryCalls:
         if "Put" in change:
             self.items[_key(key)] = request["Item"]
             return
-        item = self.items.setdefault(_key(key), dict(key))
-        names, values = request["ExpressionAttributeNames"], request["ExpressionAttributeValues"]
-        setting, _, removing = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
-        for assignment in setting.split(", "):
-            name, operand = assignment.split(" = ")
-            item[names[name]] = values[operand]
+        if "ConditionCheck" in change:
+            return
+        item = self.items[_key(key)] = {**self.items.get(_key(key), key)}
+        names, values = request["ExpressionAttributeNames"], request.get("ExpressionAttributeValues", {})
+        setting, _, removing = f" {request['UpdateExpression']}".partition(" REMOVE ")
+        for assignment in filter(None, setting.removeprefix(" SET ").split(", ")):
+            path, operand = assignment.split(" = ")
+            outer, _, inner = path.partition(".")
+            if inner:
+                item[names[outer]] = {"M": {**item[names[outer]]["M"], names[inner]: values[operand]}}
+            else:
+                item[names[outer]] = values[operand]
         for name in filter(None, removing.split(", ")):
             item.pop(names[name], None)
 
@@ -115,9 +127,10 @@ class MemoryCalls:
         if "FilterExpression" in request:
             raise NotImplementedError("FilterExpression")
         index = request.get("IndexName")
-        order: Callable[[Item], Any] = (
-            (lambda item: int(item["created"]["N"])) if index else (lambda item: item["sk"]["S"])
-        )
+        order: Callable[[Item], Any] = {
+            None: lambda item: item["sk"]["S"].encode(),
+            "by_socket": lambda item: 0,
+        }.get(index, lambda item: int(item["created"]["N"]))
         found = [item for item in self.items.values() if _true(request["KeyConditionExpression"], request, item)]
         found.sort(key=lambda item: (order(item), *_key(item)), reverse=not request.get("ScanIndexForward", True))
         start = request.get("ExclusiveStartKey")
@@ -128,7 +141,7 @@ class MemoryCalls:
         if index and (names := INDEXES[index]):
             answer["Items"] = [{name: item[name] for name in names} for item in answer["Items"]]
         if 0 < limit < len(found):
-            keys = ("pk", "sk", "created", "owner", "sweep") if index else ("pk", "sk")
+            keys = ("pk", "sk", "created", "owner", "sweep", "socket") if index else ("pk", "sk")
             answer["LastEvaluatedKey"] = {name: found[limit - 1][name] for name in keys if name in found[limit - 1]}
         return answer
 
@@ -141,12 +154,15 @@ def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
         parts = _split(whole, word)
         if len(parts) > 1:
             return both(_true(part, request, item) for part in parts)
-    found = re.fullmatch(r"(\w*) ?\(?(#\d+)(?:,? (=|<=?|>=?|IN|BETWEEN)? ?\(?(:[^)]*))?\)?", whole)
+    found = re.fullmatch(r"(\w*) ?\(?(#\w+)(?:\.(#\w+))?(?:,? (=|<>|<=?|>=?|IN|BETWEEN)? ?\(?(:[^)]*))?\)?", whole)
     if found is None:
         raise NotImplementedError(expression)
-    function, name, comparison, operands = found.groups()
-    value = item.get(request["ExpressionAttributeNames"][name])
-    wanted = [values[operand] for operand in re.findall(r":\d+", operands or "")]
+    function, name, inner, comparison, operands = found.groups()
+    names = request["ExpressionAttributeNames"]
+    value = item.get(names[name])
+    if inner is not None:
+        value = (value or {}).get("M", {}).get(names[inner])
+    wanted = [values[operand] for operand in re.findall(r":\w+", operands or "")]
     match function or comparison:
         case "attribute_exists":
             return value is not None
@@ -158,6 +174,8 @@ def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
             return value in wanted
         case "BETWEEN":
             return value is not None and _number(wanted[0]) <= _number(value) <= _number(wanted[1])
+        case "<>":
+            return bool(value != wanted[0])
         case "=" | "<" | "<=" | ">" | ">=":
             return value is not None and COMPARISONS[comparison](_number(value), _number(wanted[0]))
     raise NotImplementedError(expression)

@@ -14,11 +14,11 @@ PACKAGE = Path(tailrace.__file__).parent
 
 # A module may import its own floor and those below. CONTRIBUTING.md has the same list in words.
 FLOORS: list[set[str]] = [
-    {"errors", "clock", "sessions"},
+    {"errors", "clock", "credentials", "sessions", "event_loop"},
     {"ids", "events", "sse", "positions"},
     {"segment", "delivery", "providers"},
     {"store", "settings", "protocols"},
-    {"log_writer", "outcome", "auth", "telemetry"},
+    {"log_writer", "outcome", "auth", "telemetry", "broadcast"},
     {"stream", "closing"},
     {"follow", "testing"},
     {"backend", "relay"},
@@ -100,6 +100,13 @@ def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
     """Neither FastAPI nor Mangum, nor boto3, nor another provider's wire is imported for a stream."""
     loaded = loaded_after("import tailrace.http.stream_app, tailrace.http.server")
     assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai"}
+
+
+def test_what_is_not_broadcast_is_not_paid_for() -> None:
+    """Nothing of the subscribers' side is imported for a stream before something is to be sent to them."""
+    code = "import tailrace.http.stream_app, sys; print(*(name for name in sys.modules if 'broadcast' in name))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
 
 
 def test_the_public_names_are_those_listed() -> None:

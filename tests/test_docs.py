@@ -1,4 +1,4 @@
-"""The documentation runs: every python block, and every bash block that says so (```bash run).
+"""The documentation runs: every python block, and those that need a running stack (```bash run, ```python run).
 
 The python blocks of a page share their names, in order, and may await; the bash blocks of a page are one script.
 """
@@ -6,6 +6,7 @@ The python blocks of a page share their names, in order, and may await; the bash
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import os
 import re
@@ -54,8 +55,24 @@ async def environment_of_a_reader(settings: Settings, monkeypatch: pytest.Monkey
 @pages_with("python")
 async def test_python(page: Path) -> None:
     """The blocks run in order, and what they assert is so."""
+    await run_python(page, blocks(page, "python"))
+
+
+@pytest.mark.anyio
+@pages_with("python run")
+async def test_python_on_a_stack(page: Path, stack_url: str) -> None:
+    """The same, against a running stack."""
+    async with asyncio.timeout(DEADLINE):
+        await run_python(
+            page,
+            [(line, source.replace("http://127.0.0.1:8787", stack_url)) for line, source in blocks(page, "python run")],
+        )
+
+
+async def run_python(page: Path, found: list[tuple[int, str]]) -> None:
+    """Run blocks as one module whose top level may await."""
     names: dict[str, Any] = {}
-    for line, source in blocks(page, "python"):
+    for line, source in found:
         tree = ast.parse(source, str(page))
         ast.increment_lineno(tree, line - 1)
         code = compile(tree, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -93,9 +110,9 @@ def test_links(page: Path) -> None:
 
 
 def test_every_variable_is_documented() -> None:
-    """What settings.py reads of ours is in docs/settings.md, and the other way round."""
+    """What settings.py and `make run` read of ours is in docs/settings.md, and the other way round."""
     documented = set(re.findall(r"TAILRACE_[A-Z_]+", (ROOT / "docs" / "settings.md").read_text()))
-    source = (ROOT / "layers/tailrace/tailrace/settings.py").read_text()
+    source = (ROOT / "layers/tailrace/tailrace/settings.py").read_text() + (ROOT / "local/stack.py").read_text()
     read = {name for name in re.findall(r"TAILRACE_[A-Z_]+", source) if not name.endswith("_")}
     keys = {
         f"TAILRACE_{vendor}_API_KEY_{kind}" for vendor in ("ANTHROPIC", "OPENAI") for kind in ("SECRET", "PARAMETER")

@@ -27,6 +27,10 @@ def test_the_defaults_are_one_machine() -> None:
         ({"TAILRACE_FLUSH_MS": "0"}, r"^TAILRACE_FLUSH_MS must be"),
         ({"TAILRACE_AUTH": "jwt"}, r"^TAILRACE_AUTH must be none or iam\.$"),
         ({"TAILRACE_AUTH": "none", "AWS_LAMBDA_FUNCTION_NAME": "f"}, r"would be an open relay\.$"),
+        ({"TAILRACE_BROADCAST": "no"}, r"^TAILRACE_BROADCAST must be on or off\.$"),
+        ({"TAILRACE_WEBSOCKET_URL": "live"}, r"^TAILRACE_WEBSOCKET_URL must be a URL\.$"),
+        ({"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "ftp://x"}, r"^AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI must be"),
+        ({"TAILRACE_FAN_OUT_LIMIT": "0"}, r"^TAILRACE_FAN_OUT_LIMIT must be a whole number from 1 to 10000\.$"),
         ({"TAILRACE_PROVIDER": "nobody"}, r"^TAILRACE_PROVIDER must be one of anthropic, openai, scripted\.$"),
     ],
 )
@@ -39,6 +43,44 @@ def test_nonsense_is_refused_with_the_variable_s_name(environment: dict[str, str
 def test_inside_lambda_somebody_must_be_asking() -> None:
     """Nobody deploys an open relay by accident."""
     assert Settings.from_environment({"AWS_LAMBDA_FUNCTION_NAME": "f"}).auth == "iam"
+
+
+def test_where_subscribers_are_reached() -> None:
+    """By the address that clients connect to, or boto3's own variable, which wins; without one nothing is broadcast."""
+    url = "wss://id.execute-api.eu-central-1.amazonaws.com/live/"
+    settings = Settings.from_environment({"TAILRACE_WEBSOCKET_URL": url})
+    assert settings.websocket_url == "https://id.execute-api.eu-central-1.amazonaws.com/live"
+    assert settings.broadcasting
+    local = {"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://127.0.0.1:8787/ws"}
+    assert Settings.from_environment({"TAILRACE_WEBSOCKET_URL": url, **local}).websocket_url == local.popitem()[1]
+    assert Settings.from_environment({"TAILRACE_WEBSOCKET_URL": "ws://x/ws"}).websocket_url == "http://x/ws"
+    assert not Settings.from_environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}).broadcasting
+    assert not Settings.from_environment({"TAILRACE_WEBSOCKET_URL": url, "TAILRACE_BROADCAST": "off"}).broadcasting
+
+
+def test_the_namespace_of_events() -> None:
+    """Laravel's own when nothing is said; an empty one is one that was said."""
+    assert Settings.from_environment({}).event_namespace == "App\\Events\\"
+    assert Settings.from_environment({"TAILRACE_EVENT_NAMESPACE": ""}).event_namespace == ""
+
+
+@pytest.mark.anyio
+async def test_the_secret_of_channels(dynamodb_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment, or from Secrets Manager by its name; without either it is said what to set."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", dynamodb_url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    boto3.client("secretsmanager").create_secret(Name="tailrace/channels", SecretString="from-aws")
+    for environment, secret in (
+        ({"TAILRACE_CHANNEL_SECRET": "given", "TAILRACE_CHANNEL_SECRET_ID": "tailrace/channels"}, "given"),
+        ({"TAILRACE_CHANNEL_SECRET_ID": "tailrace/channels"}, "from-aws"),
+    ):
+        backend = Backend(Settings.from_environment(environment))
+        assert await backend.broadcast.secret() == secret
+        await backend.close()
+    backend = Backend(Settings())
+    with pytest.raises(ConfigurationError, match=r"^TAILRACE_CHANNEL_SECRET is not set\.$"):
+        await backend.broadcast.secret()
+    await backend.close()
 
 
 def test_the_vendors_own_variables() -> None:

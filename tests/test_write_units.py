@@ -24,6 +24,8 @@ START_AND_END = 10
 INDEX_UNITS = 4
 """One to enter by_sweep and one to leave it, both in transactions and counted as doubled."""
 
+NOBODY = "http://127.0.0.1:9/nobody-is-called"
+
 
 @pytest.mark.parametrize("chunks", [100, 1_000, 10_000])
 async def test_a_reply_costs_one_unit_a_flush(chunks: int) -> None:
@@ -48,14 +50,53 @@ async def test_a_reply_costs_one_unit_a_flush(chunks: int) -> None:
     assert delivered == stored[:-1]
 
 
-async def test_memory_and_moto_are_billed_the_same(dynamodb_url: str, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("chunks", "units", "indexes"),
+    [(100, {"PutItem": 20, "TransactWriteItems": 10}, 4), (1_000, {"PutItem": 205, "TransactWriteItems": 8}, 4)],
+)
+async def test_what_is_not_broadcast_costs_nothing(chunks: int, units: dict[str, int], indexes: int) -> None:
+    """Without subscribers' side everything is as it was before there was one: the same writes, no read, no attribute.
+
+    The figures are those of the commit before.
+    """
+    memory = MemoryCalls()
+    _, calls, _ = await reply(memory, chunks)
+    assert calls.units == {**units, "indexes": indexes}
+    assert calls.made == {"PutItem": chunks // 5 + (chunks == 1_000), "TransactWriteItems": 2}
+    for item in memory.items.values():
+        assert not item.keys() & {"channel", "except_socket", "feeding", "from", "socket"}
+
+
+@pytest.mark.parametrize("chunks", [100, 1_000, 10_000])
+async def test_what_broadcasting_costs(chunks: int) -> None:
+    """One update more when the last chunk was sent, of an item of 1 to 2 KB. The index costs one less, as the reply
+    leaves it outside of a transaction. While nobody listens the subscriptions are looked at once a second."""
+    _, silent, _ = await reply(MemoryCalls(), chunks)
+    memory = MemoryCalls()
+    message, calls, _ = await reply(memory, chunks, websocket_url=NOBODY)
+    assert message.status == "completed"
+    assert calls.made["UpdateItem"] == 1
+    assert calls.units["UpdateItem"] <= 2
+    assert calls.units["indexes"] == silent.units["indexes"] - 1
+    assert calls.units["PutItem"] == silent.units["PutItem"]
+    # Channel and mark may bring the two messages over a KB each, in both transactions.
+    assert calls.units["TransactWriteItems"] - silent.units["TransactWriteItems"] <= 6
+    seconds = chunks / PER_SECOND
+    assert 0 < calls.made["Query"] <= seconds + 2
+    for key, item in memory.items.items():
+        assert not item.keys() & {"feeding", "sweep"}, key
+        assert ("channel" in item) == key[1].startswith("M#")
+
+
+@pytest.mark.parametrize("url", [None, NOBODY])
+async def test_memory_and_moto_are_billed_the_same(dynamodb_url: str, settings: Settings, url: str | None) -> None:
     """The DynamoDB in memory does with a reply's requests what the emulator does."""
     dynamodb = DynamoDB(region=settings.region, endpoint_url=dynamodb_url, clock=SystemClock())
     try:
-        emulated = await reply(dynamodb, 40, table=settings.table, step=1 / PER_SECOND)
-        remembered = await reply(MemoryCalls(), 40, table=settings.table, step=1 / PER_SECOND)
+        emulated = await reply(dynamodb, 40, table=settings.table, step=1 / PER_SECOND, websocket_url=url)
+        remembered = await reply(MemoryCalls(), 40, table=settings.table, step=1 / PER_SECOND, websocket_url=url)
         assert emulated[1].units == remembered[1].units
-        assert emulated[1].made == remembered[1].made
+        assert {**emulated[1].made, "Query": 0} == {**remembered[1].made, "Query": 0}
         assert await emulated[2].messages.get(emulated[0].id) == await remembered[2].messages.get(remembered[0].id)
     finally:
         await dynamodb.close()

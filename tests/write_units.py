@@ -28,7 +28,11 @@ from tailrace.store import Calls, Store
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.testing import ManualClock
 
-INDEXES: Final = {"by_owner": (("owner", "created"), "ALL"), "by_sweep": (("sweep", "created"), "KEYS_ONLY")}
+INDEXES: Final = {
+    "by_owner": (("owner", "created"), "ALL"),
+    "by_sweep": (("sweep", "created"), "KEYS_ONLY"),
+    "by_socket": (("socket",), "KEYS_ONLY"),
+}
 """Of the table: each index's keys and what it holds. An item without both keys is not in it. A test compares."""
 
 STORED_OVERHEAD: Final = 100
@@ -180,16 +184,18 @@ async def reply(
     flush_interval: float = 0.1,
     deliver: Callable[[Sequence[Event]], object] = lambda events: None,
     step: float = 1.0,
+    websocket_url: str | None = None,
 ) -> tuple[Message, CountingCalls, Store]:
     """Relay a reply in no time; return how it ended, what it cost from its start on, and where it is stored.
 
     Args:
         step: seconds the clock is advanced at a time. An emulator behind a socket answers only in between.
+        websocket_url: where to broadcast; not at all when None. Nobody listens, so nobody is called there.
     """
     calls = CountingCalls(inner)
     clock = ManualClock()
     store = Store(calls, table, clock=clock)
-    settings = Settings(table=table, flush_interval=flush_interval)
+    settings = Settings(table=table, flush_interval=flush_interval, websocket_url=websocket_url)
     backend = Backend(settings, store=store, clock=clock, random_bytes=random.Random(1).randbytes)
     conversation = await Conversation.create(backend=backend)
     calls.units.clear()
@@ -200,6 +206,11 @@ async def reply(
     while not relaying.done():
         await clock.advance(step)
         await calls.quiet()
+    draining = asyncio.ensure_future(stream.drain())
+    while not draining.done():
+        await clock.advance(step)
+        await calls.quiet()
+    await backend.close()
     return await relaying, calls, store
 
 

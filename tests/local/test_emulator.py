@@ -9,7 +9,7 @@ from tailrace.clock import SystemClock
 from tailrace.store import DynamoDB, create_table
 from tailrace.store.dynamodb import ConditionFailed
 
-from local.environment import given_database, make_quiet, use_emulator, use_given
+from local.environment import given_database, is_in_aws, make_quiet, use_emulator, use_gateway, use_given
 from tests.conftest import REGION
 
 
@@ -75,3 +75,30 @@ def test_quiet_unless_asked() -> None:
     environment = {"POWERTOOLS_METRICS_DISABLED": "false", "LOG_LEVEL": "INFO"}
     make_quiet(environment)
     assert environment == {"POWERTOOLS_METRICS_DISABLED": "false", "LOG_LEVEL": "INFO"}
+
+
+def test_our_own_websocket_api_only_where_nothing_was_set() -> None:
+    """The functions find ours, with a secret of this run's own; what the user set stays."""
+    environment: dict[str, str] = {}
+    use_gateway(environment, "http://127.0.0.1:8787")
+    assert environment["TAILRACE_WEBSOCKET_URL"] == "http://127.0.0.1:8787/ws"
+    assert environment["AWS_ENDPOINT_URL_LAMBDA"] == "http://127.0.0.1:8787"
+    assert len(environment["TAILRACE_CHANNEL_SECRET"]) == 64
+    other: dict[str, str] = {}
+    use_gateway(other, "http://127.0.0.1:8787")
+    assert other["TAILRACE_CHANNEL_SECRET"] != environment["TAILRACE_CHANNEL_SECRET"]
+    given = {
+        "TAILRACE_WEBSOCKET_URL": "https://elsewhere/live",
+        "TAILRACE_CHANNEL_SECRET_ID": "a-secret",
+        "TAILRACE_BROADCAST_FUNCTION": "mine",
+    }
+    environment = dict(given)
+    use_gateway(environment, "http://127.0.0.1:8787")
+    assert environment == given
+
+
+def test_dynamodb_itself() -> None:
+    """Its stream is for the function that is deployed beside it."""
+    assert is_in_aws("https://dynamodb.eu-central-1.amazonaws.com")
+    assert not is_in_aws("http://127.0.0.1:8000")
+    assert not is_in_aws("http://amazonaws.com.example:8000")

@@ -298,6 +298,10 @@ def test_a_port_that_is_taken() -> None:
     ("environment", "sentence"),
     [
         ({"PORT": "http"}, "PORT must be a number from 0 (any free port) to 65535, and 'http' is not.\n"),
+        (
+            {"TAILRACE_LOCAL_IDLE_S": "soon"},
+            "TAILRACE_LOCAL_IDLE_S must be a number of seconds, and 'soon' is not.\n",
+        ),
         ({"TAILRACE_PROVIDER": "nobody"}, "TAILRACE_PROVIDER must be one of anthropic, openai, scripted.\n"),
         (
             {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:1"},

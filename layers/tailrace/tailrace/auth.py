@@ -40,6 +40,24 @@ def identify(scope: Scope, settings: Settings) -> str:
     return caller
 
 
+def connection_owner(event: Mapping[str, Any], settings: Settings) -> str | None:
+    """Return the owner that a WebSocket connection acts for, or None if nobody can be seen behind it.
+
+    Args:
+        event: the API Gateway event of its ``$connect``. It names the caller that the route's own authorization
+            has found: with ``AWS_IAM`` the caller's ARN, with a Lambda authorizer the principal that this named
+            (https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html).
+    """
+    if settings.auth == "none":
+        return None
+    context = event.get("requestContext", {})
+    for place, name in (("authorizer", "principalId"), ("identity", "userArn")):
+        caller = (context.get(place) or {}).get(name)
+        if isinstance(caller, str) and caller:
+            return caller
+    return None
+
+
 def _adapter_context(scope: Scope, settings: Settings) -> Any:
     if not settings.in_lambda:
         return {}

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tailrace.clock import Clock, SystemClock
 from tailrace.closing import Closing
@@ -16,11 +16,17 @@ from tailrace.sessions import Sessions
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 
+if TYPE_CHECKING:
+    from tailrace.broadcast import Broadcast
+
 CLOSE_SECONDS = 10.0
 """How long closing waits for replies that have just been cancelled."""
 
 KEY_MAX_AGE = 300
 """Seconds a key from Secrets Manager or Parameter Store is kept before it is read again."""
+
+ChannelRule = Callable[[str, str], bool | Awaitable[bool]]
+"""Takes an owner and a channel's name; returns whether they may subscribe."""
 
 
 class Backend:
@@ -29,6 +35,9 @@ class Backend:
     Args:
         settings: read from the environment when None.
         store: made from the settings when None; tests hand in their own.
+
+    Attributes:
+        channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
     """
 
     def __init__(
@@ -49,10 +58,29 @@ class Backend:
                 region=self.settings.region, endpoint_url=self.settings.dynamodb_endpoint, clock=self.clock
             )
             self.on_close(dynamodb.close)
-            store = Store(dynamodb, self.settings.table, clock=self.clock, retention=self.settings.retention)
+            store = Store(
+                dynamodb,
+                self.settings.table,
+                clock=self.clock,
+                retention=self.settings.retention,
+                random_bytes=random_bytes,
+            )
         self.store = store
         self.closing = Closing(store, clock=self.clock, random_bytes=random_bytes, lease=self.settings.lease)
         self._sessions = Sessions(limit=1024)
+        self.channel_rules: list[ChannelRule] = []
+        self._broadcast: Broadcast | None = None
+
+    @property
+    def broadcast(self) -> Broadcast:
+        """What sends to subscribers. It is called with an event of your own: ``await backend.broadcast(event, data,
+        channel)``."""
+        if self._broadcast is None:
+            # Imported when first asked for: who does not broadcast does not pay for it.
+            from tailrace.broadcast import Broadcast
+
+            self._broadcast = Broadcast(self.settings, self.store, clock=self.clock, read_secret=_read_secret)
+        return self._broadcast
 
     async def provider(self, name: str) -> Provider:
         """Return a provider by name.
@@ -90,6 +118,8 @@ class Backend:
         replies = [task for task in self._replies if task.get_loop() is loop]
         if replies:
             await asyncio.wait(replies, timeout=CLOSE_SECONDS)
+        if self._broadcast is not None:
+            await self._broadcast.close()
         await self._sessions.close()
         for closer in self._closers:
             await closer()
@@ -102,6 +132,10 @@ def _read_key(kind: str, where: str) -> str:
     if kind == "secret":
         return str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
     return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
+
+
+async def _read_secret(name: str) -> str:
+    return await asyncio.to_thread(_read_key, "secret", name)
 
 
 _default: Backend | None = None

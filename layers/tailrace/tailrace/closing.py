@@ -100,6 +100,9 @@ class Closing:
         for _ in range(TRIES):
             stored = await self._store.messages.peek(message_id)
             if stored.status in TERMINAL:
+                if stored.feeding and silence:
+                    # Its writer died, or was frozen, before its last chunks were sent: nobody waits for them any more.
+                    await self._store.messages.fed(message_id)
                 return False
             events: list[Event] = []
             number, written, first_written = -1, stored.created, None

@@ -13,6 +13,9 @@ from tailrace.request import Request
 from tailrace.store import Draft, Start
 from tailrace.stream import MessageStream
 
+Audience = tuple[str, str | None]
+"""A channel, and the socket id that is left out there."""
+
 
 class Conversation:
     """Ordered messages with an owner. Made by ``create`` and ``load``."""
@@ -101,17 +104,21 @@ class Conversation:
         """Add a tool's result as JSON text."""
         return await self.add_message("tool_result", content, metadata)
 
-    async def add_message(self, role: Role, content: str, metadata: Json | None = None) -> Message:
+    async def add_message(
+        self, role: Role, content: str, metadata: Json | None = None, *, except_socket: str | None = None
+    ) -> Message:
         """Store a whole message and return it.
 
         Args:
             metadata: the caller's own; what is under ``private`` is stored and never sent.
+            except_socket: the socket id that does not hear of it: Echo's ``toOthers``.
 
         Raises:
             StoreError: the table cannot be written.
         """
         now = self._backend.clock.now()
-        draft = self._draft(role, content, self._positions.take(now), metadata, now)
+        audience = self._audience(None, except_socket)
+        draft = self._draft(role, content, self._positions.take(now), metadata, now, audience)
         (message,) = await self._store.messages.put([draft], nonce=self._backend.random_bytes(16))
         return message
 
@@ -154,15 +161,17 @@ class Conversation:
         provider: str | None = None,
         model: str | None = None,
         start: Start | None = None,
+        except_socket: str | None = None,
     ) -> MessageStream:
         """Store an empty reply and return its stream.
 
         Args:
             input: what the user said; stored in the same transaction, before the reply.
             metadata: the caller's own; what is under ``private`` is stored and never sent.
-            channel: where subscribers hear of it.
+            channel: where subscribers hear of it and of the input; ``conversation.<id>`` when None.
             provider, model: what will answer, if it is known.
             start: an idempotency key that must not have been used.
+            except_socket: the socket id that does not hear of it: Echo's ``toOthers``.
 
         Raises:
             AlreadyStarted: the key was used for the same start; the error says which reply it started.
@@ -172,15 +181,22 @@ class Conversation:
         backend = self._backend
         now = backend.clock.now()
         drafts: list[Draft] = []
+        audience = self._audience(channel, except_socket)
         if input is not None:
-            drafts.append(self._draft("user", input, self._positions.take(now), None, now))
+            drafts.append(self._draft("user", input, self._positions.take(now), None, now, audience))
         if channel is not None:
             metadata = {**(metadata or {}), "channel": channel}
         # The question is here already, or it will come before the first chunk.
         position = self._positions.open_reply(now, lambda: input is None and stream.seq == 0)
-        reply = self._draft("assistant", "", position, metadata, now, status="pending", provider=provider, model=model)
+        reply = self._draft(
+            "assistant", "", position, metadata, now, audience, status="pending", provider=provider, model=model
+        )
         drafts.append(reply)
         *_, message = await self._store.messages.put(drafts, nonce=backend.random_bytes(16), start=start)
+        feed = None
+        if audience is not None:
+            feed = backend.broadcast.feed(message, *audience)
+            feed.start()
         stream = MessageStream(
             self._store,
             message,
@@ -189,8 +205,22 @@ class Conversation:
             private=reply.private,
             flush_interval=backend.settings.flush_interval,
             heartbeat=backend.settings.lease / 6,
+            feed=feed,
         )
         return stream
+
+    # ---- subscribers ----
+
+    async def broadcast(self, event: str, data: Any, *, except_socket: str | None = None) -> None:
+        """Send an event of your own to those who listen to this conversation (see ``Broadcast``)."""
+        if self._backend.settings.broadcasting:
+            await self._backend.broadcast(event, data, _channel_of(self.id), except_socket=except_socket)
+
+    def _audience(self, channel: str | None, except_socket: str | None) -> Audience | None:
+        """Return who hears of a message; None when nothing is broadcast, which then costs nothing."""
+        if not self._backend.settings.broadcasting:
+            return None
+        return channel or _channel_of(self.id), except_socket
 
     def _draft(
         self,
@@ -199,6 +229,7 @@ class Conversation:
         position: int,
         metadata: Json | None,
         now: int,
+        audience: Audience | None,
         *,
         status: Status = "completed",
         provider: str | None = None,
@@ -220,4 +251,14 @@ class Conversation:
             private=private,
             provider=provider,
             model=model,
+            channel=audience and audience[0],
+            except_socket=audience and audience[1],
+            feeding=audience is not None and status not in TERMINAL,
         )
+
+
+def _channel_of(conversation_id: str) -> str:
+    # Imported when something is broadcast.
+    from tailrace.broadcast.channels import conversation_channel
+
+    return conversation_channel(conversation_id)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 ErrorType = Literal[
     "invalid_request",
     "unauthenticated",
+    "forbidden",
     "not_found",
     "conflict",
     "too_large",
@@ -57,6 +58,13 @@ class Unauthenticated(RequestError):
 
     status = 401
     error_type: ClassVar[ErrorType] = "unauthenticated"
+
+
+class Forbidden(RequestError):
+    """The caller is known and may not do this. Only of channels: what is somebody else's is not found."""
+
+    status = 403
+    error_type: ClassVar[ErrorType] = "forbidden"
 
 
 class NotFound(RequestError):

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from tailrace.clock import Clock, Timer
 from tailrace.errors import AppendConflict, StoreError, StreamEnded, TailraceError, where
@@ -36,10 +36,27 @@ LARGEST_BUFFER: Final = 1_000_000
 """Bytes that may wait for the log; above it the relay waits before it reads on from the provider."""
 
 
+class Feed(Protocol):
+    """Who is told what is stored. None of it may block or fail."""
+
+    def stored(self, number: int, first_seq: int, events: Sequence[Event]) -> None:
+        """Segment ``number`` is stored."""
+        ...
+
+    def ended(self) -> None:
+        """So is the terminal one."""
+        ...
+
+    def lost(self) -> None:
+        """Somebody else ended the log."""
+        ...
+
+
 class LogWriter:
     """Appends to one log.
 
     Args:
+        feed: is told what is stored.
         flush_interval: seconds between two flushes.
         heartbeat: seconds of silence after which an empty segment is put.
     """
@@ -53,6 +70,7 @@ class LogWriter:
         random_bytes: RandomBytes,
         flush_interval: float,
         heartbeat: float,
+        feed: Feed | None = None,
     ) -> None:
         self._log = log
         self._message_id = message_id
@@ -60,6 +78,7 @@ class LogWriter:
         self._random_bytes = random_bytes
         self._interval = flush_interval
         self._heartbeat = heartbeat
+        self._feed = feed
 
         self._seq = 0  # of the last event that was pushed
         self._buffer: list[Event] = []
@@ -165,7 +184,12 @@ class LogWriter:
             self._schedule()
 
     def _lose(self, error: TailraceError) -> None:
-        self._lost = StreamEnded("The reply has already ended.") if isinstance(error, AppendConflict) else error
+        if isinstance(error, AppendConflict):
+            self._lost = StreamEnded("The reply has already ended.")
+            if self._feed is not None:
+                self._feed.lost()
+        else:
+            self._lost = error
         if self._on_lost is not None:
             self._on_lost()
 
@@ -177,8 +201,10 @@ class LogWriter:
         first_seq = self._seq - len(self._buffer) - len(self._sending) + 1
         number = self._number
         await self._log.append(self._message_id, number, first_seq, self._sending, nonce=self._sending_nonce)
-        self._sending = None
+        events, self._sending = self._sending, None
         self._number = number + 1
+        if self._feed is not None:
+            self._feed.stored(number, first_seq, events)
 
     def _take(self) -> list[Event]:
         """Take from the buffer what fits into one segment."""
@@ -225,8 +251,20 @@ class LogWriter:
         # to it and report what is stored, not what it wanted.
         nonce = self._random_bytes(8)
         first_seq = self._seq - len(self._buffer) + 1
-        await self._log.end(self._message_id, self._number, first_seq, [*self._buffer, end], outcome, nonce=nonce)
+        events = [*self._buffer, end]
+        feed = self._feed
+        try:
+            await self._log.end(
+                self._message_id, self._number, first_seq, events, outcome, nonce=nonce, feeding=feed is not None
+            )
+        except AppendConflict:
+            if feed is not None:
+                feed.lost()
+            raise
         self._seq += 1
+        if feed is not None:
+            feed.stored(self._number, first_seq, events)
+            feed.ended()
 
 
 def _size(event: Event) -> int:

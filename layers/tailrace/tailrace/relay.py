@@ -14,7 +14,7 @@ from contextlib import aclosing
 from tailrace.clock import Clock
 from tailrace.errors import ProviderError, StoreError, StreamEnded, where
 from tailrace.events import Event, Message, ProviderEvent
-from tailrace.outcome import COMPLETED, INTERRUPTED, TIMED_OUT, Ending
+from tailrace.outcome import COMPLETED, INTERRUPTED, TIMED_OUT, Ending, failed
 from tailrace.stream import MessageStream
 
 logger = logging.getLogger(__name__)
@@ -61,9 +61,9 @@ class Relay:
             await self._pump()
             return await stream.end(self._ending or COMPLETED)
         except StreamEnded:
-            return await stream.complete()  # somebody else ended it: this reads how
+            return await stream.end(COMPLETED)  # somebody else ended it: this reads how
         except ProviderError as error:
-            return await stream.fail(error)
+            return await stream.end(failed(error))
         except StoreError:
             raise
         except asyncio.CancelledError:
@@ -72,7 +72,7 @@ class Relay:
         except Exception as error:
             # A bug, ours or a provider module's: the reader is still owed a terminal event.
             logger.error("relay failed", extra={"message_id": stream.id, **where(error)})
-            return await stream.fail("internal error: " + type(error).__name__)
+            return await stream.end(failed("internal error: " + type(error).__name__))
 
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()

@@ -31,6 +31,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
             caller that the function URL authenticated.
         in_lambda: whether this is a Lambda environment, whose request context can be trusted.
+        websocket_url: the management endpoint of the WebSocket API with its stage, ``https://...``, or None.
+        broadcast: whether replies are sent to subscribers, given that there is such an endpoint.
+        event_namespace: what stands before the name of an event of ours.
+        channel_secret: what private and presence channels are signed with.
+        channel_secret_id: the secret of Secrets Manager that it lies in, used when it is not given itself.
+        fan_out_limit: subscribers above which the relay hands over to the broadcast function.
+        broadcast_function: that function's name, or None: then the relay posts to all of them.
+        lambda_endpoint: another Lambda than the region's, or None.
         environment: the rest of what was read: the providers' own variables.
     """
 
@@ -47,6 +55,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: float = 12.0
     auth: Auth = "none"
     in_lambda: bool = False
+    websocket_url: str | None = None
+    broadcast: bool = True
+    event_namespace: str = "App\\Events\\"
+    channel_secret: str | None = None
+    channel_secret_id: str | None = None
+    fan_out_limit: int = 100
+    broadcast_function: str | None = None
+    lambda_endpoint: str | None = None
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @classmethod
@@ -65,6 +81,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         provider = environment.get("TAILRACE_PROVIDER") or "scripted"
         if provider not in MODULES:
             raise ConfigurationError(f"TAILRACE_PROVIDER must be one of {', '.join(sorted(MODULES))}.")
+        broadcast = environment.get("TAILRACE_BROADCAST") or "on"
+        if broadcast not in ("on", "off"):
+            raise ConfigurationError("TAILRACE_BROADCAST must be on or off.")
         return cls(
             table=environment.get("TAILRACE_TABLE") or "tailrace",
             region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
@@ -79,8 +98,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             keep_alive=_number(environment, "TAILRACE_KEEP_ALIVE_MS", 12_000, 100, 60_000) / 1000,
             auth=auth,  # type: ignore[arg-type]  # checked above; mypy does not narrow str by "in"
             in_lambda=in_lambda,
+            websocket_url=_websocket_url(environment),
+            broadcast=broadcast == "on",
+            event_namespace=environment.get("TAILRACE_EVENT_NAMESPACE", "App\\Events\\"),
+            channel_secret=environment.get("TAILRACE_CHANNEL_SECRET") or None,
+            channel_secret_id=environment.get("TAILRACE_CHANNEL_SECRET_ID") or None,
+            fan_out_limit=_number(environment, "TAILRACE_FAN_OUT_LIMIT", 100, 1, 10_000),
+            broadcast_function=environment.get("TAILRACE_BROADCAST_FUNCTION") or None,
+            lambda_endpoint=environment.get("AWS_ENDPOINT_URL_LAMBDA") or environment.get("AWS_ENDPOINT_URL"),
             environment=dict(environment),
         )
+
+    @property
+    def broadcasting(self) -> bool:
+        """Whether replies are sent to subscribers."""
+        return self.broadcast and self.websocket_url is not None
 
     def provider_config(self, name: str) -> ProviderConfig:
         """Return what the vendor's own SDK would take from the environment."""
@@ -98,6 +130,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if where:
                 return kind, where
         return None
+
+
+def _websocket_url(environment: Mapping[str, str]) -> str | None:
+    """Return the management endpoint. AWS_ENDPOINT_URL does not count: whoever points DynamoDB elsewhere with it
+    has no WebSocket API yet."""
+    name = "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"
+    if not environment.get(name):
+        name = "TAILRACE_WEBSOCKET_URL"
+    url = environment.get(name)
+    if not url:
+        return None
+    # The address that clients connect to is the same one but for its scheme.
+    for scheme, spoken in (("wss://", "https://"), ("ws://", "http://")):
+        if url.startswith(scheme):
+            url = spoken + url.removeprefix(scheme)
+    if not url.startswith(("https://", "http://")):
+        raise ConfigurationError(f"{name} must be a URL.")
+    return url.rstrip("/")
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
@@ -29,6 +29,9 @@ from tailrace.log_writer import LogWriter
 from tailrace.outcome import COMPLETED, Account, Ending, Response, failed, outcome, stopped
 from tailrace.store import Outcome, Store
 
+if TYPE_CHECKING:  # not imported where nothing is broadcast
+    from tailrace.broadcast.feed import Feed
+
 # Which state may follow which. Terminal states never change; the condition in Log.end enforces the same
 # table in DynamoDB, so that two processes cannot disagree about it. "streaming" is not stored: it is a pending
 # message whose log has begun, which saves a write.
@@ -50,6 +53,7 @@ class MessageStream:
         private: metadata that is stored and never sent.
         flush_interval: seconds between two flushes of the log.
         heartbeat: seconds of silence after which an empty segment tells that this writer lives.
+        feed: sends what is stored to subscribers; None when nothing is broadcast.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class MessageStream:
         private: Json | None = None,
         flush_interval: float = 0.1,
         heartbeat: float = 5.0,
+        feed: Feed | None = None,
     ) -> None:
         self.id: Final = message.id
         self._store = store
@@ -75,7 +80,9 @@ class MessageStream:
             random_bytes=random_bytes,
             flush_interval=flush_interval,
             heartbeat=heartbeat,
+            feed=feed,
         )
+        self._feed = feed
         self._chunks = 0
         self._pieces: list[str] = []
         self._usage: Usage | None = None
@@ -191,7 +198,7 @@ class MessageStream:
             self._info = info.over(self._info)
             if response.usage is not None:
                 self._usage = response.usage.over(self._usage)
-        return await self.end(COMPLETED)
+        return await self._end_and_drain(COMPLETED)
 
     async def fail(self, error: str | TailraceError, metadata: Json | None = None) -> Message:
         """End the stream as failed; the partial text is kept. Idempotent like ``complete``.
@@ -204,7 +211,7 @@ class MessageStream:
         Raises:
             StoreError: the end could not be written. It may be tried again.
         """
-        return await self.end(failed(error, metadata))
+        return await self._end_and_drain(failed(error, metadata))
 
     async def cancel(self, reason: str = "The reply was cancelled.") -> Message:
         """End the stream as cancelled; the partial text is kept. Idempotent like ``complete``.
@@ -215,10 +222,23 @@ class MessageStream:
         Raises:
             StoreError: the end could not be written. It may be tried again.
         """
-        return await self.end(stopped("cancelled", reason, "cancelled"))
+        return await self._end_and_drain(stopped("cancelled", reason, "cancelled"))
+
+    async def _end_and_drain(self, ending: Ending) -> Message:
+        message = await self.end(ending)
+        await self.drain()
+        return message
+
+    async def drain(self) -> None:
+        """Wait until subscribers have got the last chunks of an ended stream, for about a second at most.
+
+        ``complete``, ``fail`` and ``cancel`` do it themselves: a Lambda environment is frozen once it has answered.
+        """
+        if self._feed is not None:
+            await self._feed.drain()
 
     async def end(self, ending: Ending) -> Message:
-        """End the stream; what all the ways to end it come to.
+        """End the stream; what all the ways to end it come to. Does not wait for subscribers.
 
         Raises:
             StoreError: the end could not be written. It may be tried again.

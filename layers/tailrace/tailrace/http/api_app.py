@@ -20,8 +20,11 @@ from tailrace.conversation import Conversation
 from tailrace.errors import NotFound, TailraceError
 from tailrace.events import Message
 from tailrace.http.body_limit import LimitBody
+from tailrace.http.broadcasting import auth_request, channel_auth
 from tailrace.http.mask_errors import MaskErrors
+from tailrace.http.requests import socket_id
 from tailrace.http.schemas import (
+    ChannelAuth,
     ConversationChange,
     ConversationList,
     ConversationOut,
@@ -29,6 +32,7 @@ from tailrace.http.schemas import (
     MessageList,
     MessageOut,
     NewConversation,
+    channel_auth_request,
     conversation_out,
 )
 from tailrace.http.stream_app import hot_routes, on_http_exception, on_tailrace_error
@@ -129,7 +133,12 @@ def create_api_app(backend: Backend) -> FastAPI:
     async def add_message(request: Request, conversation_id: str, body: MessageIn) -> Response:
         """Add a whole message without starting a reply."""
         conversation = await load(request, conversation_id)
-        return _json(await conversation.add_message(body.role, body.content, body.metadata), 201)
+        return _json(
+            await conversation.add_message(
+                body.role, body.content, body.metadata, except_socket=socket_id(request.scope)
+            ),
+            201,
+        )
 
     @app.get("/messages/{message_id}", response_model=MessageOut)
     async def read_message(request: Request, message_id: str) -> Response:
@@ -142,6 +151,17 @@ def create_api_app(backend: Backend) -> FastAPI:
         if message.role == "system":
             raise NotFound("No such message.")
         return _json(message)
+
+    @app.post(
+        "/broadcasting/auth",
+        response_model=ChannelAuth,
+        openapi_extra={"requestBody": channel_auth_request()},
+    )
+    async def sign_channel(request: Request) -> Response:
+        """Let a socket into a private or presence channel: what Laravel Echo asks before it subscribes."""
+        owner = identify(request.scope, backend.settings)
+        asked = auth_request(await request.body(), request.headers.get("content-type"))
+        return _json(await channel_auth(backend, owner, asked))
 
     app.router.routes.extend(hot_routes(backend))
     return app

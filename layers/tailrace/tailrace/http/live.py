@@ -87,6 +87,7 @@ class Live:
             except StoreError as error:
                 connection.write(protocol.failure(stream.seq, error.message, error.error_type))
                 await self._settle()  # before the response ends: Lambda freezes after it
+            await stream.drain()  # likewise; the reader has its end by now
             connection.close()
             # A client that left or does not read is no reason to fail: the reply is in the log.
             await asyncio.wait((sending,), timeout=DRAIN_SECONDS)
@@ -116,6 +117,7 @@ class Live:
             await self._settle()
             await respond_error(send, error)
             return
+        await self._started.stream.drain()
         await respond_message(send, message)
 
     def _relay(self, deliver: Deliver) -> Relay:

@@ -20,6 +20,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 DEADLINE_MARGIN = 5.0
 """Seconds kept for ending a reply before Lambda kills its function without a word."""
 
+LONGEST_SOCKET_ID = 128
+"""Characters; API Gateway's have about 16."""
+
 Body = TypeVar("Body")
 
 
@@ -39,6 +42,15 @@ def correlation_id(scope: Scope) -> str:
     """Return what ties the log lines of a request together: the client's id, AWS's trace, or a fresh one."""
     given = header(scope, b"x-correlation-id") or header(scope, b"x-amzn-trace-id")
     return given[:128] if given else os.urandom(8).hex()
+
+
+def socket_id(scope: Scope) -> str | None:
+    """Return the socket that is not to hear of what the request does (``X-Socket-ID``, Echo's ``toOthers``).
+
+    It is only ever compared, so a wrong one does no harm and is no reason to refuse the request.
+    """
+    given = header(scope, b"x-socket-id")
+    return given if given and len(given) <= LONGEST_SOCKET_ID else None
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -101,6 +101,27 @@ class MessageList(BaseModel):
     next_cursor: str | None
 
 
+class ChannelAuthIn(BaseModel):
+    """Who wants to subscribe to what; as JSON or as a form."""
+
+    socket_id: str
+    channel_name: str
+
+
+class ChannelAuth(BaseModel):
+    """What lets the socket in."""
+
+    auth: str
+    channel_data: str | None = Field(None, description="Of a presence channel: who it is, as JSON text.")
+
+
+def channel_auth_request() -> dict[str, Any]:
+    """Return the description of a body that FastAPI does not read itself: for forms it wants another package."""
+    schema = ChannelAuthIn.model_json_schema()
+    content = {kind: {"schema": schema} for kind in ("application/json", "application/x-www-form-urlencoded")}
+    return {"required": True, "content": content}
+
+
 def conversation_out(record: ConversationRecord) -> dict[str, Any]:
     """Return a conversation as a client may see it: without its owner and its system prompt."""
     return {

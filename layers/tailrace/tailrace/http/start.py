@@ -11,11 +11,21 @@ from tailrace.auth import identify
 from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.delivery import Delivery, Progress
-from tailrace.errors import AlreadyStarted, RequestError, Unprocessable
+from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
 from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
-from tailrace.http.requests import Receive, Scope, Send, correlation_id, header, parse, read_body, time_left
+from tailrace.http.requests import (
+    Receive,
+    Scope,
+    Send,
+    correlation_id,
+    header,
+    parse,
+    read_body,
+    socket_id,
+    time_left,
+)
 from tailrace.ids import conversation_tag, message_address
 from tailrace.request import provider_request
 from tailrace.store import Start
@@ -122,6 +132,8 @@ async def _start(
     history = await conversation.to_messages()
     request = provider_request(conversation.record, history, body.input, body.model, body.options)
     source = provider.stream(request)
+    if body.channel is not None:
+        await _check_channel(backend, owner, body.channel)
     stream = await conversation.stream_response(
         body.input,
         metadata=body.metadata,
@@ -129,6 +141,7 @@ async def _start(
         provider=name,
         model=body.model,
         start=None if key is None else Start(owner, _check_key(key), _digest(body)),
+        except_socket=socket_id(scope),
     )
     return Started(
         stream=stream,
@@ -138,6 +151,29 @@ async def _start(
         deadline=time_left(scope, backend),
         correlation=correlation_id(scope),
     )
+
+
+async def _check_channel(backend: Backend, owner: str, channel: str) -> None:
+    """Refuse to speak to somebody else's subscribers.
+
+    Raises:
+        RequestError: the name cannot be a channel's.
+        NotFound: it names a conversation or an owner that is not this one's.
+    """
+    settings = backend.settings
+    if not settings.broadcasting:
+        return
+    # Imported where something is broadcast.
+    from tailrace.broadcast.channels import check_channel, conversation_of, owner_of
+
+    check_channel(channel)
+    if settings.auth == "none":
+        return  # everybody is one owner
+    conversation_id = conversation_of(channel)
+    if conversation_id is not None:
+        await Conversation.load(conversation_id, owner=owner, backend=backend)
+    elif owner_of(channel) not in (None, owner):
+        raise NotFound("No such channel.")
 
 
 def _check_key(key: str) -> str:

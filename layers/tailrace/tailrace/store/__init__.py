@@ -6,18 +6,23 @@ requests they build travel through ``dynamodb.py``, which is asynchronous and co
 
 from __future__ import annotations
 
+import os
+
 from tailrace.clock import Clock, SystemClock
+from tailrace.ids import RandomBytes
+from tailrace.store.changes import Change, Image, StoredMessage, change
 from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
 from tailrace.store.items import create_table
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
 from tailrace.store.messages import Draft, Messages, Open, Start
 from tailrace.store.prune import prune
+from tailrace.store.subscriptions import NEVER, Subscription, Subscriptions
 from tailrace.store.table import Table
 
 
 class Store:
-    """Conversations, messages and logs in one table.
+    """Conversations, messages, logs and subscriptions in one table.
 
     Args:
         calls: DynamoDB, or a stand-in that passes its tests.
@@ -26,11 +31,21 @@ class Store:
         retention: seconds that a log is kept after its end, and an idempotency key after its start.
     """
 
-    def __init__(self, calls: Calls, table: str, *, clock: Clock | None = None, retention: int = 24 * 3600) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        table: str,
+        *,
+        clock: Clock | None = None,
+        retention: int = 24 * 3600,
+        random_bytes: RandomBytes = os.urandom,
+    ) -> None:
+        clock = clock or SystemClock()
         named = Table(calls, table)
         self.conversations = Conversations(named)
-        self.log = Log(named, clock or SystemClock(), retention)
+        self.log = Log(named, clock, retention)
         self.messages = Messages(named, self.log, retention)
+        self.subscriptions = Subscriptions(named, clock, random_bytes)
         self._table = named
 
     async def prune(self, deleted_before: int) -> int:
@@ -44,14 +59,21 @@ class Store:
 
 __all__ = [
     "LONGEST_REPLY",
+    "NEVER",
     "Calls",
+    "Change",
     "Draft",
     "DynamoDB",
+    "Image",
     "Log",
     "Open",
     "Outcome",
     "Segment",
     "Start",
     "Store",
+    "StoredMessage",
+    "Subscription",
+    "Subscriptions",
+    "change",
     "create_table",
 ]

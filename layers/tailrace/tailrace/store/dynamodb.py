@@ -23,7 +23,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
 from tailrace.clock import Clock
-from tailrace.errors import ConfigurationError, StoreError
+from tailrace.credentials import default_credentials
+from tailrace.errors import StoreError
 from tailrace.sessions import Sessions
 
 Payload = Mapping[str, Any]
@@ -145,8 +146,7 @@ class DynamoDB:
 
     async def _signed(self, operation: str, body: bytes) -> dict[str, str]:
         if self._credentials is None:
-            # Finding credentials may read files or call a metadata service: once, and not on the event loop.
-            self._credentials = await asyncio.to_thread(_default_credentials)
+            self._credentials = await asyncio.to_thread(default_credentials)
         request = AWSRequest(
             method="POST",
             url=self._url,
@@ -184,14 +184,3 @@ def _refused(status: int, parsed: Payload) -> Payload:
         raise _Retry(code or f"status {status}")
     # The code names the fault (ResourceNotFoundException, AccessDeniedException) without any of the data.
     raise StoreError("The store refused the request.") from RuntimeError(code)
-
-
-def _default_credentials() -> Callable[[], ReadOnlyCredentials]:
-    import botocore.session
-
-    credentials = botocore.session.Session().get_credentials()
-    if credentials is None:
-        raise ConfigurationError("No AWS credentials were found.")
-    frozen: Callable[[], ReadOnlyCredentials] = credentials.get_frozen_credentials
-    frozen()
-    return frozen

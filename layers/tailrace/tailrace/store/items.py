@@ -7,8 +7,10 @@ One table, keys ``pk`` and ``sk``::
     S#<message id>   L#<number>                the log of a stream: its segments 0, 1, 2...
     S#<message id>   T#<nonce>#<number>        final content too long to lie in its message
     K#<digest>       K                         an idempotency key, and which reply it started
+    N#<channel>      <socket id>               a subscription
+    W#<socket id>    W                         a WebSocket connection, and whose it is
 
-Segments and keys have ``expires``, which DynamoDB's TTL deletes by, hours or days late
+All but the first two and final content have ``expires``, which DynamoDB's TTL deletes by, hours or days late
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html); readers look at it themselves.
 """
 
@@ -54,6 +56,16 @@ class BySweep(GlobalSecondaryIndex["MessageItem"]):  # type: ignore[no-untyped-c
     created = NumberAttribute(range_key=True)
 
 
+class BySocket(GlobalSecondaryIndex["SubscriptionItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
+    """A socket's subscriptions, to be removed when it goes. Sparse: nothing else has ``socket``."""
+
+    class Meta:
+        index_name = "by_socket"
+        projection = KeysOnlyProjection()
+
+    socket = UnicodeAttribute(hash_key=True)
+
+
 class Item(Model):
     """The table's keys."""
 
@@ -82,7 +94,10 @@ class ConversationItem(Item):
 class MessageItem(Item):
     """A message. JSON values are text: what a user put in comes out the same, 1.0 as well as 1.
 
-    ``sweep`` is one of ``OPEN_SHARDS`` values while it is being written, and absent from then on.
+    ``sweep`` is one of ``OPEN_SHARDS`` values while it is being written, and absent from then on; but for one whose
+    writer still has to send its last chunks to subscribers, which is ``feeding`` until it has.
+
+    ``channel`` and ``except_socket`` say who is to hear of it, and are there when something is broadcast.
     """
 
     by_sweep: ClassVar = BySweep()
@@ -104,6 +119,9 @@ class MessageItem(Item):
     usage = UnicodeAttribute(null=True)
     finish_reason = UnicodeAttribute(null=True)
     error = UnicodeAttribute(null=True)
+    channel = UnicodeAttribute(null=True)
+    except_socket = UnicodeAttribute(null=True)
+    feeding = NumberAttribute(null=True)
 
 
 class SegmentItem(Item):
@@ -130,6 +148,23 @@ class KeyItem(Item):
     expires = NumberAttribute()
 
 
+class SubscriptionItem(Item):
+    """A subscription. ``from``, a map from message id to a segment's number, is not modelled."""
+
+    by_socket: ClassVar = BySocket()
+    socket = UnicodeAttribute()
+    since = NumberAttribute()
+    member = UnicodeAttribute(null=True)
+    expires = NumberAttribute()
+
+
+class SocketItem(Item):
+    """A WebSocket connection of somebody who was identified."""
+
+    owner = UnicodeAttribute()
+    expires = NumberAttribute()
+
+
 # ---- keys ----
 
 
@@ -152,6 +187,10 @@ def segment_sort_key(number: int) -> str:
     return f"L#{number:08d}"
 
 
+def segment_key(message_id: str, number: int) -> dict[str, str]:
+    return {"pk": f"S#{message_id}", "sk": segment_sort_key(number)}
+
+
 def part_key(message_id: str, nonce: str, number: int) -> dict[str, str]:
     return {"pk": f"S#{message_id}", "sk": f"T#{nonce}#{number:04d}"}
 
@@ -165,6 +204,14 @@ def idempotency_key(owner: str, conversation_id: str, key: str) -> dict[str, str
     """Return where a key lies; the same text of another owner or conversation lies elsewhere."""
     digest = hashlib.sha256(msgspec.json.encode([owner, conversation_id, key])).hexdigest()
     return {"pk": f"K#{digest}", "sk": "K"}
+
+
+def subscription_key(channel: str, socket: str) -> dict[str, str]:
+    return {"pk": f"N#{channel}", "sk": socket}
+
+
+def socket_key(socket: str) -> dict[str, str]:
+    return {"pk": f"W#{socket}", "sk": "W"}
 
 
 def is_expired(item: Payload, now: int) -> bool:
@@ -244,7 +291,9 @@ def create_table(table: str, region: str, endpoint_url: str) -> None:
         "billing_mode": "PAY_PER_REQUEST",
         "stream_view_type": "NEW_AND_OLD_IMAGES",
     }
-    model: type[Model] = type("Table", (ConversationItem, MessageItem), {"Meta": type("Meta", (), meta)})
+    model: type[Model] = type(
+        "Table", (ConversationItem, MessageItem, SubscriptionItem), {"Meta": type("Meta", (), meta)}
+    )
     if not model.exists():
         model.create_table(wait=True)
         model._get_connection().update_time_to_live("expires")

@@ -86,13 +86,23 @@ class Log:
                 raise AppendConflict("The reply has already ended.") from error
 
     async def end(
-        self, message_id: str, number: int, first_seq: int, events: Sequence[Event], outcome: Outcome, *, nonce: bytes
+        self,
+        message_id: str,
+        number: int,
+        first_seq: int,
+        events: Sequence[Event],
+        outcome: Outcome,
+        *,
+        nonce: bytes,
+        feeding: bool = False,
     ) -> None:
         """Put the terminal segment and the message's end in one transaction.
 
         Args:
             events: what was not stored yet, and the ``End`` as the last.
             nonce: 8 to 18 random bytes, fresh for this call.
+            feeding: whether subscribers still have to get chunks before they are told of the end: then the
+                message keeps the attributes ``feeding`` and ``sweep``, and ``Messages.fed`` removes them.
 
         Raises:
             AppendConflict: somebody else's segment is there, or the message has ended.
@@ -111,7 +121,8 @@ class Log:
         }
         attributes = MessageItem.get_attributes()
         actions: list[Action] = [attributes[name].set(value) for name, value in values.items() if value is not None]
-        actions.append(MessageItem.sweep.remove())
+        if not feeding:
+            actions += [MessageItem.sweep.remove(), MessageItem.feeding.remove()]
         item, options = self._segment(message_id, number, first_seq, events, nonce, self._clock.now())
         still_open = MessageItem.status == "pending"
         writes = [

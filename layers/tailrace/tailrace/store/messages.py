@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -11,7 +12,7 @@ from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError
 from tailrace.events import TERMINAL, End, Event, Json, Message, Role, Status
 from tailrace.segment import text_of
 from tailrace.store.content import read_contents, store_content
-from tailrace.store.dynamodb import Payload, TransactionCancelled
+from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import (
     OPEN_SHARDS,
     Item,
@@ -44,6 +45,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     private: Json | None = None
     provider: str | None = None
     model: str | None = None
+    channel: str | None = None
+    except_socket: str | None = None
+    feeding: bool = False
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -65,8 +69,12 @@ class Open(msgspec.Struct, frozen=True):
     Attributes:
         created: microseconds since 1970.
         private: metadata that is never sent.
+        channel: where subscribers hear of it, or None when nothing was to be broadcast.
+        except_socket: who is left out there, or None.
+        feeding: whether its writer still has chunks to send to them.
     """
 
+    conversation_id: str
     role: Role
     status: Status
     seq: int
@@ -74,6 +82,9 @@ class Open(msgspec.Struct, frozen=True):
     metadata: Json
     private: Json
     model: str | None
+    channel: str | None = None
+    except_socket: str | None = None
+    feeding: bool = False
 
 
 class Messages:
@@ -136,8 +147,22 @@ class Messages:
             provider=draft.provider,
             model=draft.model,
             sweep=None if draft.status in TERMINAL else open_shard(draft.id),
+            channel=draft.channel,
+            except_socket=draft.except_socket,
+            feeding=1 if draft.feeding else None,
             **await store_content(self._table, draft.id, draft.content, nonce),
         ).serialize()
+
+    async def fed(self, message_id: str) -> None:
+        """Note that subscribers have got the chunks of a reply that has ended; now they may be told of its end.
+
+        Does nothing when that is noted already, or when the reply has not ended.
+        """
+        condition = MessageItem.feeding.exists() & (MessageItem.status != "pending")
+        with suppress(ConditionFailed):
+            await self._table.update(
+                message_key(message_id), condition, [MessageItem.feeding.remove(), MessageItem.sweep.remove()]
+            )
 
     async def peek(self, message_id: str) -> Open:
         """Return what is stored of a message besides its content.
@@ -229,6 +254,7 @@ class Messages:
 
 def _open(item: Payload) -> Open:
     return Open(
+        conversation_id=item["conversation"]["S"],
         role=item["role"]["S"],
         status=item["status"]["S"],
         seq=int(item["seq"]["N"]) if "seq" in item else 0,
@@ -236,6 +262,9 @@ def _open(item: Payload) -> Open:
         metadata=from_json(item, "metadata") or {},
         private=from_json(item, "private") or {},
         model=item["model"]["S"] if "model" in item else None,
+        channel=item["channel"]["S"] if "channel" in item else None,
+        except_socket=item["except_socket"]["S"] if "except_socket" in item else None,
+        feeding="feeding" in item,
     )
 
 

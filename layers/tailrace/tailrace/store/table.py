@@ -32,9 +32,10 @@ class Table:
         self._calls = calls
         self.name = name
 
-    async def put(self, item: Payload, **options: Any) -> None:
-        """Put an item."""
-        await self._calls.call("PutItem", {"TableName": self.name, "Item": item, **options})
+    async def put(self, item: Payload, **options: Any) -> Payload | None:
+        """Put an item; return the one that was there before if the options ask for it."""
+        answer = await self._calls.call("PutItem", {"TableName": self.name, "Item": item, **options})
+        return answer.get("Attributes")
 
     async def get(self, key: Key) -> Payload | None:
         """Return an item or None, consistently."""
@@ -67,6 +68,11 @@ class Table:
             TransactionCancelled: a condition does not hold.
         """
         await self._calls.call("TransactWriteItems", {"TransactItems": writes, "ClientRequestToken": token})
+
+    async def delete(self, key: Key) -> Payload | None:
+        """Delete an item; return it, or None if there was none."""
+        request = {"TableName": self.name, "Key": _key(key), "ReturnValues": "ALL_OLD"}
+        return (await self._calls.call("DeleteItem", request)).get("Attributes")
 
     async def query(self, condition: Condition, **options: Any) -> AsyncIterator[Payload]:
         """Yield all items, consistently, page after page (a page holds at most 1 MB)."""

@@ -1,0 +1,189 @@
+"""Catching up: a new subscriber gets the entries of a reply that it missed, in order, before those that come live.
+
+1. The subscription is put closed for the reply: no fan-out sends it anything of that.
+2. What is in the log beyond the subscriber's cursor is posted, and the posts are waited for.
+3. One transaction opens the subscription from segment *n* on, the next one, on the condition that there is no segment
+   *n* yet. If there is one, back to 2.
+
+A fan-out of a segment looks for subscribers after the segment was stored. If the transaction came before the segment,
+that look sees the subscription open, and the fan-out sends it; if it came after, the condition fails, and it is read
+and posted here. So there is neither gap nor double, and since the posts were waited for, no disorder either. A reply
+whose end is in the log stays closed for this subscriber, and the end is posted here.
+
+That holds for a socket that was not subscribed before. If it was, a fan-out that saw it open may still be posting:
+such a client has to look at ``seq``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from tailrace.broadcast.channels import conversation_channel
+from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.frames import Frames
+from tailrace.clock import Clock
+from tailrace.errors import NotFound, RequestError, StoreError
+from tailrace.events import ENDED_BY_OTHERS, TERMINAL, End, Event, Text
+from tailrace.ids import message_address
+from tailrace.store import Open, Store
+
+MOST_MESSAGES: Final = 20
+"""Messages that one subscribe may name: each costs reads, and a transaction."""
+
+SECONDS: Final = 20.0
+"""After which a catch-up gives up. API Gateway waits for an integration for 29 seconds
+(https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html)."""
+
+AHEAD_SECONDS: Final = 2.0
+"""How long the log may take to reach a cursor that is ahead of it: of a reader of the starting connection, which is a
+flush ahead. Longer is a writer that died, or a cursor that nobody gave."""
+
+PAUSE: Final = 0.05
+"""Seconds between two looks at a log that has not reached the cursor."""
+
+
+class Missed(msgspec.Struct, frozen=True):
+    """A reply of which a subscriber has a part.
+
+    Attributes:
+        after: the last entry that it has.
+        ended: whether the reply had its end when this was made.
+        whole: whether the subscriber has that too.
+    """
+
+    id: str
+    after: int
+    ended: bool
+    whole: bool
+
+
+class CatchUp:
+    """Catches subscribers up."""
+
+    def __init__(self, store: Store, fan_out: FanOut, frames: Frames, clock: Clock) -> None:
+        self._store = store
+        self._fan_out = fan_out
+        self._frames = frames
+        self._clock = clock
+
+    async def missed(self, channel: str, socket: str, after: Mapping[str, int]) -> list[Missed]:
+        """Return those of the messages that are replies on this channel, in their order; others are left out without
+        a word, so that nothing is learnt of them.
+
+        Args:
+            after: message id to the last seq that the subscriber has.
+
+        Raises:
+            RequestError: a reply is being written that is not sent to this socket.
+            StoreError: the table cannot be read.
+        """
+        found: list[Missed] = []
+        for message_id, seq in after.items():
+            message = await self._peek(message_id)
+            if message is not None and message.role == "assistant" and _channel(message) == channel:
+                if message.except_socket == socket and message.status not in TERMINAL:
+                    raise RequestError("This socket is left out of the reply (X-Socket-ID). Follow it by HTTP.")
+                found.append(Missed(message_id, seq, message.status in TERMINAL, _has_end(message, seq)))
+        return sorted(found, key=lambda each: message_address(each.id).position)
+
+    async def run(self, channel: str, socket: str, missed: Sequence[Missed]) -> None:
+        """Post what was missed and let the rest come live. The subscription was put closed for these replies.
+
+        Raises:
+            StoreError: the table cannot be read or written, or the replies grow faster than they can be read.
+        """
+        give_up = self._clock.monotonic() + SECONDS
+        for each in missed:
+            if not each.whole:
+                await _Reader(self._store, self._fan_out, self._frames, self._clock, channel, socket, each).run(give_up)
+
+    async def _peek(self, message_id: str) -> Open | None:
+        try:
+            await self._store.conversations.of_message(message_id)  # one that was deleted is gone
+            return await self._store.messages.peek(message_id)
+        except NotFound:
+            return None
+
+
+class _Reader:
+    """One reply for one subscriber."""
+
+    def __init__(
+        self, store: Store, fan_out: FanOut, frames: Frames, clock: Clock, channel: str, socket: str, missed: Missed
+    ) -> None:
+        self._store = store
+        self._fan_out = fan_out
+        self._frames = frames
+        self._clock = clock
+        self._channel = channel
+        self._socket = socket
+        self._missed = missed
+        self._number = -1  # of the last segment read
+        self._last = 0  # seq in the log
+        self._cursor = missed.after
+        self._ended = False
+        self._reached = True  # whether all posts arrived
+
+    async def run(self, give_up: float) -> None:
+        wait_until = self._clock.monotonic() + AHEAD_SECONDS
+        refused = False  # the last attempt to go live
+        while self._clock.monotonic() < give_up:
+            before = self._number
+            await self._read()
+            if self._ended or (self._number == -1 and self._missed.ended):
+                await self._end()
+                return
+            if refused and self._number == before:
+                # No segment had stood in the way, so the subscription is gone, or was replaced by a later one.
+                return
+            if self._last < self._missed.after and self._clock.monotonic() < wait_until:
+                refused = False
+                await self._clock.sleep(PAUSE)
+            elif await self._open():
+                return
+            else:
+                refused = True
+        raise StoreError("The reply could not be caught up with. Please subscribe again.")
+
+    async def _open(self) -> bool:
+        return await self._store.subscriptions.open_from(self._channel, self._socket, self._missed.id, self._number + 1)
+
+    async def _read(self) -> None:
+        """Post what is there beyond the cursor, and move it on."""
+        events: list[Event] = []
+        async for segment in self._store.log.read(self._missed.id, self._number):
+            self._number = segment.number
+            found = segment.events
+            if found and isinstance(found[-1], End):
+                self._ended = True
+                found = found[:-1]
+            self._last = segment.first_seq + len(found) - 1
+            events += found[max(0, self._cursor + 1 + len(events) - segment.first_seq) :]
+        await self._post(self._cursor + 1, events)
+        self._cursor += len(events)
+
+    async def _post(self, first_seq: int, events: Sequence[Event]) -> None:
+        for each in self._frames.chunks(self._channel, self._missed.id, first_seq, events, whole=True):
+            # After one that did not arrive none may follow: the subscriber sees a gap when it gets what is live.
+            self._reached = self._reached and await self._fan_out.post(self._socket, self._channel, each)
+
+    async def _end(self) -> None:
+        message = await self._store.messages.get(self._missed.id)
+        if not self._ended and self._missed.after == 0 and message.content:
+            # The log has expired, and the message is all there is to tell.
+            await self._post(1, [Text(message.content)])
+        end = self._frames.message_ended(self._channel, message)
+        await self._fan_out.post(self._socket, self._channel, end)
+
+
+def _channel(message: Open) -> str:
+    return message.channel or conversation_channel(message.conversation_id)
+
+
+def _has_end(message: Open, seq: int) -> bool:
+    """Return whether a reader at ``seq`` has all of a reply. An end that others gave may have the number of a chunk
+    that the starting connection saw, so it is told once more."""
+    return 0 < message.seq <= seq and message.status not in ENDED_BY_OTHERS

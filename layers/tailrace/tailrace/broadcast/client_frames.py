@@ -1,0 +1,95 @@
+"""The frames that clients send, as npm ``laravel-echo-api-gateway`` 0.5.5 makes them; and what was added, ``after``."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from tailrace.errors import RequestError
+
+Kind = TypeVar("Kind")
+
+
+class UnknownFrame(Exception):
+    """It is none of ours."""
+
+
+class ClientFrame(msgspec.Struct, frozen=True):
+    """Any frame. ``data`` is what it says, not parsed yet; a whisper has ``channel`` beside it."""
+
+    event: str
+    channel: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+
+    def about(self) -> str | None:
+        """Return the channel that it is about, so that an error can say so."""
+        if self.channel is not None:
+            return self.channel
+        try:
+            return channel_named(self.data)
+        except UnknownFrame:
+            return None
+
+
+class SubscribeFrame(msgspec.Struct, frozen=True):
+    """What a ``subscribe`` says.
+
+    Attributes:
+        auth, channel_data: what ``POST /broadcasting/auth`` has answered.
+        after: message id to the last seq that the client has of that reply.
+    """
+
+    channel: str
+    auth: str | None = None
+    channel_data: str | None = None
+    after: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}
+
+
+class _Named(msgspec.Struct):
+    channel: str
+
+
+def event_body(event: Mapping[str, Any]) -> bytes:
+    """Return what a client sent, from the event that API Gateway makes of it: binary frames come as base64."""
+    body: str = event.get("body") or ""
+    return b64decode(body) if event.get("isBase64Encoded") else body.encode(errors="replace")
+
+
+def client_frame(body: bytes) -> ClientFrame:
+    """Return a frame.
+
+    Raises:
+        UnknownFrame: it is not one.
+    """
+    return _decode(body, ClientFrame)
+
+
+def channel_named(data: msgspec.Raw) -> str:
+    """Return the channel in a frame's data.
+
+    Raises:
+        UnknownFrame: there is none.
+    """
+    return _decode(data, _Named).channel
+
+
+def subscribe_frame(data: msgspec.Raw) -> SubscribeFrame:
+    """Return what a ``subscribe`` says.
+
+    Raises:
+        RequestError: it does not validate; the message names the field.
+    """
+    try:
+        return _decode(data, SubscribeFrame)
+    except UnknownFrame as error:
+        raise RequestError(f"The subscription does not validate: {error.__cause__}.") from error
+
+
+def _decode(text: bytes | msgspec.Raw, kind: type[Kind]) -> Kind:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnknownFrame from error

@@ -1,0 +1,123 @@
+"""API Gateway's management API, asynchronous and lean, and its only user here
+(https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html).
+
+Why not a client: a post through boto3 costs 2 ms of CPU and blocks, this way it is about a fifth of that
+(benchmarks/post.py), and a reply that fifty people watch makes five hundred posts a second.
+
+Nothing is tried again here. Who posts knows how long it may wait, and that a post whose answer was lost may have
+arrived: the service has no way to tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import quote
+
+import aiohttp
+from botocore.credentials import ReadOnlyCredentials
+from yarl import URL
+
+from tailrace.broadcast.signing import Signing
+from tailrace.clock import Clock, SystemClock
+from tailrace.credentials import default_credentials
+from tailrace.sessions import Sessions
+
+AT_ONCE = 512
+"""Connections to the service. A Lambda environment has 1,024 file descriptors
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
+
+
+class SocketError(Exception):
+    """A post that did not arrive, as far as is known. The text is for the log."""
+
+
+class SocketGone(SocketError):
+    """There is no such connection any more."""
+
+
+class SocketBusy(SocketError):
+    """Not now: the client does not read (429), the service has a fault (5xx) or gave no answer in time."""
+
+
+class Refused(SocketError):
+    """The service does not take it, now or later: 413 for what is too large, 403 without the permission."""
+
+
+class Connections:
+    """The connections of one WebSocket API.
+
+    Args:
+        endpoint: the management endpoint with its stage, such as ``https://<id>.execute-api.<region>.amazonaws.com/live``.
+        region: the AWS region, which is part of the signature.
+        clock: dates the signatures.
+        credentials: gives the current credentials; botocore's usual chain when None.
+        attempt_timeout: seconds that one request may take.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        region: str,
+        clock: Clock | None = None,
+        credentials: Callable[[], ReadOnlyCredentials] | None = None,
+        attempt_timeout: float = 1.0,
+    ) -> None:
+        base = URL(endpoint.rstrip("/"), encoded=True)
+        self._origin = str(base.origin())
+        self._path = base.raw_path.rstrip("/") + "/@connections/"
+        host = base.raw_host or ""
+        self._signing = Signing("execute-api", region, host if base.is_default_port() else f"{host}:{base.port}")
+        self._credentials = credentials
+        self._clock = clock or SystemClock()
+        self._timeout = aiohttp.ClientTimeout(total=attempt_timeout)
+        self._sessions = Sessions(limit=AT_ONCE)
+
+    async def post(self, socket: str, data: bytes) -> None:
+        """Send a frame of at most 128 KB to a client.
+
+        Raises:
+            SocketGone: there is no such connection.
+            SocketBusy: not now; the frame may have arrived all the same if there was no answer.
+            Refused: neither now nor later.
+        """
+        await self._call("POST", socket, data)
+
+    async def disconnect(self, socket: str) -> None:
+        """Close a connection; one that is gone is fine.
+
+        Raises:
+            SocketBusy: not now.
+            Refused: not permitted.
+        """
+        with suppress(SocketGone):
+            await self._call("DELETE", socket, b"")
+
+    async def _call(self, method: str, socket: str, data: bytes) -> None:
+        if self._credentials is None:
+            self._credentials = await asyncio.to_thread(default_credentials)
+        path = self._path + quote(socket, safe="")
+        headers = self._signing.headers(method, path, data, self._credentials(), self._clock.now() // 1_000_000)
+        url = URL(self._origin + path, encoded=True)
+        try:
+            async with self._sessions.current().request(
+                method, url, data=data, headers=headers, timeout=self._timeout
+            ) as response:
+                status = response.status
+                await response.read()  # to its end, even of nothing, or the connection is not kept
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise SocketBusy(type(error).__name__) from error
+        if status < 300:
+            return
+        # 400 is "Invalid connectionId": no id that the service ever gave.
+        if status in (400, 410):
+            raise SocketGone(f"status {status}")
+        if status == 429 or status >= 500:
+            raise SocketBusy(f"status {status}")
+        raise Refused(f"status {status}")
+
+    async def close(self) -> None:
+        """Close the connections that belong to the running event loop."""
+        await self._sessions.close()

@@ -1,0 +1,350 @@
+"""A reply's feed: sends what its writer stored to the channel's subscribers, in the background.
+
+The writer never waits for it. Each stored segment is followed by one look at who listens, and what was stored while
+it looked is the next one's. A subscription that was put before a segment is therefore seen before that segment is
+sent, which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
+
+Every subscriber is served on a lane of its own: at most one post to it at a time, and what is stored meanwhile goes
+together in the next. So a slow one gets fewer and larger frames, and delays nobody; see ``fan_out.py`` for when it is
+left behind.
+
+Timers and callbacks instead of a task that waits, as in ``log_writer.py``: an idle feed costs nothing, and one whose
+writer was forgotten goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from tailrace.broadcast.backlog import CREATED, Backlog
+from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.frames import Frames
+from tailrace.broadcast.invoke import InvokeError
+from tailrace.clock import Clock, Timer
+from tailrace.errors import StoreError, where
+from tailrace.events import Event, Json, Message
+from tailrace.store import NEVER, Subscription, Subscriptions
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS: Final = 1.0
+"""Between two looks while nobody listens."""
+
+DRAIN_SECONDS: Final = 1.0
+"""How long after the reply's end its last chunks may take; then subscribers are told of the end all the same."""
+
+HAND_OVER_DRAIN_SECONDS: Final = 5.0
+"""The same while the broadcast function posts."""
+
+MOST_SKIPPED: Final = 1000
+"""Sockets that the broadcast function is asked to leave out because they did not read."""
+
+HandOver = Callable[[Json], Awaitable[Json]]
+
+
+class _HandedOver(msgspec.Struct, frozen=True):
+    """What the broadcast function answers: how many subscribers there are, and which sockets did not read."""
+
+    subscribers: int
+    dropped: list[str]
+
+
+class _Lane:
+    """One subscription that is being served. ``after`` is the last segment that was given to it."""
+
+    def __init__(self, subscription: Subscription, after: int, before: asyncio.Task[None] | None) -> None:
+        self.socket = subscription.socket
+        self.since = subscription.since
+        self.after = after
+        self.before = before  # a post for the same socket's earlier subscription
+        self.task: asyncio.Task[None] | None = None
+        self.open = True
+
+
+class Feed:
+    """Sends one reply. ``Broadcast.feed`` makes it; ``log_writer.py`` says what is stored.
+
+    Args:
+        message: the reply as it was created.
+        except_socket: who is left out, or None.
+        fed: notes that the last chunk was sent.
+        limit: subscribers above which ``hand_over`` is called instead of posting.
+        hand_over: calls the broadcast function, or None when there is none.
+        tasks: where running tasks are kept, for whoever shuts down.
+    """
+
+    def __init__(
+        self,
+        message: Message,
+        channel: str,
+        except_socket: str | None,
+        *,
+        frames: Frames,
+        fan_out: FanOut,
+        subscriptions: Subscriptions,
+        fed: Callable[[str], Awaitable[None]],
+        clock: Clock,
+        limit: int,
+        hand_over: HandOver | None,
+        tasks: set[asyncio.Task[None]],
+    ) -> None:
+        self._message = message
+        self._channel = channel
+        self._except_socket = except_socket
+        self._fan_out = fan_out
+        self._subscriptions = subscriptions
+        self._fed = fed
+        self._clock = clock
+        self._limit = limit
+        self._hand_over = hand_over
+        self._tasks = tasks
+
+        self._backlog = Backlog(frames, channel, message)
+        self._stored = CREATED  # the newest segment
+        self._looked = CREATED - 1  # the newest segment that was stored before the last look
+        self._given = CREATED - 1  # the newest segment that was given to anybody
+        self._lanes: dict[str, _Lane] = {}
+        self._handed_over = False
+        self._skip: list[str] = []
+        self._nobody_since: float | None = None  # when nobody was found to listen, and since then nobody looked
+        self._timer: Timer | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._end_timer: Timer | None = None
+        self._impatient = False
+        self._ended = False
+        self._closed = False
+
+    # ---- what the writer says ----
+
+    def start(self) -> None:
+        """Send ``MessageCreated``."""
+        self._wake()
+
+    def stored(self, number: int, first_seq: int, events: Sequence[Event]) -> None:
+        """Take a segment that was stored. Never blocks and never fails."""
+        if self._closed:
+            return
+        tells = self._backlog.add(number, first_seq, events)
+        self._stored = number
+        if tells:
+            self._wake()
+
+    def ended(self) -> None:
+        """The end is stored, and so is everything before it."""
+        if self._closed or self._ended:
+            return
+        self._ended = True
+        seconds = HAND_OVER_DRAIN_SECONDS if self._handed_over else DRAIN_SECONDS
+        self._end_timer = self._clock.call_later(seconds, self._lose_patience)
+        self._wake()
+
+    def lost(self) -> None:
+        """Somebody else ended the reply, and tells of it: drop what was not sent yet."""
+        if not self._ended:
+            self._close()
+            if self._work is not None:
+                self._work.cancel()
+
+    async def drain(self) -> None:
+        """Wait until a reply that has ended is sent, or what remains of it was given up: about a second."""
+        while self._work is not None:
+            await asyncio.wait((self._work,))
+
+    # ---- one round: look, and give out ----
+
+    def _wake(self) -> None:
+        if self._work is not None or self._closed:
+            return
+        if self._nobody_since is not None and not self._ended:
+            if self._timer is None:
+                due = self._nobody_since + IDLE_SECONDS - self._clock.monotonic()
+                self._timer = self._clock.call_later(max(due, 0.0), self._begin)
+            return
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stop(self._timer)
+        self._timer = None
+        if self._work is None and not self._closed:
+            self._work = asyncio.ensure_future(self._round())
+            self._tasks.add(self._work)
+            self._work.add_done_callback(self._round_done)
+
+    def _round_done(self, work: asyncio.Task[None]) -> None:
+        self._tasks.discard(work)
+        self._work = None
+        if work.cancelled():
+            self._close()
+        elif (error := work.exception()) is not None:
+            # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
+            logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
+            self._close()
+        elif self._ended or self._backlog.tells(max(self._given, self._looked), self._stored):
+            self._wake()
+
+    async def _round(self) -> None:
+        final = self._ended
+        try:
+            # This time-out never comes by itself: it is how the end breaks off a wait that takes too long.
+            async with asyncio.timeout(None) as self._patience:
+                if self._impatient:
+                    self._lose_patience()
+                await self._give_out()
+                if final:
+                    await self._lanes_done()
+        except TimeoutError:
+            if not self._impatient:
+                raise
+            final = True
+        except StoreError as error:
+            # Who listens is not known. What was stored is kept, and looked for again.
+            logger.warning("feed cannot look", extra={"message_id": self._message.id, "reason": error.message})
+            self._nobody_since = self._clock.monotonic()
+        finally:
+            self._patience = None
+        if final:
+            self._close()
+            await self._note_fed()
+
+    async def _give_out(self) -> None:
+        upto = self._stored
+        if not self._backlog.tells(self._given, upto):
+            return
+        if self._handed_over:
+            await self._call(upto)
+            return
+        most = None if self._hand_over is None else self._limit + 2  # one more than the limit, and the one left out
+        listeners = [
+            subscription
+            async for subscription in self._subscriptions.of_channel(self._channel, limit=most)
+            if subscription.socket != self._except_socket
+        ]
+        if self._hand_over is not None and len(listeners) > self._limit:
+            await self._lanes_done()  # which still only know of what was stored before the last look
+            self._lanes.clear()
+            self._handed_over = True
+            await self._call(upto)
+            return
+        self._looked = upto
+        self._nobody_since = None if listeners else self._clock.monotonic()
+        self._open_lanes(listeners)
+        for lane in self._lanes.values():
+            self._serve(lane)
+        self._tidy()
+
+    def _open_lanes(self, listeners: Sequence[Subscription]) -> None:
+        lanes: dict[str, _Lane] = {}
+        for subscription in listeners:
+            first = subscription.starts.get(self._message.id)
+            lane = self._lanes.get(subscription.socket)
+            if lane is not None and lane.since == subscription.since:
+                lanes[subscription.socket] = self._lanes.pop(subscription.socket)
+            elif first != NEVER:  # otherwise it is being caught up by somebody else
+                after = self._given if first is None else first - 1
+                lanes[subscription.socket] = _Lane(subscription, after, None if lane is None else lane.task)
+        for lane in self._lanes.values():
+            lane.open = False  # unsubscribed, or subscribed anew
+        self._lanes = lanes
+        if lanes:
+            self._given = self._looked
+
+    def _serve(self, lane: _Lane) -> None:
+        """Post what there is for a lane, if nothing is being posted to it."""
+        if lane.task is not None or not lane.open:
+            return
+        lane.after, frames = self._backlog.cut(lane.after, self._looked)
+        if not frames:
+            return
+        lane.task = asyncio.ensure_future(self._post(lane, frames))
+        self._tasks.add(lane.task)
+        lane.task.add_done_callback(lambda task: self._posted(lane, task))
+
+    async def _post(self, lane: _Lane, frames: Sequence[bytes]) -> None:
+        if lane.before is not None:
+            await asyncio.wait((lane.before,))
+            lane.before = None
+        for frame in frames:
+            if not lane.open:
+                return
+            if not await self._fan_out.post(lane.socket, self._channel, frame):
+                lane.open = False
+
+    def _posted(self, lane: _Lane, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        lane.task = None
+        if task.cancelled():
+            lane.open = False
+        elif (error := task.exception()) is not None:
+            lane.open = False
+            logger.error("post failed", extra={"message_id": self._message.id, **where(error)})
+        elif not self._closed:
+            self._serve(lane)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Forget what everybody has."""
+        behind = [lane.after for lane in self._lanes.values() if lane.open]
+        self._backlog.forget(min(behind, default=self._given))
+
+    async def _lanes_done(self) -> None:
+        while posting := [lane.task for lane in self._lanes.values() if lane.task is not None]:
+            await asyncio.wait(posting)
+
+    # ---- many subscribers ----
+
+    async def _call(self, upto: int) -> None:
+        """Let the broadcast function post what was not given out yet. One call at a time keeps the order."""
+        assert self._hand_over is not None
+        request = {
+            "message_id": self._message.id,
+            "channel": self._channel,
+            "first": max(self._given + 1, 0),
+            "last": upto,
+            "created": msgspec.to_builtins(self._message) if self._given < CREATED else None,
+            "except_socket": self._except_socket,
+            "skip": self._skip,
+        }
+        # However it ends: what did not arrive is a gap, and is caught up by the cursor.
+        self._given = self._looked = upto
+        self._backlog.forget(upto)
+        try:
+            answer = msgspec.convert(await self._hand_over({"fan_out": request}), _HandedOver)
+        except (InvokeError, msgspec.ValidationError) as error:
+            logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
+            return
+        self._skip = [*self._skip, *answer.dropped][-MOST_SKIPPED:]
+        self._handed_over = answer.subscribers > self._limit
+
+    # ---- the end ----
+
+    def _lose_patience(self) -> None:
+        self._impatient = True
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    def _close(self) -> None:
+        self._closed = True
+        self._stop(self._timer)
+        self._stop(self._end_timer)
+        for lane in self._lanes.values():
+            lane.open = False
+            if lane.task is not None:
+                lane.task.cancel()
+        self._lanes.clear()
+
+    async def _note_fed(self) -> None:
+        try:
+            await self._fed(self._message.id)
+        except StoreError as error:  # the sweep does it
+            logger.warning("feed not noted", extra={"message_id": self._message.id, "reason": error.message})
+
+    @staticmethod
+    def _stop(timer: Timer | None) -> None:
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,207 @@
+"""The far side of a hand-over: a batch of a reply's segments, for more subscribers than a relay posts to.
+
+A post is about half a millisecond of CPU, so a thousand subscribers are half a second of one environment for every
+batch. Therefore an invocation posts to one page of the subscribers, and shares the other pages out to invocations of
+the same function, all at once. They are given the frames, and read nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.frames import Frames
+from tailrace.broadcast.invoke import InvokeError
+from tailrace.errors import Unprocessable
+from tailrace.events import Json, Message
+from tailrace.store import Log, Segment, Subscription, Subscriptions
+
+PAGE: Final = 500
+"""Subscribers that one invocation posts to: some 0.3 s of a vCPU for each frame."""
+
+PAGES_AT_ONCE: Final = 20
+"""Further invocations at a time. An account has 1,000 by default, for all of its functions
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
+
+PATIENCE: Final = 0.3
+"""Seconds after which a post is not tried again. The relay waits for the answer before it hands over the next batch, so
+whoever does not read would keep all the others waiting; a relay that posts itself can give each a second."""
+
+LARGEST_SHARE: Final = 4_000_000
+"""Bytes of frames that are given to a further invocation, which takes 6 MB of JSON."""
+
+logger = logging.getLogger(__name__)
+
+Call = Callable[[Json], Awaitable[Json]]
+"""Calls this very function with a request and returns its answer. Raises ``InvokeError``."""
+
+Target = tuple[Subscription, Sequence[bytes]]
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a relay hands over.
+
+    Attributes:
+        first, last: the numbers of the segments.
+        created: the message as it was at its beginning, if that is to be announced first.
+        except_socket: the socket that is left out, or None.
+        skip: sockets that were dropped before and have to catch up.
+    """
+
+    message_id: str
+    channel: str
+    first: int
+    last: int
+    created: Message | None = None
+    except_socket: str | None = None
+    skip: frozenset[str] = frozenset()
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Frames in their order, and the subscribers who get these."""
+
+    frames: Sequence[str]
+    subscriptions: Sequence[Subscription]
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A page of subscribers, for a further invocation."""
+
+    runs: Sequence[Run]
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """The answer of a further invocation."""
+
+    dropped: Sequence[str]
+
+
+class HandOver:
+    """Fans batches out.
+
+    Args:
+        call: None where there is no other environment to share with.
+        page: subscribers that one invocation posts to.
+    """
+
+    def __init__(
+        self,
+        fan_out: FanOut,
+        frames: Frames,
+        log: Log,
+        subscriptions: Subscriptions,
+        call: Call | None,
+        *,
+        page: int = PAGE,
+    ) -> None:
+        self._fan_out = fan_out
+        self._frames = frames
+        self._log = log
+        self._subscriptions = subscriptions
+        self._call = call
+        self._page = page
+
+    async def fan_out(self, request: object) -> Json:
+        """Send a batch to all subscribers of its channel.
+
+        Args:
+            request: a ``Batch`` as JSON.
+
+        Returns:
+            ``subscribers``, how many there are, and ``dropped``, the sockets that have to catch up by their cursor.
+
+        Raises:
+            Unprocessable: it is no such request.
+            StoreError: the table cannot be read.
+        """
+        batch = _read(request, Batch)
+        segments = await self._segments(batch)
+        prepared: dict[int | None, list[bytes]] = {}
+        targets: list[Target] = []
+        subscribers = 0
+        async for subscription in self._subscriptions.of_channel(batch.channel):
+            if subscription.socket == batch.except_socket:
+                continue
+            subscribers += 1
+            begins = subscription.starts.get(batch.message_id)
+            if begins not in prepared:
+                prepared[begins] = self._prepare(batch, segments, begins)
+            if prepared[begins] and subscription.socket not in batch.skip:
+                targets.append((subscription, prepared[begins]))
+        mine, *others = [targets[at : at + self._page] for at in range(0, len(targets), self._page)] or [[]]
+        gate = asyncio.Semaphore(PAGES_AT_ONCE)
+        dropped = await asyncio.gather(self._post(mine), *(self._share(page, gate) for page in others))
+        return {"subscribers": subscribers, "dropped": [socket for page in dropped for socket in page]}
+
+    async def post(self, request: object) -> Json:
+        """Post a page that another invocation shared out.
+
+        Args:
+            request: a ``Share`` as JSON.
+
+        Returns:
+            ``dropped``, as above.
+
+        Raises:
+            Unprocessable: it is no such request.
+        """
+        targets: list[Target] = []
+        for run in _read(request, Share).runs:
+            frames = [frame.encode() for frame in run.frames]
+            targets += [(subscription, frames) for subscription in run.subscriptions]
+        return {"dropped": await self._post(targets)}
+
+    async def _segments(self, batch: Batch) -> list[Segment]:
+        found: list[Segment] = []
+        async for segment in self._log.read(batch.message_id, batch.first - 1):
+            if segment.number > batch.last:
+                break
+            found.append(segment)
+        return found
+
+    def _prepare(self, batch: Batch, segments: Sequence[Segment], begins: int | None) -> list[bytes]:
+        """Return the frames for subscribers who get segments from ``begins`` on; None for those who get all."""
+        frames: list[bytes] = []
+        if batch.created is not None and begins is None:
+            frames.append(self._frames.message_created(batch.channel, batch.created))
+        wanted = [segment for segment in segments if begins is None or segment.number >= begins]
+        if wanted:
+            events = [event for segment in wanted for event in segment.events]
+            frames += self._frames.chunks(batch.channel, batch.message_id, wanted[0].first_seq, events)
+        return frames
+
+    async def _post(self, targets: Iterable[Target]) -> Sequence[str]:
+        return (await self._fan_out.post_each(targets)).dropped
+
+    async def _share(self, page: Sequence[Target], gate: asyncio.Semaphore) -> Sequence[str]:
+        runs: dict[int, tuple[Sequence[bytes], list[Subscription]]] = {}
+        for subscription, frames in page:
+            runs.setdefault(id(frames), (frames, []))[1].append(subscription)
+        size = sum(len(frame) for frames, _ in runs.values() for frame in frames)
+        if self._call is None or size > LARGEST_SHARE:
+            return await self._post(page)
+        share = Share([Run([frame.decode() for frame in frames], who) for frames, who in runs.values()])
+        try:
+            async with gate:
+                answer = await self._call({"post": msgspec.to_builtins(share)})
+        except InvokeError as error:
+            # Some of them may have got it, so it is not posted from here too: they see a gap and catch up.
+            logger.error("page not posted", extra={"reason": str(error), "subscribers": len(page)})
+            return []
+        return _read(answer, Posted).dropped
+
+
+_Kind = TypeVar("_Kind", Batch, Share, Posted)
+
+
+def _read(request: object, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.convert(request, kind)
+    except msgspec.ValidationError as error:
+        # msgspec says which field and what it should be, and nothing of what it was.
+        raise Unprocessable(f"The request to fan out cannot be read: {error}.") from error

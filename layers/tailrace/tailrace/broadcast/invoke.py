@@ -1,0 +1,85 @@
+"""Calling a Lambda function and waiting for its answer, as lean as the other calls
+(https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+from yarl import URL
+
+from tailrace.credentials import default_credentials
+from tailrace.events import Json
+from tailrace.sessions import Sessions
+
+
+class InvokeError(Exception):
+    """The function was not called, failed, or gave no answer in time. The text is for the log."""
+
+
+class Invoke:
+    """One function.
+
+    Args:
+        function: its name or ARN.
+        region: the AWS region, which is part of the signature.
+        endpoint_url: where to call; the region's own endpoint when None.
+        credentials: gives the current credentials; botocore's usual chain when None.
+        timeout: seconds that a call may take.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        region: str,
+        endpoint_url: str | None = None,
+        credentials: Callable[[], ReadOnlyCredentials] | None = None,
+        timeout: float = 10.0,
+    ) -> None:
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        base = (endpoint_url or f"https://lambda.{region}.{suffix}").rstrip("/")
+        self._url = f"{base}/2015-03-31/functions/{quote(function, safe='')}/invocations"
+        self._region = region
+        self._credentials = credentials
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._sessions = Sessions(limit=64)
+
+    async def call(self, payload: Json) -> dict[str, Any]:
+        """Call the function, once; return what it returns.
+
+        Raises:
+            InvokeError: it was not called, failed, or did not return an object in time.
+        """
+        if self._credentials is None:
+            self._credentials = await asyncio.to_thread(default_credentials)
+        body = msgspec.json.encode(payload)
+        request = AWSRequest(method="POST", url=self._url, data=body, headers={"Content-Type": "application/json"})
+        SigV4Auth(self._credentials(), "lambda", self._region).add_auth(request)
+        try:
+            async with self._sessions.current().post(
+                URL(self._url, encoded=True), data=body, headers=dict(request.headers.items()), timeout=self._timeout
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise InvokeError(type(error).__name__) from error
+        if response.status != 200:
+            raise InvokeError(f"status {response.status}")
+        failed = response.headers.get("X-Amz-Function-Error")
+        if failed is not None:
+            raise InvokeError(f"the function failed: {failed}")
+        try:
+            return msgspec.json.decode(answer, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise InvokeError("the function returned no object") from error
+
+    async def close(self) -> None:
+        """Close the connections that belong to the running event loop."""
+        await self._sessions.close()

@@ -1,0 +1,222 @@
+"""What clients send over the WebSocket, and what they are answered, as npm ``laravel-echo-api-gateway`` 0.5.5 has it.
+
+Every answer goes through the management API, also to the one who asked: what an integration returns reaches a client
+only through a route response, which is set up per route and cannot be sent to anybody else.
+
+``$connect`` lets everybody in. The driver answers a refusal with two new attempts, and those with four
+(``onerror`` and ``onclose`` in its ``Websocket.ts`` both connect again).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tailrace.broadcast.catch_up import MOST_MESSAGES, CatchUp
+from tailrace.broadcast.channels import check_channel, conversation_of, is_signed, kind_of
+from tailrace.broadcast.client_frames import (
+    ClientFrame,
+    SubscribeFrame,
+    UnknownFrame,
+    channel_named,
+    client_frame,
+    event_body,
+    subscribe_frame,
+)
+from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.frames import Frames, frame
+from tailrace.broadcast.presence import Presence, member
+from tailrace.clock import Clock
+from tailrace.errors import ConfigurationError, NotFound, RequestError, TailraceError, TooLarge, where
+from tailrace.events import Json
+from tailrace.store import NEVER, Store, Subscription
+
+logger = logging.getLogger(__name__)
+
+SUCCEEDED: Final = "subscription_succeeded"
+WHISPER: Final = "client-"
+
+_ERROR: Final = frame("error")
+_ACCEPTED: Final = {"statusCode": 200}
+
+Secret = Callable[[], Awaitable[str]]
+
+
+class Sockets:
+    """Answers the events of a WebSocket API.
+
+    Args:
+        secret: gives what private and presence channels are signed with.
+        open_to_all: whether nobody is asked who they are.
+    """
+
+    def __init__(
+        self, store: Store, fan_out: FanOut, frames: Frames, clock: Clock, *, secret: Secret, open_to_all: bool
+    ) -> None:
+        self._store = store
+        self._subscriptions = store.subscriptions
+        self._fan_out = fan_out
+        self._presence = Presence(fan_out, store.subscriptions)
+        self._catch_up = CatchUp(store, fan_out, frames, clock)
+        self._secret = secret
+        self._open_to_all = open_to_all
+
+    async def handle(self, event: Mapping[str, Any], owner: str | None) -> dict[str, int]:
+        """Handle an event of API Gateway, whatever becomes of it, and return the response for it.
+
+        Args:
+            event: as Lambda gets it
+                (https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-integrations.html).
+            owner: at ``$connect``, whose connection it is, or None if nobody can be seen.
+        """
+        context = event["requestContext"]
+        socket: str = context["connectionId"]
+        kind: str = context["eventType"]
+        if kind == "MESSAGE":
+            await self._receive(socket, event)
+            return _ACCEPTED
+        try:
+            if kind == "DISCONNECT":
+                await self._disconnect(socket)
+            elif owner is not None:
+                await self._subscriptions.connect(socket, owner)
+        except TailraceError as error:
+            logger.error("socket event failed", extra={"kind": kind, "reason": error.message})
+        except Exception as error:
+            logger.error("socket event failed", extra={"kind": kind, **where(error)})
+        return _ACCEPTED
+
+    async def _receive(self, socket: str, event: Mapping[str, Any]) -> None:
+        channel: str | None = None
+        try:
+            asked = client_frame(event_body(event))
+            channel = asked.about()
+            await self._answer(socket, asked)
+        except UnknownFrame:
+            await self._post(socket, _ERROR)
+        except RequestError as error:
+            await self._refuse(socket, channel, error.message)
+        except TailraceError as error:
+            logger.error("frame failed", extra={"reason": error.message})
+            # What is missing in the deployment is for the operator, who finds it in the log, not for a client.
+            is_setup = isinstance(error, ConfigurationError)
+            await self._refuse(socket, channel, "This is not set up on the server." if is_setup else error.message)
+        except Exception as error:  # a bug: the log says where, the client no more than this
+            logger.error("frame failed", extra=where(error))
+            await self._refuse(socket, channel, "Something went wrong on our side.")
+
+    async def _answer(self, socket: str, asked: ClientFrame) -> None:
+        match asked.event:
+            case "whoami":
+                await self._post(socket, frame("whoami", data={"socket_id": socket}))
+            case "ping":
+                await self._post(socket, frame("pong", None))
+            case "subscribe":
+                await self._subscribe(socket, subscribe_frame(asked.data))
+            case "unsubscribe":
+                await self._unsubscribe(socket, channel_named(asked.data))
+            case event if event.startswith(WHISPER) and event != WHISPER and asked.channel is not None:
+                await self._whisper(socket, asked.channel, event, asked.data)
+            case _:
+                raise UnknownFrame
+
+    # ---- subscribing ----
+
+    async def _subscribe(self, socket: str, asked: SubscribeFrame) -> None:
+        channel = check_channel(asked.channel)
+        if len(asked.after) > MOST_MESSAGES:
+            raise RequestError(f"after may name {MOST_MESSAGES} messages.")
+        who = await self._admit(socket, asked)
+        missed = await self._catch_up.missed(channel, socket, asked.after)
+        starts = {each.id: NEVER for each in missed}
+        before = await self._subscriptions.put(channel, socket, member=who, starts=starts)
+        if who is None:
+            await self._fan_out.post(socket, channel, frame(SUCCEEDED, channel, []))
+        else:
+            await self._join(channel, socket, who, before)
+        await self._catch_up.run(channel, socket, missed)
+
+    async def _join(self, channel: str, socket: str, who: Json, before: Subscription | None) -> None:
+        arrival = await self._presence.arrival(channel, socket, who, before)
+        answer, told = _answer_with(channel, arrival.members)
+        arrived = await self._fan_out.post(socket, channel, answer)
+        # One that is gone was taken off the channel again, and the others must not think that it came after that.
+        if arrived or await self._subscriptions.get(channel, socket) is not None:
+            await self._presence.joined(channel, who, arrival.others)
+            await self._presence.settle(channel, socket, told)
+
+    async def _admit(self, socket: str, asked: SubscribeFrame) -> Json | None:
+        """Return who a socket is on a presence channel, and None on every other one.
+
+        Raises:
+            RequestError: it may not be on the channel.
+        """
+        channel = asked.channel
+        kind = kind_of(channel)
+        if kind == "public":
+            await self._check_reader(socket, channel)
+            return None
+        # Only a presence channel signs more than its name; elsewhere channel_data would let one name pass for another.
+        channel_data = asked.channel_data if kind == "presence" else None
+        if not is_signed(asked.auth or "", await self._secret(), socket, channel, channel_data):
+            raise RequestError("The auth of this channel is not valid for this socket.")
+        return member(channel_data) if kind == "presence" else None
+
+    async def _check_reader(self, socket: str, channel: str) -> None:
+        conversation_id = conversation_of(channel)
+        if conversation_id is None or self._open_to_all:
+            return
+        owner = await self._subscriptions.owner(socket)
+        record = await self._store.conversations.get(conversation_id)
+        if record.owner != owner:
+            raise NotFound("No such conversation.")
+
+    async def _unsubscribe(self, socket: str, channel: str) -> None:
+        check_channel(channel)
+        gone = await self._subscriptions.remove(channel, socket)
+        await self._post(socket, frame("unsubscription_succeeded", channel, []))
+        if gone is not None:
+            await self._presence.left(gone)
+
+    async def _disconnect(self, socket: str) -> None:
+        for gone in await self._subscriptions.remove_socket(socket):
+            try:
+                await self._presence.left(gone)
+            except TailraceError as error:  # the other channels still are to hear of it
+                logger.error("leaving not told", extra={"reason": error.message})
+
+    # ---- whispering ----
+
+    async def _whisper(self, socket: str, channel: str, event: str, data: msgspec.Raw) -> None:
+        if kind_of(check_channel(channel)) == "public":
+            raise RequestError("Whispers are for private and presence channels.")
+        members = [each async for each in self._subscriptions.of_channel(channel)]
+        others = [each for each in members if each.socket != socket]
+        if len(others) == len(members):
+            raise RequestError("Subscribe to this channel before you whisper on it.")
+        whispered = frame(event, channel, data)
+        await self._fan_out.post_each([(each, [whispered]) for each in others])
+
+    # ---- answering ----
+
+    async def _post(self, socket: str, data: bytes) -> None:
+        # A socket that is gone by now has its own $disconnect.
+        await self._fan_out.post(socket, None, data)
+
+    async def _refuse(self, socket: str, channel: str | None, message: str) -> None:
+        try:
+            refusal = _ERROR if channel is None else frame("error", channel, {"message": message})
+        except TooLarge:  # a channel's name may be all that a client sent
+            refusal = _ERROR
+        await self._post(socket, refusal)
+
+
+def _answer_with(channel: str, members: list[Json]) -> tuple[bytes, list[Json]]:
+    """Return the answer to a member, and those members who had room in it."""
+    try:
+        return frame(SUCCEEDED, channel, members), members
+    except TooLarge:
+        return _answer_with(channel, members[: len(members) // 2])

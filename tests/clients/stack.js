@@ -1,0 +1,93 @@
+// What the tests share: the unmodified packages, a page that listens, and requests to the stack.
+
+import { createRequire } from 'node:module';
+import { once } from 'node:events';
+
+const require = createRequire(`${process.env.TAILRACE_CLIENTS}/package.json`);
+
+export const URL_ = process.env.TAILRACE_URL;
+export const axios = require('axios');
+const { broadcaster } = require('laravel-echo-api-gateway');
+// Its file for `require` is no CommonJS for Node, because its package says "type": "module".
+const { default: Echo } = await import(`${process.env.TAILRACE_CLIENTS}/node_modules/laravel-echo/dist/echo.js`);
+
+// As on a page that loads axios with a script tag: Echo adds its X-Socket-Id to the global one.
+globalThis.axios = axios;
+
+const open = [];
+
+/** Return an Echo that is connected as a page's is, by the package's driver. */
+export function connect(options = {}) {
+    const echo = new Echo({
+        broadcaster,
+        host: `${URL_.replace('http', 'ws')}/ws`,
+        authEndpoint: `${URL_}/broadcasting/auth`,
+        ...options,
+    });
+    open.push(echo);
+    return echo;
+}
+
+/** Disconnect every Echo that was made, as at the end of a test. */
+export function disconnectAll() {
+    for (const echo of open.splice(0)) {
+        echo.disconnect();
+    }
+    axios.interceptors.request.clear(); // each Echo has left one there
+}
+
+/** Keeps what came, and lets a test wait for what is to come. */
+export class Inbox extends EventTarget {
+    items = [];
+
+    put = (item) => {
+        this.items.push(item);
+        this.dispatchEvent(new Event('item'));
+    };
+
+    /** Return the first item that `wanted` likes, once it is there. */
+    async find(wanted = () => true, seconds = 60) {
+        const signal = AbortSignal.timeout(seconds * 1000);
+        for (;;) {
+            const found = this.items.find(wanted);
+            if (found !== undefined) {
+                return found;
+            }
+            await once(this, 'item', { signal });
+        }
+    }
+}
+
+/** Resolve when a channel is subscribed. */
+export function subscribed(channel) {
+    return new Promise((resolve) => channel.on('subscription_succeeded', resolve));
+}
+
+/** Return the socket id once the gateway has told it; another one than `before`. */
+export async function socketId(echo, before = undefined) {
+    while (!echo.socketId() || echo.socketId() === before) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return echo.socketId();
+}
+
+/** Make a JSON request without any X-Socket-Id. */
+export async function api(method, path, body) {
+    const response = await fetch(URL_ + path, {
+        method,
+        headers: { 'Content-Type': 'application/json', Accept: 'application/json' },
+        body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    if (!response.ok && response.status !== 502) { // which is a reply that its provider broke off
+        throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
+    }
+    return response.json();
+}
+
+export const newConversation = () => api('POST', '/conversations', { title: 'Echo' });
+
+/** Have a reply written that takes a second, and return its message. */
+export async function reply(conversation, script = { chunks: 40, every: 0.025 }, more = {}) {
+    const body = { input: 'A story about a river 水', options: { script }, ...more };
+    return (await api('POST', `/conversations/${conversation.id}/stream`, body)).message;
+}
