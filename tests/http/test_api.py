@@ -18,9 +18,11 @@ async def test_health(client: Client) -> None:
 async def test_a_conversation_s_life(client: Client) -> None:
     """Create, read, list, rename, delete; the system prompt is in none of the answers."""
     status, created = await client.json(
-        "POST", "/conversations", {"title": "T", "system": "the system prompt", "metadata": {"a": 1}}
+        "POST",
+        "/conversations",
+        {"title": "T", "system": "the system prompt", "metadata": {"a": 1, "private": {"ip": "203.0.113.7"}}},
     )
-    assert status == 201
+    assert (status, created["metadata"]) == (201, {"a": 1})
     assert set(created) == {"id", "title", "metadata", "created_at", "updated_at"}
     path = f"/conversations/{created['id']}"
     assert await client.json("GET", path) == (200, created)

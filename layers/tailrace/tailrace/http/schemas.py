@@ -123,11 +123,11 @@ def channel_auth_request() -> dict[str, Any]:
 
 
 def conversation_out(record: ConversationRecord) -> dict[str, Any]:
-    """Return a conversation as a client may see it: without its owner and its system prompt."""
+    """Return a conversation as a client may see it: without its owner, its system prompt and what is private."""
     return {
         "id": record.id,
         "title": record.title,
-        "metadata": record.metadata,
+        "metadata": {name: value for name, value in record.metadata.items() if name != "private"},
         "created_at": rfc3339(record.created),
         "updated_at": rfc3339(record.updated),
     }
