@@ -17,8 +17,8 @@ FLOORS: list[set[str]] = [
     {"errors", "clock", "credentials", "sessions", "event_loop"},
     {"ids", "events", "sse", "positions"},
     {"segment", "delivery", "providers"},
-    {"store", "settings", "protocols"},
-    {"log_writer", "outcome", "auth", "telemetry", "broadcast"},
+    {"store", "settings", "protocols", "account", "options", "parts", "schema"},
+    {"log_writer", "outcome", "auth", "telemetry", "prompt", "fallback", "broadcast"},
     {"stream", "closing"},
     {"follow", "testing"},
     {"backend", "relay"},
@@ -99,7 +99,7 @@ def test_importing_the_package_imports_no_vendor() -> None:
 def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
     """Neither FastAPI nor Mangum, nor boto3, nor another provider's wire is imported for a stream."""
     loaded = loaded_after("import tailrace.http.stream_app, tailrace.http.server")
-    assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai"}
+    assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai", "jsonschema"}
 
 
 def test_what_is_not_broadcast_is_not_paid_for() -> None:

@@ -108,8 +108,8 @@ async def test_every_role_is_kept_in_order(backend: Backend) -> None:
     await conversation.add_system_message("s")
     await conversation.add_user_message("u")
     await conversation.add_assistant_message("a")
-    await conversation.add_tool_call_message("{}")
-    await conversation.add_tool_result_message("[]")
+    await conversation.add_tool_call_message('[{"id": "1", "name": "now", "arguments": {}}]')
+    await conversation.add_tool_result_message('[{"id": "1", "result": "noon"}]')
     assert [message.role for message in await conversation.messages()] == [
         "system",
         "user",

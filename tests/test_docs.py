@@ -111,13 +111,30 @@ def test_links(page: Path) -> None:
 
 def test_every_variable_is_documented() -> None:
     """What settings.py and `make run` read of ours is in docs/settings.md, and the other way round."""
-    documented = set(re.findall(r"TAILRACE_[A-Z_]+", (ROOT / "docs" / "settings.md").read_text()))
+    documented = set(re.findall(r"TAILRACE_[A-Z_]+[A-Z]", (ROOT / "docs" / "settings.md").read_text()))
     source = (ROOT / "layers/tailrace/tailrace/settings.py").read_text() + (ROOT / "local/stack.py").read_text()
     read = {name for name in re.findall(r"TAILRACE_[A-Z_]+", source) if not name.endswith("_")}
     keys = {
         f"TAILRACE_{vendor}_API_KEY_{kind}" for vendor in ("ANTHROPIC", "OPENAI") for kind in ("SECRET", "PARAMETER")
-    }
+    } | {"TAILRACE_GROQ_API_KEY_SECRET"}  # the example for all others
     assert documented == read | keys
+
+
+def test_every_provider_is_documented() -> None:
+    """By its name, and with the variables of its key and its address."""
+    from tailrace.providers import MODULES, names, variables
+    from tailrace.providers.presets import PRESETS
+
+    page = (ROOT / "docs" / "providers.md").read_text()
+    settings = (ROOT / "docs" / "settings.md").read_text()
+    for name in names():
+        assert f"`{name}`" in page
+        if name in MODULES and name != "scripted":
+            for variable in (*variables(name).keys, variables(name).base_url):
+                assert f"`{variable}`" in settings
+    for name, preset in PRESETS.items():
+        assert preset.key_variable in (None, f"{name.upper()}_API_KEY")
+        assert f"`{name}`" in settings
 
 
 def test_every_route_is_documented() -> None:

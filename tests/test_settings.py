@@ -10,6 +10,8 @@ import pytest
 from tailrace.auth import identify
 from tailrace.backend import Backend
 from tailrace.errors import ConfigurationError, Unauthenticated
+from tailrace.providers import names
+from tailrace.providers.presets import PRESETS
 from tailrace.settings import Settings
 
 
@@ -31,7 +33,7 @@ def test_the_defaults_are_one_machine() -> None:
         ({"TAILRACE_WEBSOCKET_URL": "live"}, r"^TAILRACE_WEBSOCKET_URL must be a URL\.$"),
         ({"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "ftp://x"}, r"^AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI must be"),
         ({"TAILRACE_FAN_OUT_LIMIT": "0"}, r"^TAILRACE_FAN_OUT_LIMIT must be a whole number from 1 to 10000\.$"),
-        ({"TAILRACE_PROVIDER": "nobody"}, r"^TAILRACE_PROVIDER must be one of anthropic, openai, scripted\.$"),
+        ({"TAILRACE_PROVIDER": "nobody"}, r"^TAILRACE_PROVIDER must be one of anthropic, bedrock, .*, xai\.$"),
     ],
 )
 def test_nonsense_is_refused_with_the_variable_s_name(environment: dict[str, str], said: str) -> None:
@@ -112,11 +114,55 @@ async def test_a_key_from_aws(dynamodb_url: str, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.anyio
-async def test_a_missing_key_names_its_variable() -> None:
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [("anthropic", "ANTHROPIC_API_KEY"), ("openai-responses", "OPENAI_API_KEY"), ("gemini", "GEMINI_API_KEY")]
+    + [(name, preset.key_variable) for name, preset in PRESETS.items() if preset.key_variable],
+)
+async def test_a_missing_key_names_its_variable(name: str, variable: str) -> None:
     """The deployment is told what to set."""
     backend = Backend(Settings())
-    with pytest.raises(ConfigurationError, match="ANTHROPIC_API_KEY"):
-        await backend.provider("anthropic")
+    with pytest.raises(ConfigurationError, match=f"^No API key for {name}: set {variable}"):
+        await backend.provider(name)
+    await backend.close()
+
+
+def test_the_variables_of_every_provider() -> None:
+    """Each has its key and its address where its vendor's SDK looks for them; one vendor's two wires share them."""
+    environment = {
+        "OPENAI_API_KEY": "o",
+        "GOOGLE_API_KEY": "g",
+        "GOOGLE_GEMINI_BASE_URL": "http://g",
+        "AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://b",
+        "XAI_API_KEY": "x",
+        "OLLAMA_BASE_URL": "http://o/v1",
+        "TAILRACE_GROQ_API_KEY_SECRET": "s",
+        "TAILRACE_OPENAI_API_KEY_PARAMETER": "/p",
+    }
+    settings = Settings.from_environment(environment)
+    found = {name: settings.provider_config(name) for name in names()}
+    assert {name: (config.api_key, config.base_url) for name, config in found.items()} == {
+        **dict.fromkeys(names(), (None, None)),
+        "openai": ("o", None),
+        "openai-responses": ("o", None),
+        "gemini": ("g", "http://g"),
+        "bedrock": (None, "http://b"),
+        "xai": ("x", None),
+        "ollama": (None, "http://o/v1"),
+    }
+    assert settings.key_source("groq") == ("secret", "s")
+    assert settings.key_source("openai-responses") == ("parameter", "/p")
+    assert settings.key_source("bedrock") is None
+
+
+@pytest.mark.anyio
+async def test_a_server_by_its_name() -> None:
+    """It has its own name and address, and the address can be another."""
+    backend = Backend(Settings(environment={"GROQ_API_KEY": "k"}))
+    provider: Any = await backend.provider("groq")
+    assert provider.name == "groq"
+    assert provider._config.base_url == "https://api.groq.com/openai/v1"
+    assert (await backend.provider("ollama")).name == "ollama"
     await backend.close()
 
 

@@ -336,7 +336,7 @@ async def test_cancel_from_another_device(serve: Serve, settings: Settings) -> N
             await client.until(message, lambda stored: stored.seq >= 1)
             status, cancelled = await client.json("POST", f"/messages/{message}/cancel")
             assert (status, cancelled["status"], cancelled["content"]) == (200, "cancelled", "partial ")
-            assert cancelled["usage"] == {"prompt_tokens": None, "completion_tokens": 2, "source": "estimate"}
+            assert cancelled["usage"] == {"prompt_tokens": 1, "completion_tokens": 2, "source": "estimate"}
             assert cancelled["metadata"]["stream_chunks"] == 1
             rest = (await starting.content.read()).lstrip(b":\n")
         await asyncio.wait_for(upstream.left.wait(), 5)

@@ -112,7 +112,7 @@ async def test_the_first_byte_leaves_before_the_last_one_is_there(serve: Serve, 
         assert b":\n\n" not in rest
         last = rest.decode().split("\n\n")[-2].lstrip(":\n")
         assert '"error":true' in last
-        assert '"error_type":"timeout"' in last
+        assert '"error_type":"timeout_idle"' in last
         await asyncio.wait_for(upstream.left.wait(), 5)
 
 
@@ -153,14 +153,20 @@ async def test_a_reader_that_does_not_read_does_not_hold_up_the_reply(client: Cl
         (b"{", 400, r"The body is not valid JSON\."),
         (b"\xff\xfe", 400, r"The body is not valid JSON\."),
         (b"[]", 422, r"The body does not validate: Expected `object`, got `array`\."),
-        (b'{"input": 3}', 422, r".*Expected `str \| null`, got `int` - at `\$\.input`\."),
+        (b'{"input": 3}', 422, r".*Expected `str \| array \| null`, got `int` - at `\$\.input`\."),
+        (b'{"input": [{"type": "sound"}]}', 422, r".*Invalid value 'sound' - at `\$\.input\[0\]\.type`\."),
+        (b'{"input": [{"type": "image"}]}', 422, r"Image or file 1 of the input: it must have either data or url\."),
+        (b'{"input": []}', 422, r"input must not be blank.*"),
         (b'{"input": " "}', 422, r"input must not be blank.*"),
         (b"{}", 422, r"There is nothing to answer: the conversation has no user message\."),
-        (b'{"input": "x", "provider": "nobody"}', 422, r"Unknown provider 'nobody'\. Known providers: .*scripted\."),
+        (b'{"input": "x", "provider": "nobody"}', 422, r"Unknown provider 'nobody'\. Known providers: .*scripted.*\."),
         (b'{"input": "x", "options": {"script": 3}}', 422, r"Bad options for scripted.*"),
         (b'{"input": "x", "delivery": {"by": "word"}}', 422, r".*Invalid enum value 'word' - at `\$\.delivery\.by`\."),
         (b'{"input": "x", "delivery": {"by": "sentence"}}', 422, r"delivery: only .* is available yet\."),
-        (b'{"input": "x", "fallbacks": [{"provider": "openai"}]}', 422, r"fallbacks are not available yet\."),
+        (b'{"input": "x", "fallbacks": [{"provider": "nobody"}]}', 422, r"Unknown provider 'nobody'\..*"),
+        (b'{"input": "x", "fallback": "always"}', 422, r".*Invalid enum value 'always' - at `\$\.fallback`\."),
+        (b'{"input": "x", "options": {"retries": -1}}', 422, r"Bad options: Expected `int` >= 0 - at `\$\.retries`\."),
+        (b'{"input": "x", "options": {"tools": [{}]}}', 422, r"Bad options: tools\[0\] must be .*"),
         (b'{"input": "x", "metadata": {"private": 1}}', 422, r"metadata\.private must be an object\."),
         (b'{"input": "' + b"x" * 300_000 + b'"}', 413, r"The body has more than 262144 bytes\."),
     ],

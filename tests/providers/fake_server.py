@@ -14,6 +14,9 @@ import msgspec
 
 STREAM: Mapping[str, str] = MappingProxyType({"Content-Type": "text/event-stream; charset=utf-8"})
 
+PACE = 0.03
+"""Seconds between two repetitions."""
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What the server answers.
@@ -21,13 +24,18 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pieces: the body, each piece an HTTP chunk of its own.
         ending: ``whole`` ends the body; ``cut`` closes the connection before its end; ``reset`` does it with a
-            reset; ``stall`` says nothing more until the client leaves; ``bad_chunk`` breaks the chunked coding.
+            reset; ``stall`` says nothing more until the client leaves; ``repeat`` says ``again`` until then;
+            ``bad_chunk`` breaks the chunked coding.
+        again: what is repeated.
+        head: whether there is a status line at all before the ending.
     """
 
     status: int = 200
     headers: Mapping[str, str] = msgspec.field(default_factory=lambda: STREAM)
     pieces: Sequence[bytes] = ()
-    ending: Literal["whole", "cut", "reset", "stall", "bad_chunk"] = "whole"
+    ending: Literal["whole", "cut", "reset", "stall", "repeat", "bad_chunk"] = "whole"
+    again: bytes = b""
+    head: bool = True
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -39,17 +47,20 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class FakeServer:
-    """Answers every request with ``reply``.
+    """Answers every request with ``reply``, or the next of ``replies`` while there are any.
 
     Attributes:
+        whole: what a chat completion gets that is not to be streamed; ``reply`` when None.
         requests: what came, in order.
         connections: how many there were.
         answering: set when a reply has been sent as far as it goes.
         left: set when a client closed its connection.
     """
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, *replies: Reply, whole: Reply | None = None) -> None:
         self.reply = reply
+        self.replies = [reply, *replies] if replies else []
+        self.whole = whole
         self.requests: list[Request] = []
         self.connections = 0
         self.answering = asyncio.Event()
@@ -93,15 +104,18 @@ class FakeServer:
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.requests.append(Request(first.split(" ")[1], headers, msgspec.json.decode(body)))
-        reply = self.reply
+        reply = self.replies.pop(0) if self.replies else self.reply
+        if self.whole is not None and self.requests[-1].body.get("stream") is False:
+            reply = self.whole
         fields = {**reply.headers, "Transfer-Encoding": "chunked"}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        writer.write(f"HTTP/1.1 {reply.status} X\r\n{head}\r\n".encode())
+        if reply.head:
+            writer.write(f"HTTP/1.1 {reply.status} X\r\n{head}\r\n".encode())
         for piece in reply.pieces:
             writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await writer.drain()
         match reply.ending:
-            case "whole":
+            case "whole" if reply.head:
                 writer.write(b"0\r\n\r\n")
             case "bad_chunk":
                 writer.write(b"what is this?\r\n")
@@ -113,5 +127,20 @@ class FakeServer:
                 await writer.drain()
                 self.answering.set()
                 await reader.readexactly(1)  # fails when the client leaves
+            case "repeat":
+                await self._repeat(reader, writer, reply.again)
         self.answering.set()
-        return reply.ending == "whole"
+        return reply.ending == "whole" and reply.head
+
+    async def _repeat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, again: bytes) -> None:
+        gone = asyncio.ensure_future(reader.readexactly(1))
+        try:
+            while True:
+                writer.write(b"%x\r\n%b\r\n" % (len(again), again))
+                await writer.drain()
+                self.answering.set()
+                await asyncio.wait((gone,), timeout=PACE)
+                if gone.done():
+                    gone.result()  # raises: the client left
+        finally:
+            gone.cancel()

@@ -12,22 +12,43 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 from tailrace.errors import ProviderError
-from tailrace.events import ProviderEvent, Reasoning, ResponseInfo, Text, ToolCall, Usage
+from tailrace.events import (
+    Citation,
+    ProviderEvent,
+    Reasoning,
+    ResponseInfo,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    ToolResult,
+    Usage,
+)
 from tailrace.providers import PromptMessage, Provider, ProviderConfig, ProviderRequest, open_provider
+
+from .event_stream import encoded
 
 FIXTURES = Path(__file__).parent / "fixtures"
 KEY = "sk-secret-0123456789"
-WIRES = ("anthropic", "openai")
-REQUEST_ID = {"anthropic": "request-id", "openai": "x-request-id"}
+WIRES = ("anthropic", "gemini", "openai", "openai-responses")
+"""Those of server-sent events. Bedrock's is another."""
+ALL_WIRES = (*WIRES, "bedrock")
+REQUEST_ID = {
+    "anthropic": "request-id",
+    "openai": "x-request-id",
+    "openai-responses": "x-request-id",
+    "bedrock": "x-amzn-requestid",
+}
+"""The header with the request's id. Gemini's is in the body."""
 
 T = TypeVar("T")
 
 
-def run(test: Coroutine[Any, Any, T]) -> T:
-    """Run a test's coroutine, for ten seconds at most."""
+def run(test: Coroutine[Any, Any, T], seconds: float = 10) -> T:
+    """Run a test's coroutine, for so long at most."""
 
     async def limited() -> T:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             return await test
 
     return asyncio.run(limited())
@@ -35,6 +56,8 @@ def run(test: Coroutine[Any, Any, T]) -> T:
 
 def fixture(name: str) -> bytes:
     """A recorded body."""
+    if name.startswith("bedrock"):
+        return encoded((FIXTURES / f"{name}.jsonl").read_bytes())
     return (FIXTURES / f"{name}.sse").read_bytes()
 
 
@@ -53,11 +76,14 @@ class Answer(msgspec.Struct):
     text: str = ""
     reasoning: str = ""
     tools: list[ToolCall] = []
+    results: list[ToolResult] = []
+    citations: list[Citation] = []
     usage: Usage = Usage()
     model: str | None = None
     finish_reason: str | None = None
     request_id: str | None = None
     error: ProviderError | None = None
+    writing: dict[str, list[str]] = {}
 
     def add(self, events: Sequence[ProviderEvent]) -> None:
         """Take in some events, a later one's fields winning."""
@@ -69,8 +95,22 @@ class Answer(msgspec.Struct):
                 case Reasoning(text):
                     assert text
                     self.reasoning += text
-                case ToolCall():
+                case ToolCallStart(call_id, name):
+                    assert call_id not in self.writing
+                    self.writing[call_id] = [name]
+                case ToolCallDelta(call_id, piece):
+                    assert piece
+                    self.writing[call_id].append(piece)
+                case ToolCall(call_id, name, arguments):
+                    assert call_id
+                    begun, *pieces = self.writing.pop(call_id)
+                    assert begun == name
+                    assert not pieces or "".join(pieces) == arguments
                     self.tools.append(event)
+                case ToolResult():
+                    self.results.append(event)
+                case Citation():
+                    self.citations.append(event)
                 case Usage(prompt, completion):
                     self.usage = Usage(
                         self.usage.prompt_tokens if prompt is None else prompt,
@@ -98,7 +138,8 @@ async def collect(stream: AsyncGenerator[Sequence[ProviderEvent], None]) -> Answ
 async def opened(wire: str, url: str, key: str | None = KEY) -> AsyncIterator[Provider]:
     """The provider, with a session of its own, at a server that may not be the vendor's."""
     async with aiohttp.ClientSession() as session:
-        yield open_provider(wire, ProviderConfig(api_key=key, base_url=url, default_model="some-model"), session)
+        config = ProviderConfig(api_key=key, base_url=url, default_model="some-model", region="us-east-1")
+        yield open_provider(wire, config, session)
 
 
 def prompt(**options: Any) -> ProviderRequest:

@@ -9,7 +9,8 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from tailrace.errors import ProviderError, ProviderTimeout
+from tailrace.errors import ContentFiltered, ProviderError, ProviderTimeout
+from tailrace.events import Usage
 from tailrace.providers import lean_reader
 from tailrace.providers.failures import retry_after
 
@@ -17,7 +18,12 @@ from .fake_server import FakeServer, Reply
 from .helpers import KEY, WIRES, Answer, collect, fixture, opened, prompt, run
 
 SHORT = {"first_chunk": 0.15, "idle": 0.15}
-PING = {"anthropic": b'event: ping\ndata: {"type":"ping"}\n\n', "openai": b": ping\n\n"}
+PING = {
+    "anthropic": b'event: ping\ndata: {"type":"ping"}\n\n',
+    "gemini": b": ping\n\n",
+    "openai": b": ping\n\n",
+    "openai-responses": b'event: keepalive\ndata: {"type":"keepalive","sequence_number":7}\n\n',
+}
 
 pytestmark = pytest.mark.parametrize("wire", WIRES)
 
@@ -73,6 +79,23 @@ def test_a_refusal(wire: str, status: int, retryable: bool, words: str) -> None:
     assert error.detail.startswith('{"error":{"message":"Secret words about ***"}}xxx')
     assert len(error.detail) <= 2048
     assert len(server.requests) == 1
+
+
+def test_a_key_that_lies_on_the_cut(wire: str) -> None:
+    """Not even its beginning is kept."""
+    error = failed(ask(wire, Reply(status=401, headers={}, pieces=[b"x" * 2040 + KEY.encode() + b"x" * 100]))[0])
+    assert error.detail is not None
+    assert KEY[:6] not in error.detail
+
+
+@pytest.mark.parametrize("code", ["content_filter", "content_policy_violation", "bio_policy"])
+def test_a_prompt_that_is_filtered(wire: str, code: str) -> None:
+    """Azure's and OpenAI's way: a refusal with status 400."""
+    body = b'{"error": {"message": "Secret", "type": null, "param": "prompt", "code": "%b"}}' % code.encode()
+    error = failed(ask(wire, Reply(status=400, headers={"Content-Type": "application/json"}, pieces=[body]))[0])
+    assert isinstance(error, ContentFiltered)
+    assert (error.status_code, error.retryable) == (400, False)
+    assert error.message == "The provider's content filter stopped the answer."
 
 
 def test_the_provider_may_overrule_its_status(wire: str) -> None:
@@ -148,7 +171,8 @@ def test_garbage(wire: str, garbage: bytes) -> None:
 def test_an_error_in_the_middle(wire: str) -> None:
     """It comes after status 200 and still has a status."""
     kind = "overloaded_error" if wire == "anthropic" else "server_error"
-    event = f'event: error\ndata: {{"type":"error","error":{{"type":"{kind}","message":"Secret {KEY}"}}}}\n\n'
+    said = f'"type":"{kind}","message":"Secret {KEY}"' + (',"code":500' if wire == "gemini" else "")
+    event = f'event: error\ndata: {{"type":"error","error":{{{said}}}}}\n\n'
     answer, _ = ask(wire, Reply(pieces=[fixture(f"{wire}_half"), event.encode()]))
     error = failed(answer)
     assert answer.text == "Half 水"
@@ -235,6 +259,17 @@ def test_a_whole_answer_leaves_its_connection_for_the_next(wire: str) -> None:
             await server.left.wait()
 
     run(test())
+
+
+def test_a_body_that_does_not_end(wire: str) -> None:
+    """Where the provider has no word for the end, or a compatible server leaves it out, the reason for the end is
+    enough, should the body's end be long in coming."""
+    if wire in ("anthropic", "openai-responses"):
+        return  # their last event is the end
+    stream = fixture(wire).replace(b"data: [DONE]\n\n", b"")
+    answer, _ = ask(wire, Reply(pieces=[stream], ending="stall"))
+    assert answer.error is None
+    assert answer.usage == Usage(25, 89)
 
 
 def test_the_lean_reader_is_used(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
-from tailrace.errors import ProviderError
-from tailrace.events import ProviderEvent, ResponseInfo, Text, ToolCall, Usage
-from tailrace.providers.anthropic import MessagesParser
+from tailrace.errors import ContentFiltered, ProviderError
+from tailrace.events import (
+    Citation,
+    ProviderEvent,
+    Reasoning,
+    ResponseInfo,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+)
+from tailrace.providers.anthropic_parser import MessagesParser
+from tailrace.providers.gemini_parser import GeminiParser
 from tailrace.providers.http import Parser
-from tailrace.providers.openai import ChatParser
+from tailrace.providers.openai_parser import ChatParser
+from tailrace.providers.responses_parser import ResponsesParser
 from tailrace.sse import ServerSentEvent, SSEDecoder
 
 from .helpers import WIRES, Answer, cuts, fixture
+from .whole_answers import WHOLE
+
+PARSERS: dict[str, Callable[[], Parser]] = {
+    "anthropic": lambda: MessagesParser("req_1"),
+    "gemini": GeminiParser,
+    "openai": lambda: ChatParser("req_1"),
+    "openai-responses": lambda: ResponsesParser("req_1"),
+}
+
+FINISHED = {"anthropic": "tool_use", "gemini": "stop", "openai": "tool_calls", "openai-responses": "completed"}
+STREAMED = ['{"river": "Po', ' 河", ', '"m": 3}']
+ARGUMENTS = {"anthropic": STREAMED, "openai": ["{}", *STREAMED[:2]], "openai-responses": STREAMED}
+"""The first pieces of tool calls' arguments: the chat wire's calls are written at the same time."""
 
 STORY = 'Once upon a time, 很久以前，\n\né🐟👩‍👩‍👧 "quoted" \\ and\ttabs'  # noqa: RUF001  # Chinese
 
 
 def parser_of(wire: str) -> Parser:
     """A new parser of that wire."""
-    return MessagesParser("req_1") if wire == "anthropic" else ChatParser("req_1")
+    return PARSERS[wire]()
 
 
 def read(wire: str, pieces: list[bytes]) -> tuple[list[ProviderEvent], Parser, Exception | None]:
@@ -30,14 +57,23 @@ def read(wire: str, pieces: list[bytes]) -> tuple[list[ProviderEvent], Parser, E
             parser.feed(decoder.feed(piece), events)
             if parser.done:
                 break
+        else:
+            parser.end(decoder.rest, events)
     except (ProviderError, ValueError) as error:
         return events, parser, error
     return events, parser, None
 
 
 def chat(**fields: object) -> bytes:
-    """One event of the chat completions wire."""
+    """One event that is a JSON object."""
     return b"data: " + msgspec.json.encode(fields) + b"\n\n"
+
+
+def answer_of(events: list[ProviderEvent]) -> Answer:
+    """The events as one answer."""
+    answer = Answer()
+    answer.add(events)
+    return answer
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
@@ -46,13 +82,13 @@ def test_a_whole_answer(wire: str, line_end: bytes) -> None:
     """Text, reasoning, tool calls, usage, model and finish reason, with pings and unknown events in between."""
     stream = fixture(wire).replace(b"\n", line_end)
     unknown = b'event: news\ndata: {"type":"news","delta":{"hm":1},"choices":[]}\n\n'.replace(b"\n", line_end)
-    for pieces in [*cuts(stream), *cuts(b"\xef\xbb\xbf" + unknown + stream)]:
+    comments = stream.replace(line_end * 2, line_end * 2 + b": ping" + line_end * 2)
+    for pieces in [*cuts(stream), *cuts(b"\xef\xbb\xbf" + unknown + stream), *cuts(comments)]:
         events, parser, error = read(wire, pieces)
-        answer = Answer()
-        answer.add(events)
+        answer = answer_of(events)
         assert error is None
         assert parser.whole
-        assert parser.done
+        assert parser.done == (wire != "gemini")  # which has no last word
         assert answer.text == STORY
         assert answer.reasoning == "Where does 水 go? 🌊"
         assert answer.tools == [
@@ -62,9 +98,12 @@ def test_a_whole_answer(wire: str, line_end: bytes) -> None:
                 ("toolu_02" if wire == "anthropic" else "call_2", "now", "{}"),
             )
         ]
+        assert [event.arguments for event in events if isinstance(event, ToolCallDelta)][:3] == [
+            *([] if wire == "gemini" else ARGUMENTS[wire])
+        ]
         assert answer.usage == Usage(25, 89)
-        assert answer.finish_reason == ("tool_use" if wire == "anthropic" else "tool_calls")
-        assert answer.request_id == "req_1"
+        assert answer.finish_reason == FINISHED[wire]
+        assert answer.request_id == ("Il0taoSYJ5Cez7" if wire == "gemini" else "req_1")
         assert sum(isinstance(event, Text) for event in events) == 5  # a chunk is passed on as it was sent
 
 
@@ -72,8 +111,13 @@ def test_a_whole_answer(wire: str, line_end: bytes) -> None:
 def test_every_prefix_is_told_from_the_whole(wire: str) -> None:
     """A body cut anywhere before the provider said so is not whole, and its text is a prefix of the whole one's."""
     stream = fixture(wire)
-    end = stream.index(b"event: message_stop") if wire == "anthropic" else stream.index(b'"finish_reason": "tool')
-    for at in range(end):
+    end = {
+        "anthropic": b"event: message_stop",
+        "gemini": b'"finishReason": "STOP"',
+        "openai": b'"finish_reason": "tool',
+        "openai-responses": b"event: response.completed",
+    }[wire]
+    for at in range(stream.index(end)):
         events, parser, error = read(wire, [stream[:at]])
         assert error is None
         assert not parser.whole
@@ -87,14 +131,12 @@ def test_every_prefix_is_told_from_the_whole(wire: str) -> None:
         b"data: {\n\n",
         b"data: hello\n\n",
         b"data: 7\n\n",
-        b'data: {"model":"\xff"}\n\n',
-        b'data: {"delta":7,"choices":7}\n\n',
+        b'data: {"type":"\xff","modelVersion":"\xff","model":"\xff"}\n\n',
+        b'data: {"type":"response.output_text.delta","delta":7,"choices":7,"candidates":7}\n\n',
     ],
 )
 def test_garbage_in_the_middle(wire: str, garbage: bytes) -> None:
     """What came before the garbage is kept, at every cut, and the garbage is an error."""
-    if wire == "anthropic":
-        garbage = garbage.replace(b'"model":"\xff"', b'"type":"\xff"')
     for pieces in cuts(fixture(f"{wire}_half") + garbage + fixture(wire)):
         events, parser, error = read(wire, pieces)
         assert isinstance(error, ValueError)
@@ -199,3 +241,281 @@ def test_the_early_count_of_completion_tokens_is_not_believed() -> None:
     """message_start has an output count of 1 or so, which would be wrong for whoever is cut off after it."""
     events, _, _ = read("anthropic", [fixture("anthropic_half")])
     assert events[:2] == [ResponseInfo("claude-sonnet-4-5-20250929", None, "req_1"), Usage(prompt_tokens=3)]
+
+
+SEARCHED = "A tailrace carries water away."
+WEB = Citation(url="https://mills.example/a", title="Mills 水")
+
+
+@pytest.mark.parametrize(
+    ("wire", "citations", "results"),
+    [
+        (
+            "anthropic",
+            [
+                Citation("https://mills.example/a", "Mills 水", "A tailrace is"),
+                Citation(None, "mills.pdf", "channel"),
+            ],
+            [
+                ToolResult(
+                    "srvtoolu_1",
+                    "web_search",
+                    '[{"type":"web_search_result","url":"https://mills.example/a","title":"Mills 水","page_age":null}]',
+                )
+            ],
+        ),
+        (
+            "gemini",
+            [WEB, Citation("gs://b/mills.pdf", "mills.pdf", "A tailrace is"), Citation("https://other.example/")],
+            [
+                ToolResult(
+                    "ci_1",
+                    "code_execution",
+                    '{"language":"PYTHON","code":"2+2","outcome":"OUTCOME_OK","output":"4"}',
+                )
+            ],
+        ),
+        ("openai", [WEB], []),
+        (
+            "openai-responses",
+            [WEB, Citation(title="mills.pdf")],
+            [
+                ToolResult(
+                    "ws_1",
+                    "web_search",
+                    '{"action":{"type":"search","query":"mill race","queries":["mill race"],'
+                    '"sources":[{"type":"url","url":"https://mills.example/a"}]}}',
+                ),
+                ToolResult("ci_1", "code_interpreter", '{"code":"2+2","outputs":[{"type":"logs","logs":"4"}]}'),
+            ],
+        ),
+    ],
+)
+def test_what_the_provider_looked_up(wire: str, citations: list[Citation], results: list[ToolResult]) -> None:
+    """Citations, and the results of tools that the provider itself ran, at every cut; its calls are none of ours."""
+    for pieces in cuts(fixture(f"{wire}_search")):
+        events, parser, error = read(wire, pieces)
+        answer = answer_of(events)
+        assert error is None
+        assert parser.whole
+        assert answer.text == SEARCHED
+        assert (answer.citations, answer.results, answer.tools) == (citations, results, [])
+        assert answer.usage == Usage(25, 89)
+
+
+def anthropic_stop(reason: str) -> bytes:
+    """The end of an answer, with the usage."""
+    delta = {"stop_reason": reason, "stop_details": {"type": "refusal", "category": "bio"}}
+    return chat(type="message_delta", delta=delta, usage={"output_tokens": 9}) + chat(type="message_stop")
+
+
+def responses_stop(kind: str, **fields: object) -> bytes:
+    """The end of an answer, with the usage."""
+    usage = {"input_tokens": 3, "output_tokens": 9}
+    return chat(type=f"response.{kind}", response={"status": kind, "usage": usage, **fields})
+
+
+def gemini_stop(reason: str) -> bytes:
+    """The end of an answer, with the usage."""
+    usage = {"promptTokenCount": 3, "candidatesTokenCount": 9}
+    return chat(candidates=[{"finishReason": reason, "finishMessage": "Secret"}], usageMetadata=usage)
+
+
+CHAT_USAGE = chat(choices=[], usage={"prompt_tokens": 3, "completion_tokens": 9})
+
+
+@pytest.mark.parametrize(
+    ("wire", "stop", "reason", "text"),
+    [
+        ("anthropic", anthropic_stop("refusal"), "refusal", ""),
+        (
+            "openai",
+            chat(choices=[{"delta": {}, "finish_reason": "content_filter"}]) + CHAT_USAGE + b"data: [DONE]\n\n",
+            "content_filter",
+            "",
+        ),
+        # A compatible server without [DONE], and a refusal by the model.
+        ("openai", chat(choices=[{"finish_reason": "content_filter"}]) + CHAT_USAGE, "content_filter", ""),
+        (
+            "openai",
+            chat(choices=[{"delta": {"refusal": " No."}, "finish_reason": "stop"}]) + CHAT_USAGE + b"data: [DONE]\n\n",
+            "stop",
+            " No.",
+        ),
+        (
+            "openai-responses",
+            responses_stop("incomplete", incomplete_details={"reason": "content_filter"}),
+            "content_filter",
+            "",
+        ),
+        (
+            "openai-responses",
+            chat(type="response.refusal.delta", delta=" No.") + responses_stop("completed"),
+            "completed",
+            " No.",
+        ),
+        *[
+            ("gemini", gemini_stop(reason), reason.lower(), "")
+            for reason in ("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY")
+        ],
+    ],
+)
+def test_a_content_filter(wire: str, stop: bytes, reason: str, text: str) -> None:
+    """What came before it is kept, and so are the reason and the usage; it is not worth another try."""
+    for pieces in cuts(fixture(f"{wire}_half") + stop):
+        events, _, error = read(wire, pieces)
+        answer = answer_of(events)
+        assert isinstance(error, ContentFiltered)
+        assert error.message == "The provider's content filter stopped the answer."
+        assert (error.provider, error.retryable) == (wire, False)
+        assert (answer.text, answer.finish_reason, answer.usage.completion_tokens) == ("Half 水" + text, reason, 9)
+
+
+def test_a_prompt_that_gemini_blocks() -> None:
+    """Before any text, in an event of its own."""
+    blocked = chat(promptFeedback={"blockReason": "PROHIBITED_CONTENT"}, usageMetadata={"promptTokenCount": 3})
+    events, _, error = read("gemini", [blocked])
+    assert isinstance(error, ContentFiltered)
+    assert answer_of(events).finish_reason == "prohibited_content"
+
+
+@pytest.mark.parametrize("reason", ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"])
+def test_a_malformed_answer_of_gemini(reason: str) -> None:
+    """It says itself that this answer is not to be used; another may."""
+    _, parser, error = read("gemini", [fixture("gemini_half"), gemini_stop(reason)])
+    assert type(error) is ProviderError
+    assert (error.message, error.retryable) == ("The model's answer was malformed.", True)
+    assert not parser.whole
+
+
+@pytest.mark.parametrize(
+    ("wire", "stop", "reason"),
+    [
+        ("anthropic", anthropic_stop("max_tokens"), "max_tokens"),
+        ("gemini", gemini_stop("MAX_TOKENS"), "max_tokens"),
+        ("openai", chat(choices=[{"finish_reason": "length"}]) + b"data: [DONE]\n\n", "length"),
+        (
+            "openai-responses",
+            responses_stop("incomplete", incomplete_details={"reason": "max_output_tokens"}),
+            "max_output_tokens",
+        ),
+    ],
+)
+def test_a_limit_that_was_reached(wire: str, stop: bytes, reason: str) -> None:
+    """The answer is whole, as far as was asked for, and the reason is the provider's word in lower case."""
+    events, parser, error = read(wire, [fixture(f"{wire}_half"), stop])
+    assert error is None
+    assert parser.whole
+    assert answer_of(events).finish_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "retryable"),
+    [
+        ({"type": "error", "code": "server_error", "message": "Secret"}, 500, True),
+        ({"type": "error", "error": {"type": "rate_limit_exceeded", "message": "Secret"}}, 429, True),
+        ({"type": "error", "error": {"code": "insufficient_quota", "message": "Secret"}}, 429, False),
+        ({"type": "error", "code": None, "message": "Secret"}, None, True),
+        ({"type": "response.failed", "response": {"status": "failed", "error": {"code": "server_error"}}}, 500, True),
+        ({"type": "response.failed", "response": {"status": "failed", "error": {"code": "invalid_image"}}}, 400, False),
+    ],
+)
+def test_a_responses_error_in_the_middle(event: dict[str, object], status: int | None, retryable: bool) -> None:
+    """As an event of its own, in both shapes that are seen, or as the response's state."""
+    for pieces in cuts(fixture("openai-responses_half") + chat(**event)):
+        events, _, error = read("openai-responses", pieces)
+        assert isinstance(error, ProviderError)
+        assert (error.status_code, error.retryable) == (status, retryable)
+        assert "Secret" not in error.message
+        assert answer_of(events).text == "Half 水"
+
+
+def test_a_responses_policy_is_a_filter() -> None:
+    """The vendor's policies are told as errors."""
+    failed = {"status": "failed", "error": {"code": "bio_policy", "message": "Secret"}}
+    _, _, error = read("openai-responses", [chat(type="response.failed", response=failed)])
+    assert isinstance(error, ContentFiltered)
+
+
+@pytest.mark.parametrize("before", ["half", "finished"])
+@pytest.mark.parametrize("form", ["event", "plain"])
+def test_a_gemini_error_in_the_middle(before: str, form: str) -> None:
+    """As an event, or as plain JSON in place of one; even after a reason for the end."""
+    error = msgspec.json.encode({"error": {"code": 503, "message": "Secret", "status": "UNAVAILABLE"}})
+    stream = fixture("gemini_half") + (gemini_stop("STOP") if before == "finished" else b"")
+    stream += b"data: " + error + b"\n\n" if form == "event" else msgspec.json.format(error, indent=2) + b"\n"
+    for pieces in cuts(stream):
+        events, _, failure = read("gemini", pieces)
+        assert isinstance(failure, ProviderError)
+        assert (failure.status_code, failure.retryable) == (503, True)
+        assert answer_of(events).text == "Half 水"
+
+
+def test_gemini_calls_without_ids() -> None:
+    """They get the response's id and a number, so that each result finds its call."""
+    part = {"functionCall": {"name": "now"}}
+    candidate = {"content": {"parts": [part, part]}, "finishReason": "STOP"}
+    events, _, _ = read("gemini", [chat(responseId="r1", candidates=[candidate])])
+    assert answer_of(events).tools == [ToolCall("r1-0", "now", "{}"), ToolCall("r1-1", "now", "{}")]
+
+
+def test_chat_calls_without_ids() -> None:
+    """They get the answer's id and a number."""
+    calls = [{"index": number, "function": {"name": "now", "arguments": "{}"}} for number in (0, 1)]
+    events, _, _ = read(
+        "openai", [chat(id="c1", choices=[{"delta": {"tool_calls": calls}, "finish_reason": "tool_calls"}])]
+    )
+    assert answer_of(events).tools == [ToolCall("c1-0", "now", "{}"), ToolCall("c1-1", "now", "{}")]
+
+
+def test_mistrals_pieces() -> None:
+    """Its content may be a list, with the reasoning among it."""
+    content = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}], "closed": True},
+        {"type": "text", "text": "Yes."},
+        {"type": "reference", "reference_ids": [1]},
+        "odd",
+    ]
+    events, _, error = read("openai", [chat(choices=[{"delta": {"content": content}, "finish_reason": "stop"}])])
+    assert error is None
+    assert [event for event in events if isinstance(event, Text | Reasoning)] == [Reasoning("Hm."), Text("Yes.")]
+
+
+def test_summaries_of_reasoning_are_kept_apart() -> None:
+    """Responses tells several; between two of them lies a blank line."""
+    pieces = [
+        chat(type="response.reasoning_summary_part.added", summary_index=number)
+        + chat(type="response.reasoning_summary_text.delta", delta=text)
+        for number, text in enumerate(["One.", "Two."])
+    ]
+    events, _, _ = read("openai-responses", pieces)
+    assert answer_of(events).reasoning == "One.\n\nTwo."
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_answer_in_one_body(wire: str) -> None:
+    """What was not streamed gives the same events."""
+    parser, events = parser_of(wire), list[ProviderEvent]()
+    parser.read(msgspec.json.encode(WHOLE[wire]), events)
+    assert parser.whole
+    answer = answer_of(events)
+    assert answer == Answer(
+        text="Yes.",
+        reasoning="Hm.",
+        tools=[ToolCall("c", "now", "{}")],
+        citations=[Citation(title="T")],
+        usage=Usage(3, 9),
+        model="m",
+        finish_reason=FINISHED[wire],
+        request_id="req_1",
+    )
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("body", [b"", b"7", b"{", b'{"output":[7],"choices":7,"content":7,"candidates":7}'])
+def test_one_body_that_is_no_answer(wire: str, body: bytes) -> None:
+    """It is an error, or not whole."""
+    parser = parser_of(wire)
+    with pytest.raises(ValueError, match=r"."):
+        parser.read(body, [])
+    assert not parser.whole

@@ -11,24 +11,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tailrace.backend import Backend as Backend
     from tailrace.conversation import Conversation as Conversation
+    from tailrace.errors import ContentFiltered as ContentFiltered
+    from tailrace.errors import InvalidOutput as InvalidOutput
     from tailrace.errors import NotFound as NotFound
     from tailrace.errors import ProviderError as ProviderError
     from tailrace.errors import ProviderTimeout as ProviderTimeout
     from tailrace.errors import StoreError as StoreError
     from tailrace.errors import StreamEnded as StreamEnded
     from tailrace.errors import TailraceError as TailraceError
+    from tailrace.events import Attempt as Attempt
+    from tailrace.events import Citation as Citation
     from tailrace.events import Message as Message
     from tailrace.events import Reasoning as Reasoning
+    from tailrace.events import Reset as Reset
     from tailrace.events import Text as Text
     from tailrace.events import ToolCall as ToolCall
+    from tailrace.events import ToolCallDelta as ToolCallDelta
+    from tailrace.events import ToolCallStart as ToolCallStart
+    from tailrace.events import ToolResult as ToolResult
     from tailrace.events import Usage as Usage
     from tailrace.request import Reply as Reply
     from tailrace.settings import Settings as Settings
     from tailrace.stream import MessageStream as MessageStream
 
 _HOME = {
+    "Attempt": "events",
     "Backend": "backend",
+    "Citation": "events",
+    "ContentFiltered": "errors",
     "Conversation": "conversation",
+    "InvalidOutput": "errors",
     "Message": "events",
     "MessageStream": "stream",
     "NotFound": "errors",
@@ -36,12 +48,16 @@ _HOME = {
     "ProviderTimeout": "errors",
     "Reasoning": "events",
     "Reply": "request",
+    "Reset": "events",
     "Settings": "settings",
     "StoreError": "errors",
     "StreamEnded": "errors",
     "TailraceError": "errors",
     "Text": "events",
     "ToolCall": "events",
+    "ToolCallDelta": "events",
+    "ToolCallStart": "events",
+    "ToolResult": "events",
     "Usage": "events",
 }
 

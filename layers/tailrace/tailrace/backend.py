@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from tailrace.clock import Clock, SystemClock
 from tailrace.closing import Closing
 from tailrace.ids import RandomBytes
@@ -93,7 +95,7 @@ class Backend:
         source = self.settings.key_source(name)
         if config.api_key is None and source is not None:
             key = await asyncio.to_thread(_read_key, *source)
-            config = type(config)(api_key=key, base_url=config.base_url, default_model=config.default_model)
+            config = msgspec.structs.replace(config, api_key=key)
         return open_provider(name, config, self._sessions.current())
 
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:

@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
+from tailrace.account import account_of
 from tailrace.clock import Clock
 from tailrace.errors import AppendConflict, StoreError, TailraceError
 from tailrace.events import TERMINAL, End, Event, Message
 from tailrace.ids import RandomBytes
-from tailrace.outcome import CANCELLED, INTERRUPTED, Ending, account_of, outcome
+from tailrace.outcome import CANCELLED, INTERRUPTED, Ending, outcome
 from tailrace.store import Store
 
 TRIES: Final = 50

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
+
+import msgspec
 
 from tailrace.backend import Backend, default_backend
 from tailrace.errors import NotFound, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
 from tailrace.ids import message_address, new_conversation_id, new_message_id
+from tailrace.outcome import PROMPT_ESTIMATE
+from tailrace.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.positions import Positions
+from tailrace.prompt import check_tool_message, is_prompt
+from tailrace.providers import InputPart
 from tailrace.request import Request
 from tailrace.store import Draft, Start
 from tailrace.stream import MessageStream
@@ -84,9 +91,15 @@ class Conversation:
 
     # ---- messages ----
 
-    async def add_user_message(self, content: str, metadata: Json | None = None) -> Message:
-        """Add what the user said. It sorts before a reply that was opened but has no chunk yet."""
-        return await self.add_message("user", content, metadata)
+    async def add_user_message(
+        self, content: str, metadata: Json | None = None, *, parts: Sequence[InputPart] = ()
+    ) -> Message:
+        """Add what the user said. It sorts before a reply that was opened but has no chunk yet.
+
+        Args:
+            parts: images and files that go with it, kept in the metadata under ``parts``.
+        """
+        return await self.add_message("user", content, {**(metadata or {}), **parts_metadata(parts)})
 
     async def add_assistant_message(self, content: str, metadata: Json | None = None) -> Message:
         """Add a whole reply that was not streamed."""
@@ -97,11 +110,12 @@ class Conversation:
         return await self.add_message("system", content, metadata)
 
     async def add_tool_call_message(self, content: str, metadata: Json | None = None) -> Message:
-        """Add a tool call as JSON text."""
+        """Add tool calls, as JSON text: ``[{"id", "name", "arguments"}]``."""
         return await self.add_message("tool_call", content, metadata)
 
     async def add_tool_result_message(self, content: str, metadata: Json | None = None) -> Message:
-        """Add a tool's result as JSON text."""
+        """Add tools' results, as JSON text: ``[{"id", "result"}]``; or any text, with the call's id in the metadata as
+        ``tool_call_id``."""
         return await self.add_message("tool_result", content, metadata)
 
     async def add_message(
@@ -114,8 +128,11 @@ class Conversation:
             except_socket: the socket id that does not hear of it: Echo's ``toOthers``.
 
         Raises:
+            Unprocessable: a tool's message, or a user's ``parts``, that no prompt could take up.
+            TooLarge: parts that do not fit into an item.
             StoreError: the table cannot be written.
         """
+        check_tool_message(role, content, metadata or {})
         now = self._backend.clock.now()
         audience = self._audience(None, except_socket)
         draft = self._draft(role, content, self._positions.take(now), metadata, now, audience)
@@ -134,7 +151,8 @@ class Conversation:
         return messages
 
     async def to_messages(self, *, include_unfinished: bool = False) -> list[Message]:
-        """Return what belongs into the next prompt: completed messages that are not blank.
+        """Return what belongs into the next prompt: completed messages that say something. Of tool calls and results,
+        a request leaves out those without their partner.
 
         Args:
             include_unfinished: also the partial text of replies that failed or were stopped.
@@ -142,7 +160,7 @@ class Conversation:
         return [
             message
             for message in await self.messages()
-            if message.content.strip()
+            if is_prompt(message)
             and (message.status == "completed" or (include_unfinished and message.status in TERMINAL))
         ]
 
@@ -154,28 +172,31 @@ class Conversation:
 
     async def stream_response(
         self,
-        input: str | None = None,  # noqa: A002  # the wire's own word
+        input: Input | None = None,  # noqa: A002  # the wire's own word
         *,
         metadata: Json | None = None,
         channel: str | None = None,
         provider: str | None = None,
         model: str | None = None,
+        prompt_tokens: int | None = None,
         start: Start | None = None,
         except_socket: str | None = None,
     ) -> MessageStream:
         """Store an empty reply and return its stream.
 
         Args:
-            input: what the user said; stored in the same transaction, before the reply.
+            input: what the user said, text or parts; stored in the same transaction, before the reply.
             metadata: the caller's own; what is under ``private`` is stored and never sent.
             channel: where subscribers hear of it and of the input; ``conversation.<id>`` when None.
             provider, model: what will answer, if it is known.
+            prompt_tokens: an estimate of the prompt, for the usage of a reply whose provider does not tell.
             start: an idempotency key that must not have been used.
             except_socket: the socket id that does not hear of it: Echo's ``toOthers``.
 
         Raises:
             AlreadyStarted: the key was used for the same start; the error says which reply it started.
             Conflict: the key was used for another start.
+            Unprocessable, TooLarge: the input has parts that cannot be.
             StoreError: the table cannot be written; then nothing was.
         """
         backend = self._backend
@@ -183,7 +204,8 @@ class Conversation:
         drafts: list[Draft] = []
         audience = self._audience(channel, except_socket)
         if input is not None:
-            drafts.append(self._draft("user", input, self._positions.take(now), None, now, audience))
+            text, parts = split_input(input)
+            drafts.append(self._draft("user", text, self._positions.take(now), parts_metadata(parts), now, audience))
         if channel is not None:
             metadata = {**(metadata or {}), "channel": channel}
         # The question is here already, or it will come before the first chunk.
@@ -191,6 +213,9 @@ class Conversation:
         reply = self._draft(
             "assistant", "", position, metadata, now, audience, status="pending", provider=provider, model=model
         )
+        if prompt_tokens is not None:
+            private = {**(reply.private or {}), PROMPT_ESTIMATE: prompt_tokens}
+            reply = msgspec.structs.replace(reply, private=private)
         drafts.append(reply)
         *_, message = await self._store.messages.put(drafts, nonce=backend.random_bytes(16), start=start)
         feed = None
@@ -239,6 +264,8 @@ class Conversation:
         private = public.pop("private", None)
         if private is not None and not isinstance(private, dict):
             raise Unprocessable("metadata.private must be an object.")
+        if role == "user":
+            check_parts(read_parts(public))
         return Draft(
             id=new_message_id(self.id, position, self._backend.random_bytes),
             conversation_id=self.id,

@@ -18,7 +18,12 @@ ErrorType = Literal[
     "too_large",
     "unprocessable",
     "api_error",
+    "content_filter",
     "timeout",
+    "timeout_connect",
+    "timeout_first_chunk",
+    "timeout_idle",
+    "invalid_output",
     "cancelled",
     "interrupted",
     "store_unavailable",
@@ -128,6 +133,8 @@ class ProviderError(TailraceError):
         retryable: whether the same request may succeed later.
         detail: the provider's own words, cut to a sane length; stored privately, never shown.
         retry_after: seconds the provider asked us to wait, or None.
+        in_stream: whether the streaming itself failed: the provider took the request, and its answer then ended
+            early, broke off, or was no stream. Asking for the same answer in one body may help.
     """
 
     status = 502
@@ -142,6 +149,7 @@ class ProviderError(TailraceError):
         retryable: bool = False,
         detail: str | None = None,
         retry_after: float | None = None,
+        in_stream: bool = False,
     ) -> None:
         super().__init__(message)
         self.provider = provider
@@ -149,13 +157,44 @@ class ProviderError(TailraceError):
         self.retryable = retryable
         self.detail = detail
         self.retry_after = retry_after
+        self.in_stream = in_stream
+
+
+class ContentFiltered(ProviderError):
+    """The provider, or a filter of its, refused to answer or to go on answering. Asking again will not help."""
+
+    error_type: ClassVar[ErrorType] = "content_filter"
+
+
+class InvalidOutput(ProviderError):
+    """The whole answer does not match the schema that was asked for."""
+
+    error_type: ClassVar[ErrorType] = "invalid_output"
 
 
 class ProviderTimeout(ProviderError):
-    """The provider was silent for too long."""
+    """The whole answer took too long; or one of the three below."""
 
     status = 504
     error_type: ClassVar[ErrorType] = "timeout"
+
+
+class ConnectTimeout(ProviderTimeout):
+    """No connection was made in time."""
+
+    error_type: ClassVar[ErrorType] = "timeout_connect"
+
+
+class FirstChunkTimeout(ProviderTimeout):
+    """The provider was silent for too long before its first event."""
+
+    error_type: ClassVar[ErrorType] = "timeout_first_chunk"
+
+
+class IdleTimeout(ProviderTimeout):
+    """The provider was silent for too long between two events."""
+
+    error_type: ClassVar[ErrorType] = "timeout_idle"
 
 
 # ---- our fault ----------------------------------------------------------------------------------

@@ -41,6 +41,37 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
     arguments: str
 
 
+class ToolCallStart(msgspec.Struct, frozen=True, gc=False):
+    """The model began to write a tool call. Its arguments follow piece by piece, then the whole ``ToolCall``."""
+
+    id: str
+    name: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
+    """A piece, never empty, of the JSON text of a tool call's arguments. ``id`` is the one its start had."""
+
+    id: str
+    arguments: str
+
+
+class ToolResult(msgspec.Struct, frozen=True, gc=False):
+    """What a tool returned, as JSON text. Among a provider's events it is of a tool that the provider itself ran,
+    such as a web search; in a prompt it is what the application's own tool returned."""
+
+    id: str
+    name: str
+    result: str
+
+
+class Citation(msgspec.Struct, frozen=True, gc=False):
+    """A source that the model names for what it just wrote. None says that the provider did not tell."""
+
+    url: str | None = None
+    title: str | None = None
+    quote: str | None = None
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Token counts. A later event's fields win over an earlier one's; None says nothing.
 
@@ -54,6 +85,27 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     def over(self, earlier: Usage | None) -> Usage:
         """Return what is known after an earlier event and this one."""
         return _over(self, earlier)
+
+
+class Attempt(msgspec.Struct, frozen=True, gc=False):
+    """A provider was asked in vain, and somebody is asked again.
+
+    Attributes:
+        provider, model: who was asked; the model is None where that provider's default was meant.
+        error_type, status_code: how it failed.
+        next_provider, next_model: who is asked now.
+        streamed: whether it is asked for a streamed answer.
+        detail: the provider's own words, never shown.
+    """
+
+    provider: str
+    model: str | None
+    error_type: str
+    status_code: int | None
+    next_provider: str
+    next_model: str | None
+    streamed: bool = True
+    detail: str | None = None
 
 
 class Reset(msgspec.Struct, frozen=True, gc=False):
@@ -97,11 +149,18 @@ def _over(later: _Known, earlier: _Known | None) -> _Known:
     return msgspec.structs.replace(earlier, **known)
 
 
-Event = Text | Reasoning | ToolCall | Usage | Reset | End
-"""One entry of the log."""
-
-ProviderEvent = Text | Reasoning | ToolCall | Usage | ResponseInfo
+ProviderEvent = (
+    Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | ResponseInfo
+)
 """What a provider yields."""
+
+SourceEvent = ProviderEvent | Attempt | Reset
+"""What a reply is made from: a provider's events, and what lies between two providers."""
+
+Event = (
+    Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | Attempt | Reset | End
+)
+"""One entry of the log."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):

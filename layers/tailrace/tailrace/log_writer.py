@@ -18,9 +18,11 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import msgspec
+
 from tailrace.clock import Clock, Timer
 from tailrace.errors import AppendConflict, StoreError, StreamEnded, TailraceError, where
-from tailrace.events import Event, Reasoning, Text, ToolCall
+from tailrace.events import Event, Reasoning, Text, ToolCallDelta
 from tailrace.ids import RandomBytes
 from tailrace.store import LONGEST_REPLY, Log, Outcome
 
@@ -99,6 +101,11 @@ class LogWriter:
     def seq(self) -> int:
         """The number of the last event."""
         return self._seq
+
+    @property
+    def segments(self) -> int:
+        """How many segments are stored and acknowledged."""
+        return self._number
 
     @property
     def lost(self) -> TailraceError | None:
@@ -272,7 +279,9 @@ def _size(event: Event) -> int:
     if isinstance(event, Text | Reasoning):
         text = event.text
         return 3 + (len(text) if text.isascii() else 4 * len(text))
-    return 512 + (4 * len(event.arguments) if isinstance(event, ToolCall) else 0)
+    if isinstance(event, ToolCallDelta):
+        return 3 + len(event.id) + 4 * len(event.arguments)
+    return 512 + 4 * sum(len(value) for value in msgspec.structs.astuple(event) if isinstance(value, str))
 
 
 def _beat(writer: LogWriter | None) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from tailrace.account import Account, tokens_in
 from tailrace.clock import rfc3339
 from tailrace.errors import ProviderError, TailraceError
-from tailrace.events import Event, Json, Reasoning, Reset, ResponseInfo, Status, Text, Usage
+from tailrace.events import Attempt, Json, Status, Usage
 from tailrace.store import Outcome
+
+PROMPT_ESTIMATE: Final = "prompt_tokens_estimate"
+"""The key in a reply's private metadata under which its start leaves what the prompt comes to."""
+
+LARGEST_EXTRAS: Final = 100_000
+"""Bytes of JSON that tool calls, results and citations may add to a message's item, which holds 400 KB. What is
+beyond stays in the log alone."""
 
 
 class Response(Protocol):
@@ -37,27 +45,6 @@ class Response(Protocol):
         ...
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a reply.
-
-    Attributes:
-        seq: of its last event before the end.
-        chunks: how many chunks of text or reasoning the provider sent.
-        started: when it was opened, microseconds since 1970.
-        duration: seconds from then until its end.
-        first_chunk: seconds from then until the first chunk, or None when there was none.
-    """
-
-    content: str = ""
-    seq: int = 0
-    chunks: int = 0
-    usage: Usage | None = None
-    info: ResponseInfo = ResponseInfo()
-    started: int
-    duration: float
-    first_chunk: float | None = None
-
-
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """Why a reply ends.
 
@@ -76,10 +63,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     def error_type(self) -> str | None:
         """A stable word for programs; None for a completed reply."""
         return self.about.get("error_type")
-
-
-CHARACTERS_A_TOKEN: Final = 4
-"""For estimates: what English text comes to with the common tokenizers."""
 
 
 def stopped(status: Status, error: str, error_type: str) -> Ending:
@@ -124,10 +107,11 @@ def outcome(
         model: what the start said would answer.
         completed: microseconds since 1970.
     """
-    usage = _labelled(ending, account)
-    model = account.info.model or model
+    usage = _labelled(ending, account, private.get(PROMPT_ESTIMATE))
+    last = account.attempts[-1] if account.attempts else None
+    model = account.info.model or (last.next_model if last else None) or model
     known: dict[str, Any] = {
-        "streamed": True,
+        "streamed": last is None or last.streamed,
         "stream_chunks": account.chunks,
         "chunks": account.chunks,  # the PHP original's own spelling, as are stream_duration_ms and chunks_received
         "stream_duration": round(account.duration, 6),
@@ -140,15 +124,22 @@ def outcome(
         "model": model,
         "finish_reason": account.info.finish_reason,
         "provider_request_id": account.info.provider_request_id,
+        "attempts": [_without_none(_public(attempt)) for attempt in account.attempts] or None,
+        **_extras(account),
     }
     if ending.status != "completed":
         known |= {"chunks_received": account.chunks, **ending.about, "error": ending.error}
+    secret: dict[str, Any] = {
+        "error_detail": ending.detail,
+        "attempt_details": [attempt.detail for attempt in account.attempts] or None,
+    }
     return Outcome(
         status=ending.status,
         content=account.content,
         seq=account.seq + 1,
-        metadata={**given, **{key: value for key, value in known.items() if value is not None}},
-        private={**private, "error_detail": ending.detail} if ending.detail else private or None,
+        metadata={**given, **_without_none(known)},
+        private={**private, **_without_none(secret)} or None,
+        provider=last.next_provider if last else None,
         model=model,
         usage=usage,
         finish_reason=account.info.finish_reason,
@@ -157,44 +148,45 @@ def outcome(
     )
 
 
-def _labelled(ending: Ending, account: Account) -> Usage | None:
-    """Return the usage with its source. Of a reply that was cut, the provider never told what it cost."""
-    usage = account.usage
-    if usage is not None and usage.completion_tokens is not None:
+def _public(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "provider": attempt.provider,
+        "model": attempt.model,
+        "error_type": attempt.error_type,
+        "status_code": attempt.status_code,
+    }
+
+
+def _extras(account: Account) -> dict[str, Any]:
+    """Return what the reply has besides its text, as far as there is room: without the results' and the quotes' text if
+    there is too little, then without the arguments."""
+    extras: dict[str, Any] = {
+        "tool_calls": msgspec.to_builtins(account.tool_calls),
+        "tool_results": msgspec.to_builtins(account.tool_results),
+        "citations": [_without_none(each) for each in msgspec.to_builtins(account.citations)],
+    }
+    for key, long in (("tool_results", "result"), ("citations", "quote"), ("tool_calls", "arguments")):
+        if len(msgspec.json.encode(extras)) <= LARGEST_EXTRAS:
+            break
+        extras[key] = [{name: value for name, value in each.items() if name != long} for each in extras[key]]
+        extras["only_in_log"] = [*extras.get("only_in_log", []), f"{key}.{long}"]
+    if len(msgspec.json.encode(extras)) > LARGEST_EXTRAS:
+        return {"only_in_log": ["tool_calls", "tool_results", "citations"]}
+    return {name: value for name, value in extras.items() if value}
+
+
+def _labelled(ending: Ending, account: Account, prompt_estimate: Any) -> Usage:
+    """Return the usage with its source: who counted the completion. Of a reply that was cut, the provider never told
+    what it cost; and some providers never do."""
+    usage = account.usage or Usage()
+    if usage.completion_tokens is not None:
         return Usage(usage.prompt_tokens, usage.completion_tokens, "provider")
-    if ending.status == "completed" or not account.content:
-        return usage
-    estimated = max(1, round(len(account.content) / CHARACTERS_A_TOKEN))
-    return Usage(usage.prompt_tokens if usage else None, estimated, "estimate")
+    prompt = usage.prompt_tokens
+    # A prompt that was refused was not read.
+    if prompt is None and isinstance(prompt_estimate, int) and (account.written or ending.status != "failed"):
+        prompt = prompt_estimate
+    return Usage(prompt, tokens_in(account.written), "estimate")
 
 
-def account_of(events: Sequence[Event], *, started: int, first_at: int | None, now: int) -> Account:
-    """Return what the log alone says of a reply.
-
-    Args:
-        events: all of its log.
-        started: when the message was created, microseconds since 1970.
-        first_at: when the first segment with an event was written.
-        now: microseconds since 1970.
-    """
-    pieces: list[str] = []
-    chunks = 0
-    usage: Usage | None = None
-    for event in events:
-        if isinstance(event, Text | Reasoning):
-            chunks += 1
-            if isinstance(event, Text):
-                pieces.append(event.text)
-        elif isinstance(event, Usage):
-            usage = event.over(usage)
-        elif isinstance(event, Reset):
-            pieces.clear()
-    return Account(
-        content="".join(pieces),
-        seq=len(events),
-        chunks=chunks,
-        usage=usage,
-        started=started,
-        duration=(now - started) / 1_000_000,
-        first_chunk=None if first_at is None else (first_at - started) / 1_000_000,
-    )
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -10,19 +10,24 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Final
 
 from tailrace.clock import Clock
 from tailrace.errors import ProviderError, StoreError, StreamEnded, where
-from tailrace.events import Event, Message, ProviderEvent
-from tailrace.outcome import COMPLETED, INTERRUPTED, TIMED_OUT, Ending, failed
+from tailrace.events import Event, Message, SourceEvent
+from tailrace.outcome import CANCELLED, COMPLETED, INTERRUPTED, TIMED_OUT, Ending, failed
 from tailrace.stream import MessageStream
 
 logger = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 0.5
+"""Seconds of silence after which the log is looked at for an end from elsewhere: whoever stops a reply wants its
+provider to stop within a second, also one that thinks. A look costs half a read unit."""
+
 Deliver = Callable[[int, Sequence[Event]], object]
 """Takes the seq of the first event, and the events that one read of the provider brought."""
 
-Source = AsyncGenerator[Sequence[ProviderEvent], None]
+Source = AsyncGenerator[Sequence[SourceEvent], None]
 
 
 class Relay:
@@ -80,6 +85,7 @@ class Relay:
         timer = None
         if self._deadline is not None:
             timer = self._clock.call_later(self._deadline, lambda: self.stop(TIMED_OUT))
+        looking = asyncio.create_task(self._look_out())
         try:
             # This time-out never comes by itself: it is how the wait for a silent provider is broken.
             async with asyncio.timeout(None) as wait, aclosing(self._source):
@@ -102,5 +108,19 @@ class Relay:
         finally:
             if timer is not None:
                 timer.cancel()
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
         if stream.lost is not None:
             raise stream.lost
+
+    async def _look_out(self) -> None:
+        """Notice an end that somebody else gave while nothing is written; a write would notice it itself."""
+        stream = self._stream
+        while True:
+            written = stream.segments
+            await self._clock.sleep(LOOK_SECONDS)
+            try:
+                if stream.segments == written and await stream.was_ended():
+                    self.stop(CANCELLED)  # whatever it was: what is stored wins
+            except StoreError:
+                pass  # the next look, or the next write, will tell

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
+import msgspec
+
+from tailrace.account import Tally
 from tailrace.backend import Backend
 from tailrace.errors import Unprocessable
-from tailrace.events import ConversationRecord, Message, ProviderEvent, ResponseInfo, Text, Usage
+from tailrace.events import (
+    Citation,
+    ConversationRecord,
+    Json,
+    Message,
+    ResponseInfo,
+    SourceEvent,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
+from tailrace.fallback import Candidate, Fallback, Mode
+from tailrace.options import Options, read_options
+from tailrace.prompt import prompt_messages
 from tailrace.providers import PromptMessage, ProviderRequest
+from tailrace.schema import Schema
 
 Messages = Callable[[], Awaitable[Sequence[Message]]]
 
+MOST_PROVIDERS: Final = 8
+"""How many may be named for one reply."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Who may answer: a provider, and its model or its default."""
+
+    provider: str
+    model: str | None = None
+
 
 def provider_request(
-    record: ConversationRecord,
-    history: Sequence[Message],
-    new_input: str | None,
-    model: str | None,
-    options: dict[str, Any],
+    record: ConversationRecord, history: Sequence[Message], new_input: PromptMessage | None, options: Options
 ) -> ProviderRequest:
     """Return what to ask a provider: system prompts apart and in order, then the history and the new input.
 
@@ -28,12 +52,48 @@ def provider_request(
     """
     system = [record.system] if record.system else []
     system += [message.content for message in history if message.role == "system"]
-    messages = [PromptMessage(message.role, message.content) for message in history if message.role != "system"]
+    messages = prompt_messages([message for message in history if message.role != "system"])
     if new_input is not None:
-        messages.append(PromptMessage("user", new_input))
+        messages.append(new_input)
     if not any(message.role == "user" for message in messages):
         raise Unprocessable("There is nothing to answer: the conversation has no user message.")
-    return ProviderRequest(model=model, system=system, messages=messages, options=options)
+    return ProviderRequest(
+        model=None,
+        system=system,
+        messages=messages,
+        tools=options.tools,
+        tool_choice=options.tool_choice,
+        schema=options.schema,
+        options=options.others,
+    )
+
+
+async def open_source(
+    backend: Backend, choices: Sequence[Choice], request: ProviderRequest, options: Options, mode: Mode
+) -> AsyncGenerator[Sequence[SourceEvent], None]:
+    """Return the source of a reply from the first of the choices that answers. Nothing is sent before it is read.
+
+    Raises:
+        UnknownProvider, ConfigurationError, Unprocessable: one of the choices cannot be asked this.
+    """
+    if len(choices) > MOST_PROVIDERS:
+        raise Unprocessable(f"A reply may name {MOST_PROVIDERS} providers at most.")
+    settings = backend.settings
+    providers = await asyncio.gather(*(backend.provider(choice.provider) for choice in choices))
+    candidates = [
+        Candidate(provider, choice.model or (settings.model if choice.provider == settings.provider else None))
+        for provider, choice in zip(providers, choices, strict=True)
+    ]
+    schema = None if options.schema is None else await Schema.read(options.schema.schema)
+    return Fallback(
+        candidates,
+        request,
+        options,
+        schema=schema,
+        mode=mode,
+        clock=backend.clock,
+        random=lambda: int.from_bytes(backend.random_bytes(4)) / 2**32,
+    ).stream()
 
 
 class Request:
@@ -45,54 +105,60 @@ class Request:
         record: ConversationRecord,
         messages: Messages,
         *,
-        provider: str | None = None,
-        model: str | None = None,
-        options: dict[str, Any] | None = None,
+        choices: Sequence[Choice] = (),
+        options: Json | None = None,
     ) -> None:
         self._backend = backend
         self._record = record
         self._messages = messages
-        self._provider = provider or backend.settings.provider
-        self._model = model
+        self._choices = choices or (Choice(backend.settings.provider),)
         self._options = options or {}
 
     def using(self, provider: str, model: str | None = None) -> Request:
-        """Ask this provider, and this model or the provider's default."""
-        return Request(
-            self._backend, self._record, self._messages, provider=provider, model=model, options=self._options
-        )
+        """Ask this provider first, and this model or the provider's default."""
+        return self._changed(choices=(Choice(provider, model), *self._choices[1:]))
+
+    def fallback(self, provider: str, model: str | None = None) -> Request:
+        """Ask this provider when those named before have failed."""
+        return self._changed(choices=(*self._choices, Choice(provider, model)))
 
     def options(self, **options: Any) -> Request:
-        """Ask with ``max_tokens``, ``temperature`` and the like."""
+        """Ask with ``max_tokens``, ``temperature``, ``tools``, ``response_format``, ``timeouts`` and the like."""
+        return self._changed(options={**self._options, **options})
+
+    def _changed(self, *, choices: Sequence[Choice] | None = None, options: Json | None = None) -> Request:
         return Request(
             self._backend,
             self._record,
             self._messages,
-            provider=self._provider,
-            model=self._model,
-            options={**self._options, **options},
+            choices=choices or self._choices,
+            options=self._options if options is None else options,
         )
 
-    def stream(self) -> Reply:
+    def stream(self, fallback: Mode = "before_first_chunk") -> Reply:
         """Return the reply to iterate over; the provider is called when the iteration starts.
+
+        Args:
+            fallback: whether the next provider is asked also when one fails after its first chunk: with ``reset`` it
+                is, and what came before its ``Reset`` is void.
 
         Raises (from the iteration):
             UnknownProvider, ConfigurationError, Unprocessable: before any call is made.
-            ProviderError: the provider refused, broke off, or sent what cannot be read.
+            ProviderError: nobody answered, or who did broke off, or sent what cannot be read.
         """
-        return Reply(self._open())
+        return Reply(self._open(fallback))
 
-    async def text(self) -> Reply:
+    async def text(self, fallback: Mode = "before_first_chunk") -> Reply:
         """Return the whole reply once it is there; its text is ``reply.content``."""
-        reply = self.stream()
+        reply = self.stream(fallback)
         async for _ in reply:
             pass
         return reply
 
-    async def _open(self) -> AsyncGenerator[Sequence[ProviderEvent], None]:
-        provider = await self._backend.provider(self._provider)
-        request = provider_request(self._record, await self._messages(), None, self._model, self._options)
-        async with aclosing(provider.stream(request)) as source:
+    async def _open(self, fallback: Mode) -> AsyncGenerator[Sequence[SourceEvent], None]:
+        options = read_options(self._options)
+        request = provider_request(self._record, await self._messages(), None, options)
+        async with aclosing(await open_source(self._backend, self._choices, request, options, fallback)) as source:
             async for events in source:
                 yield events
 
@@ -103,48 +169,56 @@ class Reply:
     It can be handed to ``MessageStream.complete``.
     """
 
-    def __init__(self, source: AsyncGenerator[Sequence[ProviderEvent], None]) -> None:
+    def __init__(self, source: AsyncGenerator[Sequence[SourceEvent], None]) -> None:
         self._source = source
-        self._info = ResponseInfo()
-        self._usage: Usage | None = None
-        self._pieces: list[str] = []
+        self._tally = Tally()
 
-    async def __aiter__(self) -> AsyncIterator[ProviderEvent]:
+    async def __aiter__(self) -> AsyncIterator[SourceEvent]:
         async with aclosing(self._source) as source:
             async for events in source:
                 for event in events:
-                    self._note(event)
+                    if isinstance(event, ResponseInfo):
+                        self._tally.info = event.over(self._tally.info)
+                    else:
+                        self._tally.add(event)
                     yield event
-
-    def _note(self, event: ProviderEvent) -> None:
-        if isinstance(event, Text):
-            self._pieces.append(event.text)
-        elif isinstance(event, ResponseInfo):
-            self._info = event.over(self._info)
-        elif isinstance(event, Usage):
-            self._usage = event.over(self._usage)
 
     @property
     def content(self) -> str:
         """The text so far."""
-        return "".join(self._pieces)
+        return self._tally.content
+
+    @property
+    def tool_calls(self) -> Sequence[ToolCall]:
+        """The tool calls so far."""
+        return self._tally.tool_calls
+
+    @property
+    def tool_results(self) -> Sequence[ToolResult]:
+        """What tools returned that the provider itself ran."""
+        return self._tally.tool_results
+
+    @property
+    def citations(self) -> Sequence[Citation]:
+        """The sources named so far."""
+        return self._tally.citations
 
     @property
     def model(self) -> str | None:
         """The model that answered."""
-        return self._info.model
+        return self._tally.info.model
 
     @property
     def finish_reason(self) -> str | None:
         """Why it stopped."""
-        return self._info.finish_reason
+        return self._tally.info.finish_reason
 
     @property
     def provider_request_id(self) -> str | None:
         """The provider's id of the request."""
-        return self._info.provider_request_id
+        return self._tally.info.provider_request_id
 
     @property
     def usage(self) -> Usage | None:
         """The token counts."""
-        return self._usage
+        return self._tally.usage

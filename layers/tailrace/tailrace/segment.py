@@ -1,29 +1,48 @@
 """A segment's bytes: a run of consecutive events, packed.
 
 MessagePack of ``[version, run, run, ...]``. Neighbouring pieces of text are one run, ``[0, text, [lengths]]``
-(reasoning likewise with 1), so a chunk costs its text and one byte; every other event is a run
-``[code, field, ...]`` of its own. Lengths count characters. The first event's seq is not in here: it is
-an attribute of the item, and the rest follow on it.
+(reasoning likewise with 1), so a chunk costs its text and one byte. Neighbouring pieces of one tool call's
+arguments are ``[7, id, text, [lengths]]``. Every other event is a run ``[code, field, ...]`` of its own. Lengths
+count characters. The first event's seq is not in here: it is an attribute of the item, and the rest follow on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from tailrace.errors import StoreError
-from tailrace.events import End, Event, Reasoning, Reset, Text, ToolCall, Usage
+from tailrace.events import (
+    Attempt,
+    Citation,
+    End,
+    Event,
+    Reasoning,
+    Reset,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    ToolResult,
+    Usage,
+)
 
 VERSION: Final = 1
 
 _PIECES: Final[dict[type, int]] = {Text: 0, Reasoning: 1}
-_OTHERS: Final[tuple[tuple[int, type[ToolCall | Usage | Reset | End]], ...]] = (
+_ARGUMENTS: Final = 7
+_Other = ToolCall | Usage | Reset | End | ToolCallStart | ToolResult | Citation | Attempt
+_OTHERS: Final[tuple[tuple[int, type[_Other]], ...]] = (
     (2, ToolCall),
     (3, Usage),
     (4, Reset),
     (5, End),
+    (6, ToolCallStart),
+    (8, ToolResult),
+    (9, Citation),
+    (10, Attempt),
 )
 _CODE: Final[dict[type, int]] = {kind: code for code, kind in _OTHERS}
 _KIND: Final = dict(_OTHERS)
@@ -36,20 +55,25 @@ def pack(events: Sequence[Event]) -> bytes:
     """Return the events as a segment's bytes."""
     runs: list[Any] = [VERSION]
     pieces: list[str] = []
-    current: type | None = None
+    current: tuple[type, str] | None = None  # what the pieces are of
 
     def close() -> None:
         if pieces and current is not None:
-            runs.append([_PIECES[current], "".join(pieces), [len(piece) for piece in pieces]])
+            kind, call = current
+            run = [_ARGUMENTS, call] if kind is ToolCallDelta else [_PIECES[kind]]
+            runs.append([*run, "".join(pieces), [len(piece) for piece in pieces]])
             pieces.clear()
 
     for event in events:
         kind = type(event)
-        if kind is not current:
+        about = (kind, event.id if isinstance(event, ToolCallDelta) else "")
+        if about != current:
             close()
-            current = kind
+            current = about
         if isinstance(event, Text | Reasoning):
             pieces.append(event.text)
+        elif isinstance(event, ToolCallDelta):
+            pieces.append(event.arguments)
         else:
             runs.append([_CODE[kind], *msgspec.structs.astuple(event)])
     close()
@@ -71,15 +95,22 @@ def unpack(data: bytes) -> list[Event]:
             if code in (0, 1):
                 text, lengths = fields
                 kind = Text if code == 0 else Reasoning
-                start = 0
-                for length in lengths:
-                    events.append(kind(text[start : start + length]))
-                    start += length
+                events += [kind(piece) for piece in _cut(text, lengths)]
+            elif code == _ARGUMENTS:
+                call, text, lengths = fields
+                events += [ToolCallDelta(call, piece) for piece in _cut(text, lengths)]
             else:
                 events.append(_KIND[code](*fields))
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise StoreError("A stored segment cannot be read.") from error
     return events
+
+
+def _cut(text: str, lengths: Sequence[int]) -> Iterator[str]:
+    start = 0
+    for length in lengths:
+        yield text[start : start + length]
+        start += length
 
 
 def text_of(events: Sequence[Event]) -> str:

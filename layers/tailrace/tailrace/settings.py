@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from tailrace.errors import ConfigurationError
-from tailrace.providers import MODULES, ProviderConfig
+from tailrace.providers import ProviderConfig, names, variables
 
 Auth = Literal["none", "iam"]
 
@@ -79,8 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if auth == "none" and in_lambda:
             raise ConfigurationError("TAILRACE_AUTH=none is for one machine only: in Lambda it would be an open relay.")
         provider = environment.get("TAILRACE_PROVIDER") or "scripted"
-        if provider not in MODULES:
-            raise ConfigurationError(f"TAILRACE_PROVIDER must be one of {', '.join(sorted(MODULES))}.")
+        if provider not in names():
+            raise ConfigurationError(f"TAILRACE_PROVIDER must be one of {', '.join(names())}.")
         broadcast = environment.get("TAILRACE_BROADCAST") or "on"
         if broadcast not in ("on", "off"):
             raise ConfigurationError("TAILRACE_BROADCAST must be on or off.")
@@ -116,19 +116,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def provider_config(self, name: str) -> ProviderConfig:
         """Return what the vendor's own SDK would take from the environment."""
-        vendor = name.upper()
+        read = variables(name)
         return ProviderConfig(
-            api_key=self.environment.get(f"{vendor}_API_KEY") or None,
-            base_url=self.environment.get(f"{vendor}_BASE_URL") or None,
+            api_key=next(filter(None, map(self.environment.get, read.keys)), None),
+            base_url=self.environment.get(read.base_url) or None,
             default_model=self.model if name == self.provider else None,
+            region=self.region,
         )
 
     def key_source(self, name: str) -> tuple[Literal["secret", "parameter"], str] | None:
         """Return where a provider's key lies: a secret of Secrets Manager or a parameter of Parameter Store."""
-        for kind in ("secret", "parameter"):
-            where = self.environment.get(f"TAILRACE_{name.upper()}_API_KEY_{kind.upper()}")
-            if where:
-                return kind, where
+        for key in variables(name).keys[:1]:
+            for kind in ("secret", "parameter"):
+                where = self.environment.get(f"TAILRACE_{key}_{kind.upper()}")
+                if where:
+                    return kind, where
         return None
 
 

@@ -111,6 +111,11 @@ class SSEDecoder:
                     return events
         return self._parse(whole) if whole else []
 
+    @property
+    def rest(self) -> bytes:
+        """What came after the last whole event, with LF line ends."""
+        return bytes(self._tail)
+
     def flush(self) -> bool:
         """Drop an unfinished event, as the standard says, and return whether there was one. The decoder is
         then as new, but for the last event id."""

@@ -8,25 +8,26 @@ from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
+from tailrace.account import Tally
 from tailrace.clock import Clock, rfc3339
-from tailrace.errors import AppendConflict, StoreError, StreamEnded, TailraceError
+from tailrace.errors import AppendConflict, ProviderError, StoreError, StreamEnded, TailraceError
 from tailrace.events import (
     TERMINAL,
     End,
     Event,
     Json,
     Message,
-    ProviderEvent,
     Reasoning,
-    Reset,
     ResponseInfo,
+    SourceEvent,
     Status,
     Text,
-    Usage,
+    ToolCall,
+    ToolResult,
 )
 from tailrace.ids import RandomBytes
 from tailrace.log_writer import LogWriter
-from tailrace.outcome import COMPLETED, Account, Ending, Response, failed, outcome, stopped
+from tailrace.outcome import COMPLETED, Ending, Response, failed, outcome, stopped
 from tailrace.store import Outcome, Store
 
 if TYPE_CHECKING:  # not imported where nothing is broadcast
@@ -43,6 +44,9 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
 
 LARGEST_EVENT: Final = 50_000
 """Characters (at most 200 KB) in one event; a longer chunk is logged as several."""
+
+LARGEST_WHOLE: Final = 300_000
+"""Bytes in an event that cannot be split, a tool call or a result. DynamoDB's items have 400 KB."""
 
 
 class MessageStream:
@@ -83,10 +87,7 @@ class MessageStream:
             feed=feed,
         )
         self._feed = feed
-        self._chunks = 0
-        self._pieces: list[str] = []
-        self._usage: Usage | None = None
-        self._info = ResponseInfo()
+        self._tally = Tally()
         self._opened = clock.monotonic()
         self._opened_at = clock.now()
         self._first_chunk: float | None = None
@@ -105,8 +106,7 @@ class MessageStream:
     @property
     def content(self) -> str:
         """The text so far."""
-        self._pieces = ["".join(self._pieces)]
-        return self._pieces[0]
+        return self._tally.content
 
     @property
     def metadata(self) -> Json:
@@ -121,12 +121,26 @@ class MessageStream:
     @property
     def chunks(self) -> int:
         """How many chunks of text or reasoning the provider sent."""
-        return self._chunks
+        return self._tally.chunks
 
     @property
     def lost(self) -> TailraceError | None:
         """Why nothing can be appended any more, although this writer has not ended the stream."""
         return self._writer.lost
+
+    @property
+    def segments(self) -> int:
+        """How many segments are stored."""
+        return self._writer.segments
+
+    async def was_ended(self) -> bool:
+        """Look whether somebody else has ended the stream; may be a moment late.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        log = self._store.log.read(self.id, self._writer.segments - 1, consistent=False)
+        return any([isinstance(event, End) async for segment in log for event in segment.events])
 
     def when_lost(self, call: Callable[[], object] | None) -> None:
         """Make ``call`` at once when a flush finds that the stream has ended or the table is gone."""
@@ -134,7 +148,7 @@ class MessageStream:
 
     # ---- writing it ----
 
-    async def append(self, chunk: str | ProviderEvent | Reset) -> Self:
+    async def append(self, chunk: str | SourceEvent) -> Self:
         """Add what a provider sent. An empty string is ignored.
 
         Raises:
@@ -145,34 +159,36 @@ class MessageStream:
         await self.room()
         return self
 
-    def push(self, events: Sequence[ProviderEvent | Reset]) -> tuple[int, list[Event]]:
+    def push(self, events: Sequence[SourceEvent]) -> tuple[int, list[Event]]:
         """Number events and buffer them for the log; return the first one's seq and what is logged.
 
         Raises:
             StreamEnded: the stream has ended, here or elsewhere.
             StoreError: the table cannot be written.
+            ProviderError: a tool call is too long to be stored; then none of the events is.
         """
         if self._ending is not None:
             raise StreamEnded("The reply has already ended.")
         logged: list[Event] = []
+        chunks = 0
+        info = None
         for event in events:
             if isinstance(event, Text | Reasoning):
                 if event.text:
-                    self._chunks += 1
+                    chunks += 1
                     logged.extend(_pieces(event))
             elif isinstance(event, ResponseInfo):
-                self._info = event.over(self._info)
+                info = event.over(info)
             else:
-                if isinstance(event, Usage):
-                    self._usage = event.over(self._usage)
-                logged.append(event)
+                logged.append(_fitting(event, self._message.provider or "unknown"))
         first_seq = self._writer.push(logged)
+        tally = self._tally
         for entry in logged:
-            if isinstance(entry, Text):
-                self._pieces.append(entry.text)
-            elif isinstance(entry, Reset):
-                self._pieces.clear()
-        if self._first_chunk is None and self._chunks:
+            tally.add(entry)
+        if info is not None:
+            tally.info = info.over(tally.info)
+        tally.chunks += chunks
+        if chunks and self._first_chunk is None:
             self._first_chunk = self._clock.monotonic()
         return first_seq, logged
 
@@ -195,9 +211,9 @@ class MessageStream:
         """
         if response is not None and self._ending is None:
             info = ResponseInfo(response.model, response.finish_reason, response.provider_request_id)
-            self._info = info.over(self._info)
+            self._tally.info = info.over(self._tally.info)
             if response.usage is not None:
-                self._usage = response.usage.over(self._usage)
+                self._tally.count(response.usage)
         return await self._end_and_drain(COMPLETED)
 
     async def fail(self, error: str | TailraceError, metadata: Json | None = None) -> Message:
@@ -274,6 +290,7 @@ class MessageStream:
                 status=end.status,
                 seq=end.seq,
                 metadata=end.metadata,
+                provider=end.provider or self._message.provider,
                 model=end.model,
                 usage=end.usage,
                 finish_reason=end.finish_reason,
@@ -283,12 +300,8 @@ class MessageStream:
         return self._message
 
     def _outcome(self, ending: Ending) -> Outcome:
-        account = Account(
-            content=self.content,
+        account = self._tally.account(
             seq=self.seq,
-            chunks=self._chunks,
-            usage=self._usage,
-            info=self._info,
             started=self._opened_at,
             duration=self._clock.monotonic() - self._opened,
             first_chunk=None if self._first_chunk is None else self._first_chunk - self._opened,
@@ -309,3 +322,12 @@ def _pieces(event: Text | Reasoning) -> Sequence[Event]:
         return (event,)
     kind = type(event)
     return [kind(text[start : start + LARGEST_EVENT]) for start in range(0, len(text), LARGEST_EVENT)]
+
+
+def _fitting(event: Event, provider: str) -> Event:
+    """Return an event that fits into an item. No model writes a tool call that long; a search may find more."""
+    if isinstance(event, ToolCall) and len(event.arguments.encode()) > LARGEST_WHOLE:
+        raise ProviderError("The provider wrote a tool call that is too long.", provider=provider)
+    if isinstance(event, ToolResult) and len(event.result.encode()) > LARGEST_WHOLE:
+        return ToolResult(event.id, event.name, '{"omitted":"too long"}')
+    return event

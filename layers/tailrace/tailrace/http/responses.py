@@ -58,7 +58,7 @@ async def respond_message(send: Send, message: Message) -> None:
     content: dict[str, object] = {"message": message, "streamed": False}
     status = 200
     if message.status in ("failed", "timed_out", "interrupted"):
-        status = 504 if (message.error or {}).get("type") == "timeout" else 502
+        status = 504 if str((message.error or {}).get("type")).startswith("timeout") else 502
         content = {"error": message.error, **content}
     await respond_json(send, status, content, [(b"x-message-id", message.id.encode())])
 

@@ -12,6 +12,7 @@ from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
+from tailrace.fallback import Mode
 from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
@@ -27,28 +28,26 @@ from tailrace.http.requests import (
     time_left,
 )
 from tailrace.ids import conversation_tag, message_address
-from tailrace.request import provider_request
+from tailrace.options import read_options
+from tailrace.parts import Input, split_input
+from tailrace.prompt import estimate
+from tailrace.providers import PromptMessage
+from tailrace.request import Choice, open_source, provider_request
 from tailrace.store import Start
 
 LONGEST_KEY = 255
 """Characters of an idempotency key."""
 
 
-class Fallback(msgspec.Struct, frozen=True):
-    """A provider to ask when the one before it fails."""
-
-    provider: str
-    model: str | None = None
-
-
 class StartBody(msgspec.Struct, frozen=True):
     """The body of a start (docs/http.md)."""
 
-    input: str | None = None
+    input: Input | None = None
     provider: str | None = None
     model: str | None = None
     options: dict[str, Any] = msgspec.field(default_factory=dict)
-    fallbacks: list[Fallback] = msgspec.field(default_factory=list)
+    fallbacks: list[Choice] = msgspec.field(default_factory=list)
+    fallback: Mode = "before_first_chunk"
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     delivery: Delivery = Delivery()
     on_disconnect: Literal["continue", "cancel"] = "continue"
@@ -61,10 +60,6 @@ class StartBody(msgspec.Struct, frozen=True):
             Unprocessable: the message says what.
         """
         self.delivery.check()
-        if self.input is not None and not self.input.strip():
-            raise Unprocessable("input must not be blank; leave it out to answer the conversation as it stands.")
-        if self.fallbacks:
-            raise Unprocessable("fallbacks are not available yet.")
 
 
 async def post_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,20 +121,27 @@ async def _start(
         TailraceError: it is refused, and nothing was stored.
     """
     body.check()
-    name = body.provider or backend.settings.provider
-    provider = await backend.provider(name)
+    new_input = None
+    if body.input is not None:
+        text, parts = split_input(body.input)
+        if not text.strip() and not parts:
+            raise Unprocessable("input must not be blank; leave it out to answer the conversation as it stands.")
+        new_input = PromptMessage("user", text, parts=parts)
+    first = Choice(body.provider or backend.settings.provider, body.model)
+    options = read_options(body.options)
     conversation = await Conversation.load(scope["path_params"]["conversation_id"], owner=owner, backend=backend)
     history = await conversation.to_messages()
-    request = provider_request(conversation.record, history, body.input, body.model, body.options)
-    source = provider.stream(request)
+    request = provider_request(conversation.record, history, new_input, options)
+    source = await open_source(backend, [first, *body.fallbacks], request, options, body.fallback)
     if body.channel is not None:
         await _check_channel(backend, owner, body.channel)
     stream = await conversation.stream_response(
         body.input,
         metadata=body.metadata,
         channel=body.channel,
-        provider=name,
-        model=body.model,
+        provider=first.provider,
+        model=first.model,
+        prompt_tokens=estimate(request),
         start=None if key is None else Start(owner, _check_key(key), _digest(body)),
         except_socket=socket_id(scope),
     )

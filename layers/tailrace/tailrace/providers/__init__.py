@@ -1,4 +1,5 @@
-"""Providers by name. A new provider is one file beside this one and one line in ``MODULES``.
+"""Providers by name. A new provider is one file beside this one and one line in ``MODULES``; a server that speaks
+the wire of one that is there is one line in ``presets.py``.
 
 A provider's module is imported when it is first asked for, so nobody pays for a wire they do not use.
 """
@@ -7,43 +8,120 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from tailrace.errors import UnknownProvider
-from tailrace.events import Json, ProviderEvent, Role
+from tailrace.errors import ConfigurationError, UnknownProvider
+from tailrace.events import Json, ProviderEvent, Role, ToolCall, ToolResult
+from tailrace.providers.presets import PRESETS
 
 if TYPE_CHECKING:
     import aiohttp
 
 MODULES: Mapping[str, str] = {
     "anthropic": "tailrace.providers.anthropic",
+    "bedrock": "tailrace.providers.bedrock",
+    "gemini": "tailrace.providers.gemini",
     "openai": "tailrace.providers.openai",
+    "openai-responses": "tailrace.providers.openai_responses",
     "scripted": "tailrace.providers.scripted",
 }
 
 
+class ImagePart(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="image"):
+    """An image. Exactly one of ``data`` (base64 text) and ``url`` is given.
+
+    Attributes:
+        media_type: such as ``image/png``; may be empty with ``url``, where only some wires need it.
+    """
+
+    media_type: str = ""
+    data: str | None = None
+    url: str | None = None
+
+
+class FilePart(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    """A file, such as a PDF. Exactly one of ``data`` (base64 text) and ``url`` is given."""
+
+    media_type: str = ""
+    data: str | None = None
+    url: str | None = None
+    name: str | None = None
+
+
+InputPart = ImagePart | FilePart
+"""What a user's message may have besides its text."""
+
+
 class PromptMessage(msgspec.Struct, frozen=True):
-    """One message of the prompt."""
+    """One message of the prompt.
+
+    The roles are ``user``, ``assistant`` and ``tool_result``. Each result has its call in the assistant's message
+    right before, and each call has its result in the message right after.
+
+    Attributes:
+        content: its text; may be empty where there are parts, calls or results.
+        parts: a user's images and files, in order.
+        tool_calls: the calls that an assistant made, after its text.
+        tool_results: what a ``tool_result`` message says, in the order of the calls.
+    """
 
     role: Role
     content: str
+    parts: Sequence[InputPart] = ()
+    tool_calls: Sequence[ToolCall] = ()
+    tool_results: Sequence[ToolResult] = ()
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function of the application that the model may call.
+
+    Attributes:
+        parameters: the JSON schema of its arguments, an object.
+        strict: whether the provider is to hold the model to it; None leaves that to the provider.
+    """
+
+    name: str
+    description: str | None = None
+    parameters: Json = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+    strict: bool | None = None
+
+
+class OutputSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON schema that the answer's text is to match."""
+
+    name: str
+    schema: Json
+    strict: bool = True
 
 
 class ProviderRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider is asked.
+    """What a provider is asked. No form of it is a vendor's: each wire makes its own, so that another vendor can be
+    asked the same.
 
     Attributes:
         model: the provider's name for the model, or None for the provider's default.
         system: system prompts, in order.
         messages: the history, oldest first, without system prompts.
-        options: ``max_tokens``, ``temperature`` and what else the caller gave.
+        tools: what the model may call.
+        tool_choice: ``auto``, ``none``, ``required`` or the name of a tool; None leaves it to the provider.
+        schema: what the answer's text is to match.
+        streamed: False asks for the answer in one body, without streaming; it is yielded as the same events, in one
+            sequence. The last resort where a provider's streaming fails. A wire that cannot raises Unprocessable at
+            the call.
+        options: ``max_tokens``, ``temperature``, ``timeouts`` and what else the caller gave, but for what is above.
+            ``server_tools`` are tools that the provider itself runs, in the vendor's own shape, to be sent together
+            with ``tools``; a wire that has none does not know this option.
     """
 
     model: str | None
     messages: Sequence[PromptMessage]
     system: Sequence[str] = ()
+    tools: Sequence[Tool] = ()
+    tool_choice: str | None = None
+    schema: OutputSchema | None = None
+    streamed: bool = True
     options: Json = msgspec.field(default_factory=dict)
 
 
@@ -59,8 +137,10 @@ class Provider(Protocol):
         provider said that its answer is whole.
 
         Raises:
+            Unprocessable: at the call, before anything is sent: an option that it does not know, or no model.
             ProviderError: the provider refused, ended early, or sent what cannot be read.
-            ProviderTimeout: it was silent for too long.
+            ContentFiltered: its filter refused or stopped the answer.
+            ProviderTimeout: it was silent for too long; which limit that was, its subclass says.
         """
         ...
 
@@ -69,14 +149,23 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider is opened with.
 
     Attributes:
-        api_key: the key, or None where the provider needs none.
+        name: the provider's name where it is not the wire's own, as a preset's; for errors, and ``Provider.name``.
+        api_key: the key, or None where the provider needs none or there is none.
         base_url: the API's root as the vendor's own SDK takes it, or None for the vendor's default.
         default_model: used when a request names none.
+        region: the AWS region, for a provider that is in one; None leaves it to the vendor's SDK.
     """
 
+    name: str | None = None
     api_key: str | None = None
     base_url: str | None = None
     default_model: str | None = None
+    region: str | None = None
+
+
+def names() -> list[str]:
+    """Return the names of all providers."""
+    return sorted({*MODULES, *PRESETS})
 
 
 def check_name(name: str) -> str:
@@ -85,9 +174,36 @@ def check_name(name: str) -> str:
     Raises:
         UnknownProvider: it is not; the message names those that are.
     """
-    if name not in MODULES:
-        raise UnknownProvider(f"Unknown provider {name[:64]!r}. Known providers: {', '.join(sorted(MODULES))}.")
+    if name not in MODULES and name not in PRESETS:
+        raise UnknownProvider(f"Unknown provider {name[:64]!r}. Known providers: {', '.join(names())}.")
     return name
+
+
+class Variables(NamedTuple):
+    """Where the environment has what a provider needs, as its vendor's own SDK looks for it.
+
+    Attributes:
+        keys: the names its key may have; the first is the usual one.
+        base_url: the name of another root than the default.
+    """
+
+    keys: tuple[str, ...]
+    base_url: str
+
+
+VARIABLES: Mapping[str, Variables] = {
+    "bedrock": Variables((), "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"),  # and the credentials of the function's own role
+    "gemini": Variables(("GEMINI_API_KEY", "GOOGLE_API_KEY"), "GOOGLE_GEMINI_BASE_URL"),
+    "openai-responses": Variables(("OPENAI_API_KEY",), "OPENAI_BASE_URL"),
+    "scripted": Variables((), ""),
+}
+"""Those that are not ``<NAME>_API_KEY`` and ``<NAME>_BASE_URL``."""
+
+
+def variables(name: str) -> Variables:
+    """Return the environment variables of the provider of this name."""
+    usual = Variables((f"{name.upper()}_API_KEY",), f"{name.upper()}_BASE_URL")
+    return VARIABLES.get(name, usual)
 
 
 def open_provider(name: str, config: ProviderConfig, session: aiohttp.ClientSession) -> Provider:
@@ -97,6 +213,12 @@ def open_provider(name: str, config: ProviderConfig, session: aiohttp.ClientSess
         UnknownProvider: no such name.
         ConfigurationError: the provider needs a key and there is none.
     """
-    module: Any = import_module(MODULES[check_name(name)])
+    check_name(name)
+    if (preset := PRESETS.get(name)) is not None:
+        config = msgspec.structs.replace(config, name=name, base_url=config.base_url or preset.base_url)
+        if preset.key_variable is not None and not config.api_key:
+            raise ConfigurationError(f"No API key for {name}: set {preset.key_variable}.")
+        name = preset.wire
+    module: Any = import_module(MODULES[name])
     provider: Provider = module.create(config, session)
     return provider

@@ -3,6 +3,7 @@ safe to show. The provider's own words go into ``detail``, without our key, shou
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -10,9 +11,12 @@ from math import isfinite
 
 import aiohttp
 
-from tailrace.errors import ProviderError, ProviderTimeout
+from tailrace.errors import ConnectTimeout, ContentFiltered, ProviderError
 
 DETAIL_BYTES = 2048
+
+FILTERED = re.compile(r'"code": ?"(?:content_filter|bio_policy|\w+_policy_violation)"')
+"""A refusal whose reason is a filter: Azure's and OpenAI's error codes for a prompt."""
 
 
 def by_status(
@@ -20,6 +24,8 @@ def by_status(
 ) -> ProviderError:
     """The error for an HTTP status, be it the response's or what an error inside the stream stands for."""
     headers = {} if headers is None else headers
+    if status in (400, 403) and detail and FILTERED.search(detail):
+        return filtered(provider, detail, status)
     if status == 429:
         message = f"The provider is limiting requests (status {status})."
     elif is_retryable(status):
@@ -42,7 +48,7 @@ def by_exception(provider: str, error: Exception) -> ProviderError:
     """The error for what the HTTP client raised."""
     detail = f"{type(error).__name__}: {error}"[:DETAIL_BYTES]
     if isinstance(error, TimeoutError):  # the client's own, for the connection; the rest is watched by us
-        return ProviderTimeout(
+        return ConnectTimeout(
             "The provider could not be reached in time.", provider=provider, retryable=True, detail=detail
         )
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -52,7 +58,9 @@ def by_exception(provider: str, error: Exception) -> ProviderError:
             "The provider could not be reached.", provider=provider, retryable=retryable, detail=detail
         )
     if isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError):
-        return ProviderError("The provider broke off the connection.", provider=provider, retryable=True, detail=detail)
+        return ProviderError(
+            "The provider broke off the connection.", provider=provider, retryable=True, detail=detail, in_stream=True
+        )
     return unreadable(provider, detail)
 
 
@@ -66,16 +74,35 @@ def midway(provider: str, status: int | None, detail: str | None) -> ProviderErr
     return ProviderError("The provider failed while answering.", provider=provider, retryable=True, detail=detail)
 
 
+def filtered(provider: str, detail: str, status: int | None = None) -> ContentFiltered:
+    """The error for what a content filter refused or stopped. ``detail`` is the provider's word for why."""
+    message = "The provider's content filter stopped the answer."
+    return ContentFiltered(message, provider=provider, status_code=status, detail=detail[:DETAIL_BYTES])
+
+
+def malformed(provider: str, detail: str) -> ProviderError:
+    """The error for an answer of which the provider itself says that the model wrote it wrong."""
+    return ProviderError(
+        "The model's answer was malformed.", provider=provider, retryable=True, detail=detail[:DETAIL_BYTES]
+    )
+
+
 def unreadable(provider: str, detail: str) -> ProviderError:
     """The error for bytes that are not the provider's wire."""
     return ProviderError(
-        "The provider sent what cannot be read.", provider=provider, retryable=True, detail=detail[:DETAIL_BYTES]
+        "The provider sent what cannot be read.",
+        provider=provider,
+        retryable=True,
+        detail=detail[:DETAIL_BYTES],
+        in_stream=True,
     )
 
 
 def ended_early(provider: str, detail: str | None = None) -> ProviderError:
     """The error for a body that ended before the provider said that the answer is whole."""
-    return ProviderError("The provider ended its answer early.", provider=provider, retryable=True, detail=detail)
+    return ProviderError(
+        "The provider ended its answer early.", provider=provider, retryable=True, detail=detail, in_stream=True
+    )
 
 
 def is_retryable(status: int) -> bool:

@@ -12,26 +12,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 import aiohttp
 import msgspec
 
-from tailrace.errors import ConfigurationError, ProviderError, ProviderTimeout, Unprocessable
-from tailrace.events import Json, ProviderEvent
-from tailrace.providers import ProviderConfig, ProviderRequest, failures
+from tailrace.errors import FirstChunkTimeout, ProviderError, ProviderTimeout
+from tailrace.events import ProviderEvent
+from tailrace.providers import failures
 from tailrace.providers.lean_reader import lean
 from tailrace.providers.timeouts import Timeouts, Watch
-from tailrace.sse import ServerSentEvent, SSEDecoder
+from tailrace.sse import LIMIT, EventTooLargeError, ServerSentEvent, SSEDecoder
 
 LINGER = 0.05
 """Seconds the whole answer's connection may take to end its body. One that does is used again, which spares the
 next answer a TLS handshake; one that does not is closed."""
 
+LAST_WORD = Timeouts(first_chunk=2.0, idle=2.0, total=2.0)
+"""For what comes after a whole answer, where the provider has no word for the end: the usage, and the body's end."""
+
+STREAM = "text/event-stream"
+WHOLE = "application/json"
+
 REFUSAL = 2.0
 """Seconds a refusal's body may take: another provider may be waiting for its turn."""
-
-Options = TypeVar("Options", bound=msgspec.Struct)
 
 
 class Parser(Protocol):
@@ -42,21 +46,33 @@ class Parser(Protocol):
         whole: should the body end now, the answer is whole.
     """
 
+    # Every method may raise:
+    #   ProviderError: the provider reported an error, or its filter stopped the answer.
+    #   ValueError: not this wire.
+    # What came before the failure is then in ``out``.
+
     done: bool
     whole: bool
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
-        """Append what ``events`` mean to ``out``, and return whether one of them was more than a ping.
+        """Append what ``events`` mean to ``out``, and return whether one of them was more than a ping."""
+        ...
 
-        Raises:
-            ProviderError: the provider reported an error. What came before it is in ``out``.
-            ValueError: not this wire. What came before it is in ``out``.
-        """
+    def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
+        """The body ended, with ``rest`` after its last whole event."""
+        ...
+
+    def read(self, body: bytes, out: list[ProviderEvent]) -> None:
+        """Append what the body of an answer means that was not streamed."""
         ...
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One request to a provider: where, with which headers (the key among them), and its JSON body."""
+    """One request to a provider: where, with which headers (the key among them), and its JSON body.
+
+    An answer that is not ``streamed`` comes in one piece after a long silence, so only ``timeouts.connect`` and
+    ``timeouts.total`` count for it.
+    """
 
     provider: str
     url: str
@@ -64,6 +80,7 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes
     timeouts: Timeouts
     secret: str | None = None
+    streamed: bool = True
 
 
 ParserFactory = Callable[[Mapping[str, str]], Parser]
@@ -73,7 +90,7 @@ ParserFactory = Callable[[Mapping[str, str]], Parser]
 async def answer(
     session: aiohttp.ClientSession, call: Call, parser_for: ParserFactory
 ) -> AsyncGenerator[Sequence[ProviderEvent], None]:
-    """Ask, and yield what each read of the socket brought.
+    """Ask, and yield what each read of the socket brought; of an answer that is not streamed, everything at once.
 
     Closing the generator closes the connection at once.
 
@@ -84,39 +101,49 @@ async def answer(
 
     Raises:
         ProviderError: refused, unreachable, broken off, ended early, unreadable.
+        ContentFiltered: the provider's filter refused or stopped the answer.
         ProviderTimeout: a deadline of ``call.timeouts`` passed.
     """
     provider = call.provider
+    timeouts = call.timeouts
+    if not call.streamed:
+        timeouts = msgspec.structs.replace(timeouts, first_chunk=timeouts.total, idle=timeouts.total)
     loop = asyncio.get_running_loop()
     start = loop.time()
-    response = await _ask(session, call)
+    response = await _ask(session, call, timeouts)
     content = response.content
     lean(content)
 
     late: ProviderTimeout | None = None
 
-    def expire(message: str) -> None:
+    def expire(kind: type[ProviderTimeout], message: str) -> None:
         nonlocal late
-        late = ProviderTimeout(message, provider=provider, retryable=True)
+        late = kind(message, provider=provider, retryable=True)
         content.set_exception(late)  # wakes the read that waits
 
-    watch = Watch(call.timeouts, start, expire)
+    watch = Watch(timeouts, start, expire)
     try:
-        await _check(response, provider)
+        await _check(response, call)
         parser = parser_for(response.headers)
-        decoder = SSEDecoder()
+        decoder: SSEDecoder | _Body = SSEDecoder() if call.streamed else _Body()
         started = False
+        ending = False
         while not parser.done:
-            data = await content.readany()
-            if late is not None:  # came while the reader was busy and the provider was not
-                raise late
-            if not data:
-                if parser.whole:
-                    return
-                raise failures.ended_early(provider, "inside an event" if decoder.flush() else "between two events")
+            try:
+                data = await content.readany()
+                if late is not None:  # came while the reader was busy and the provider was not
+                    raise late
+            except ProviderTimeout:
+                if not ending:
+                    raise
+                data = b""  # no last word, and nothing was missing
             out: list[ProviderEvent] = []
             try:
-                progress = parser.feed(decoder.feed(data), out)
+                if data:
+                    progress = parser.feed(decoder.feed(data), out)
+                else:
+                    progress = False
+                    _end(parser, decoder, out, provider)
             except (ProviderError, ValueError, RecursionError):  # RecursionError: JSON nested without end
                 if out:  # came whole before the failure
                     watch.since = inf
@@ -130,11 +157,15 @@ async def answer(
                 if not started:
                     started = True
                     watch.first_event_came()
+                if parser.whole and not ending:
+                    ending = True
+                    watch.stop()
+                    watch = Watch(LAST_WORD, watch.since, expire)
         watch.stop()
         await _let_end(content)
     except ProviderError as error:
-        if call.secret and error.detail:
-            error.detail = error.detail.replace(call.secret, "***")  # some servers repeat the key they refuse
+        if error.detail:
+            error.detail = _masked(error.detail, call)
         raise
     except aiohttp.ClientError as error:
         raise failures.by_exception(provider, error) from error
@@ -147,8 +178,33 @@ async def answer(
         response.release()
 
 
-async def _ask(session: aiohttp.ClientSession, call: Call) -> aiohttp.ClientResponse:
-    timeouts = call.timeouts
+class _Body:
+    """What collects the body of an answer that is not streamed, where a stream has its decoder."""
+
+    def __init__(self) -> None:
+        self.rest = bytearray()
+
+    def feed(self, data: bytes) -> list[ServerSentEvent]:
+        """Take in some of it."""
+        self.rest += data
+        if len(self.rest) > LIMIT:
+            raise EventTooLargeError(f"an answer of more than {LIMIT} bytes")
+        return []
+
+
+def _end(parser: Parser, decoder: SSEDecoder | _Body, out: list[ProviderEvent], provider: str) -> None:
+    """The body ended: bring the answer to its end, or raise."""
+    rest = bytes(decoder.rest)
+    if isinstance(decoder, SSEDecoder):
+        parser.end(rest, out)
+    else:
+        parser.read(rest, out)
+    if not parser.whole:
+        raise failures.ended_early(provider, "inside an event" if rest.strip(b"\n") else "between two events")
+    parser.done = True
+
+
+async def _ask(session: aiohttp.ClientSession, call: Call, timeouts: Timeouts) -> aiohttp.ClientResponse:
     try:
         async with asyncio.timeout(min(timeouts.first_chunk, timeouts.total)):
             return await session.post(
@@ -156,7 +212,7 @@ async def _ask(session: aiohttp.ClientSession, call: Call) -> aiohttp.ClientResp
                 data=call.body,
                 headers={
                     "Content-Type": "application/json",
-                    "Accept": "text/event-stream",
+                    "Accept": STREAM if call.streamed else WHOLE,
                     "Accept-Encoding": "identity",  # a compressor may hold chunks back
                     **call.headers,
                 },
@@ -167,28 +223,37 @@ async def _ask(session: aiohttp.ClientSession, call: Call) -> aiohttp.ClientResp
     except aiohttp.ClientError as error:
         raise failures.by_exception(call.provider, error) from error
     except TimeoutError as error:
-        raise ProviderTimeout(
-            "The provider was silent for too long.", provider=call.provider, retryable=True
-        ) from error
+        late: type[ProviderTimeout] = FirstChunkTimeout
+        said = "The provider was silent for too long."
+        if timeouts.total < timeouts.first_chunk:
+            late, said = ProviderTimeout, "The provider took too long."
+        raise late(said, provider=call.provider, retryable=True) from error
 
 
-async def _check(response: aiohttp.ClientResponse, provider: str) -> None:
-    """Raise unless this is the beginning of a stream."""
+async def _check(response: aiohttp.ClientResponse, call: Call) -> None:
+    """Raise unless this is the beginning of what was asked for."""
+    provider = call.provider
     kind = response.headers.get("Content-Type", "")
-    streamed = not kind or response.content_type == "text/event-stream"  # some local servers name no type
-    if response.status == 200 and streamed:
+    as_asked = not kind or response.content_type == (STREAM if call.streamed else WHOLE)  # some local servers name none
+    if response.status == 200 and as_asked:
         return
     body = bytearray()
     try:
         async with asyncio.timeout(REFUSAL):
-            while len(body) < failures.DETAIL_BYTES and (data := await response.content.readany()):
+            while len(body) < 2 * failures.DETAIL_BYTES and (data := await response.content.readany()):
                 body += data
     except (aiohttp.ClientError, TimeoutError, ProviderTimeout):
         pass  # the status says enough
-    detail = body[: failures.DETAIL_BYTES].decode("utf-8", "replace")
+    # Masked before it is cut, or the cut might leave the beginning of the key.
+    detail = _masked(body.decode("utf-8", "replace"), call)[: failures.DETAIL_BYTES]
     if response.status == 200:
         raise failures.unreadable(provider, f"content type {kind[:100]}: {detail}")
     raise failures.by_status(provider, response.status, headers=response.headers, detail=detail)
+
+
+def _masked(detail: str, call: Call) -> str:
+    """Without our key: some servers repeat the one they refuse."""
+    return detail.replace(call.secret, "***") if call.secret else detail
 
 
 async def _let_end(content: aiohttp.StreamReader) -> None:
@@ -197,50 +262,5 @@ async def _let_end(content: aiohttp.StreamReader) -> None:
         async with asyncio.timeout(LINGER):
             while await content.readany():
                 pass
-    except (TimeoutError, aiohttp.ClientError):
+    except (TimeoutError, ProviderTimeout, aiohttp.ClientError):
         pass
-
-
-def read_options(options: Json, shape: type[Options], provider: str) -> Options:
-    """``options`` as the wire's own struct, before anything is sent.
-
-    Raises:
-        Unprocessable: an option that the provider does not have, or of the wrong type; the message names it.
-    """
-    try:
-        return msgspec.convert(options, shape)
-    except msgspec.ValidationError as error:
-        raise Unprocessable(f"Bad options for {provider}: {str(error)[:200]}.") from error
-
-
-def choose_model(request: ProviderRequest, config: ProviderConfig, provider: str) -> str:
-    """The request's model, or the configured one.
-
-    Raises:
-        Unprocessable: neither names one.
-    """
-    model = request.model or config.default_model
-    if not model:
-        raise Unprocessable(f"No model was named, and there is no default model for {provider}.")
-    return model
-
-
-def root_of(config: ProviderConfig, default: str, provider: str) -> str:
-    """The API's root, without a slash at its end.
-
-    Raises:
-        ConfigurationError: it is no HTTP address.
-    """
-    root = (config.base_url or default).strip().rstrip("/")
-    if not root.startswith(("https://", "http://")):
-        raise ConfigurationError(f"The base URL for {provider} must begin with https:// or http://.")
-    return root
-
-
-def prompt_of(request: ProviderRequest) -> list[dict[str, Any]]:
-    """The history as both wires spell it. Tool calls and their results are left out: they come with a later issue."""
-    return [
-        {"role": message.role, "content": message.content}
-        for message in request.messages
-        if message.role in ("user", "assistant")
-    ]

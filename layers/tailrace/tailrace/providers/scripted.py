@@ -12,7 +12,8 @@ The model's name chooses what it does:
 - ``break``: ends early after three chunks.
 
 ``options["script"]`` chooses in detail, see ``Script``; what it leaves out is the model's. The other options that
-the real providers have are accepted and do nothing, but for ``timeouts``, whose ``idle`` ends a stall.
+the real providers have are accepted and do nothing, but for ``timeouts``, whose ``idle`` ends a stall. Asked without
+streaming it says all at once, and what it is to do wrong in its stream does not happen.
 
     provider = Scripted(sleep=no_sleep)
     request = ProviderRequest(model="fast", messages=[], options={"script": {"chunks": ["Hel", "lo"], "batch": 2}})
@@ -22,20 +23,32 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import aiohttp
 import msgspec
 
-from tailrace.errors import ProviderTimeout, Unprocessable
-from tailrace.events import ProviderEvent, ResponseInfo, Text, Usage
+from tailrace.errors import FirstChunkTimeout, IdleTimeout, Unprocessable
+from tailrace.events import (
+    Citation,
+    ProviderEvent,
+    Reasoning,
+    ResponseInfo,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    ToolResult,
+    Usage,
+)
 from tailrace.providers import ProviderConfig, ProviderRequest, failures
 from tailrace.providers.timeouts import Timeouts
 
 NAME = "scripted"
 PACE = 0.02
+WHOLE = 1_000_000
 
 # ruff: noqa: RUF001  # the Chinese has Chinese punctuation
 STORY = """Once upon a time, where the mountain lets the river go, there was a mill with a wheel that never slept. 🌊 \
@@ -59,6 +72,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         chunks: the texts, or how many there are to be. Empty texts are left out, as real providers' are.
         echo: say the last user message back, in place of ``chunks``.
+        reasoning: pieces of reasoning before the first chunk.
+        tool_calls: what it calls after its last chunk, each ``{"id", "name", "arguments"}``, written in three pieces.
+        tool_results: what a tool of its own returned, ``{"id", "name", "result"}``.
+        citations: sources that it names at the end, each ``{"url", "title", "quote"}`` or less.
         every: seconds between two reads.
         batch: chunks that one read brings.
         error_at: chunks before the failure; 0 fails before the first.
@@ -72,6 +89,10 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     chunks: list[str] | Natural | None = None
     echo: bool = False
+    reasoning: list[str] = []
+    tool_calls: list[ToolCall] = []
+    tool_results: list[ToolResult] = []
+    citations: list[Citation] = []
     every: Pause = 0.0
     batch: Positive = 1
     error_at: Natural | None = None
@@ -103,9 +124,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     temperature: Any = None
     top_p: Any = None
     stop: Any = None
-    tools: Any = None
-    tool_choice: Any = None
     response_format: Any = None
+    server_tools: Any = None
 
 
 def split(text: str) -> list[str]:
@@ -140,6 +160,11 @@ class Scripted:
             script = msgspec.convert(given, Script)
         except msgspec.ValidationError as error:
             raise Unprocessable(f"Bad options for scripted: {str(error)[:200]}.") from error
+        if not request.streamed:
+            broken = script.status is None
+            script = msgspec.structs.replace(
+                script, every=0.0, batch=WHOLE, stall_after=None, error_at=None if broken else script.error_at
+            )
         return self._tell(model, request, script, options.timeouts)
 
     async def _tell(
@@ -152,6 +177,7 @@ class Scripted:
             ResponseInfo(model=model, provider_request_id=f"req_{uuid4().hex}"),
             Usage(prompt_tokens=prompt_tokens),
         ]
+        batch += [Reasoning(text) for text in script.reasoning if text]
         introduction = len(batch)
         sent = 0
         last = len(chunks)
@@ -172,15 +198,28 @@ class Scripted:
         if script.stall_after == sent:
             # The seam's promise, a deadline for every wait, holds here too.
             await self._sleep(timeouts.idle if sent else timeouts.first_chunk)
-            raise ProviderTimeout("The provider was silent for too long.", provider=NAME, retryable=True)
+            late = IdleTimeout if sent else FirstChunkTimeout
+            raise late("The provider was silent for too long.", provider=NAME, retryable=True)
         if script.error_at == sent:
             raise _failure(script)
         completion_tokens = sent if script.completion_tokens is None else script.completion_tokens
         yield [
             *batch,
+            *_besides(script),
             Usage(completion_tokens=completion_tokens),
             ResponseInfo(finish_reason=script.finish_reason),
         ]
+
+
+def _besides(script: Script) -> Iterator[ProviderEvent]:
+    for call in script.tool_calls:
+        yield ToolCallStart(call.id, call.name)
+        size = len(call.arguments) // 3 + 1
+        for start in range(0, len(call.arguments), size):
+            yield ToolCallDelta(call.id, call.arguments[start : start + size])
+        yield call
+    yield from script.tool_results
+    yield from script.citations
 
 
 def _chunks(script: Script, request: ProviderRequest) -> list[str]:

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import msgspec
 
+from tailrace.errors import FirstChunkTimeout, IdleTimeout, ProviderTimeout
+
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -41,12 +43,13 @@ class Watch:
     Args:
         timeouts: the limits; ``connect`` is not the watch's.
         start: the loop's time when the request was sent.
-        expire: gets the sentence that says what happened.
+        expire: gets the kind of error, and the sentence that says what happened.
     """
 
-    def __init__(self, timeouts: Timeouts, start: float, expire: Callable[[str], None]) -> None:
+    def __init__(self, timeouts: Timeouts, start: float, expire: Callable[[type[ProviderTimeout], str], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._allowed = timeouts.first_chunk
+        self._silence: type[ProviderTimeout] = FirstChunkTimeout
         self._idle = timeouts.idle
         self._end = start + timeouts.total
         self._expire = expire
@@ -57,6 +60,7 @@ class Watch:
         """From now on the idle limit counts."""
         self._timer.cancel()
         self._allowed = self._idle
+        self._silence = IdleTimeout
         self._timer = self._schedule()
 
     def stop(self) -> None:
@@ -70,8 +74,8 @@ class Watch:
     def _look(self) -> None:
         now = self._loop.time()
         if now >= self._end:
-            self._expire("The provider took too long.")
+            self._expire(ProviderTimeout, "The provider took too long.")
         elif now >= self.since + self._allowed:
-            self._expire("The provider was silent for too long.")
+            self._expire(self._silence, "The provider was silent for too long.")
         else:
             self._timer = self._schedule()

@@ -52,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     metadata: Json
     private: Json | None = None
+    provider: str | None = None
     model: str | None = None
     usage: Usage | None = None
     finish_reason: str | None = None
@@ -113,6 +114,7 @@ class Log:
             "completed": outcome.completed,
             "metadata": to_json(outcome.metadata),
             "private": to_json(outcome.private),
+            "provider": outcome.provider,
             "model": outcome.model,
             "usage": to_json(outcome.usage),
             "finish_reason": outcome.finish_reason,

@@ -1,0 +1,105 @@
+"""What a user says besides text: images and files, as they come in, are stored, and go into a prompt. Pure."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tailrace.errors import TooLarge, Unprocessable
+from tailrace.events import Json
+from tailrace.providers import FilePart, ImagePart, InputPart
+
+LARGEST_PARTS: Final = 300_000
+"""Bytes of JSON that the parts of a message may have: they lie in its item, and DynamoDB's items have 400 KB
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)."""
+
+MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
+
+KEY: Final = "parts"
+"""Where they lie in the message's metadata."""
+
+
+class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """A piece of text among the parts."""
+
+    text: str
+
+
+Input = str | list[TextPart | ImagePart | FilePart]
+"""What a start's ``input`` may be."""
+
+
+def split_input(given: Input) -> tuple[str, Sequence[InputPart]]:
+    """Return the text, its pieces joined by line breaks, and the rest in order.
+
+    Raises:
+        Unprocessable: a part cannot be; the message says which and why.
+        TooLarge: together they do not fit into an item.
+    """
+    if isinstance(given, str):
+        return given, ()
+    text = "\n".join(part.text for part in given if isinstance(part, TextPart))
+    parts = [part for part in given if not isinstance(part, TextPart)]
+    check_parts(parts)
+    return text, parts
+
+
+def check_parts(parts: Sequence[InputPart]) -> None:
+    """Refuse parts that no provider would take.
+
+    Raises:
+        Unprocessable: the message says which and why.
+        TooLarge: together they do not fit into an item.
+    """
+    for number, part in enumerate(parts):
+        if (problem := _problem(part)) is not None:
+            raise Unprocessable(f"Image or file {number + 1} of the input: {problem}.")
+    if parts and len(msgspec.json.encode(parts)) > LARGEST_PARTS:
+        raise TooLarge(
+            f"The images and files of a message may have {LARGEST_PARTS} bytes as base64; give a URL instead."
+        )
+
+
+def _problem(part: InputPart) -> str | None:
+    if (part.data is None) == (part.url is None):
+        return "it must have either data or url"
+    if part.url is not None:
+        if not part.url.startswith(("https://", "http://")) or len(part.url) > 8192:
+            return "its url must begin with https:// or http://"
+        return None if not part.media_type or MEDIA_TYPE.fullmatch(part.media_type) else "its media_type is none"
+    if not MEDIA_TYPE.fullmatch(part.media_type):
+        return 'it must have a media_type, such as "image/png"'
+    if isinstance(part, ImagePart) and not part.media_type.startswith("image/"):
+        return "its media_type must begin with image/"
+    try:
+        empty = not binascii.a2b_base64(part.data or "", strict_mode=True)
+    except (binascii.Error, ValueError):
+        return "its data must be base64"
+    return "its data is empty" if empty else None
+
+
+def parts_metadata(parts: Sequence[InputPart]) -> dict[str, Any]:
+    """Return the metadata that keeps parts with their message."""
+    if not parts:
+        return {}
+    kept = [{name: value for name, value in each.items() if value} for each in msgspec.to_builtins(parts)]
+    return {KEY: kept}
+
+
+def read_parts(metadata: Json) -> Sequence[InputPart]:
+    """Return the parts that a message's metadata has.
+
+    Raises:
+        Unprocessable: there is something else under their key.
+    """
+    given = metadata.get(KEY)
+    if given is None:
+        return ()
+    try:
+        return msgspec.convert(given, list[InputPart])
+    except msgspec.ValidationError as error:
+        raise Unprocessable(f"metadata.parts is for images and files: {error}.") from error

@@ -1,0 +1,173 @@
+"""From stored messages to a prompt: tool calls with their results, images and files, and nothing orphaned. Pure.
+
+Vendors refuse a prompt in which a tool call has no result right after it, or a result no call right before
+(https://platform.openai.com/docs/guides/function-calling). A history has both: an answer that was stopped, a result
+that was never sent, a message that came between. So results are put behind their calls, and what has no partner is left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tailrace.account import tokens_in
+from tailrace.errors import Unprocessable
+from tailrace.events import Json, Message, ToolCall, ToolResult
+from tailrace.parts import read_parts
+from tailrace.providers import PromptMessage, ProviderRequest
+
+
+class _Result(msgspec.Struct):
+    id: str
+    text: str
+
+
+def prompt_messages(history: Sequence[Message]) -> list[PromptMessage]:
+    """Return the prompt's messages, without system prompts, in order.
+
+    Args:
+        history: completed messages, oldest first.
+    """
+    results = [(at, result) for at, message in enumerate(history) for result in _results(message)]
+    used: set[int] = set()
+    prompt: list[PromptMessage] = []
+    at = 0
+    while at < len(history):
+        message = history[at]
+        first = at
+        calls = _calls(message)
+        text = message.content if message.role == "assistant" else ""
+        if message.role in ("assistant", "tool_call"):
+            # An answer's calls may be told twice: with the answer itself, and by messages right after it.
+            while at + 1 < len(history) and history[at + 1].role == "tool_call":
+                at += 1
+                calls |= _calls(history[at])
+            prompt += _answer(first, text, calls, results, used)
+        elif message.role == "user":
+            prompt.append(PromptMessage("user", message.content, parts=read_parts(message.metadata)))
+        at += 1
+    return prompt
+
+
+def _answer(
+    at: int, text: str, calls: Mapping[str, ToolCall], results: Sequence[tuple[int, _Result]], used: set[int]
+) -> Iterable[PromptMessage]:
+    answered: list[ToolCall] = []
+    found: list[ToolResult] = []
+    for call in calls.values():
+        for number, (place, result) in enumerate(results):
+            if place > at and number not in used and result.id == call.id:
+                used.add(number)
+                answered.append(call)
+                found.append(ToolResult(call.id, call.name, result.text))
+                break
+    if text.strip() or answered:
+        yield PromptMessage("assistant", text, tool_calls=answered)
+    if found:
+        yield PromptMessage("tool_result", "", tool_results=found)
+
+
+def _calls(message: Message) -> dict[str, ToolCall]:
+    """Return the tool calls of a message by their ids: those that a streamed answer made, or a ``tool_call`` message
+    of ``[{"id", "name", "arguments"}]``; OpenAI's own shape will do too."""
+    if message.role == "assistant":
+        given: Any = message.metadata.get("tool_calls")
+    elif message.role == "tool_call":
+        given = _json(message.content)
+    else:
+        return {}
+    calls: dict[str, ToolCall] = {}
+    for each in _objects(given):
+        inner = each.get("function")
+        source = inner if isinstance(inner, dict) else each
+        call_id = each.get("id", message.metadata.get("tool_call_id"))
+        name = source.get("name", message.metadata.get("tool_name"))
+        if isinstance(call_id, str) and isinstance(name, str) and "arguments" in source:
+            arguments = source["arguments"]
+            text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+            calls[call_id] = ToolCall(call_id, name, text or "{}")
+    return calls
+
+
+def _results(message: Message) -> list[_Result]:
+    """Return the results of a ``tool_result`` message: ``[{"id", "result"}]``, or any text with ``tool_call_id`` in the
+    metadata."""
+    if message.role != "tool_result":
+        return []
+    found: list[_Result] = []
+    for each in _objects(_json(message.content)):
+        call_id = each.get("id", each.get("tool_call_id"))
+        if isinstance(call_id, str) and "result" in each:
+            found.append(_Result(call_id, msgspec.json.encode(each["result"]).decode()))
+    call_id = message.metadata.get("tool_call_id")
+    if not found and isinstance(call_id, str):
+        content = _json(message.content)
+        found.append(_Result(call_id, msgspec.json.encode(message.content if content is None else content).decode()))
+    return found
+
+
+def _objects(given: Any) -> list[dict[str, Any]]:
+    return [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict)]
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+SHAPES: Final[Mapping[str, str]] = {
+    "tool_call": '[{"id", "name", "arguments"}]',
+    "tool_result": '[{"id", "result"}]',
+}
+
+
+def check_tool_message(role: str, content: str, metadata: Json) -> None:
+    """Refuse a tool call or result that no prompt could take up.
+
+    Raises:
+        Unprocessable: the message says what it should look like.
+    """
+    if role not in SHAPES:
+        return
+    message = _probe(role, content, metadata)
+    found = len(_calls(message)) if role == "tool_call" else len(_results(message))
+    content_json = _json(content)
+    if found != (len(content_json) if isinstance(content_json, list) else 1):
+        raise Unprocessable(
+            f"The content of a {role} message must be {SHAPES[role]} as JSON"
+            + (", or its metadata must have tool_call_id." if role == "tool_result" else ".")
+        )
+
+
+def _probe(role: Any, content: str, metadata: Json) -> Message:
+    return Message(
+        id="",
+        conversation_id="",
+        role=role,
+        content=content,
+        status="completed",
+        seq=0,
+        metadata=metadata,
+        created_at="",
+    )
+
+
+def is_prompt(message: Message) -> bool:
+    """Whether a message has anything to say in a prompt: text, images or files, or tool calls."""
+    return bool(message.content.strip() or message.metadata.get("parts") or message.metadata.get("tool_calls"))
+
+
+def estimate(request: ProviderRequest) -> int:
+    """Return an estimate of the prompt's tokens, without its images and files."""
+    texts = [*request.system]
+    for message in request.messages:
+        texts.append(message.content)
+        texts += [call.arguments for call in message.tool_calls]
+        texts += [result.result for result in message.tool_results]
+    size = sum(len(text.encode()) for text in texts)
+    return tokens_in(size + (len(msgspec.json.encode(request.tools)) if request.tools else 0))

@@ -1,0 +1,225 @@
+"""Anthropic's events (https://platform.claude.com/docs/en/build-with-claude/streaming) and its whole answers, read.
+
+Token counts are the vendor's own: ``prompt_tokens`` is ``input_tokens``, without what came from the cache.
+Thinking becomes ``Reasoning``. What the vendor's own tools return is a ``ToolResult``; that it calls them is not
+passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from tailrace.events import (
+    Citation,
+    ProviderEvent,
+    Reasoning,
+    ResponseInfo,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    ToolResult,
+    Usage,
+)
+from tailrace.providers import failures
+from tailrace.sse import ServerSentEvent
+
+STATUS_OF_ERROR: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The status that an error inside the stream would have had before it (https://docs.anthropic.com/en/api/errors)."""
+
+
+# ---- the wire: only what we read of it, one struct for all events, so that each is decoded once -----------------
+
+
+class _Usage(msgspec.Struct, gc=False):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _Citation(msgspec.Struct, gc=False):
+    url: str | None = None
+    source: str | None = None
+    title: str | None = None
+    document_title: str | None = None
+    cited_text: str | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+    id: str = ""
+    name: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+    tool_use_id: str = ""
+    content: msgspec.Raw = msgspec.Raw(b"null")
+    citations: list[_Citation] | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    citation: _Citation | None = None
+    stop_reason: str | None = None
+    stop_details: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Message(msgspec.Struct):
+    model: str | None = None
+    usage: _Usage | None = None
+    content: list[_Block] = []
+    stop_reason: str | None = None
+    stop_details: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    message: _Message | None = None
+    content_block: _Block | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+_decode_whole = msgspec.json.Decoder(_Message).decode
+_encode = msgspec.json.encode
+
+
+class MessagesParser:
+    """One answer. Implements ``http.Parser``.
+
+    Args:
+        request_id: what the response's ``request-id`` header said.
+    """
+
+    def __init__(self, request_id: str | None = None, provider: str = "anthropic") -> None:
+        self.done = self.whole = False
+        self._request_id = request_id
+        self._provider = provider
+        self._tools: dict[int, tuple[_Block, list[str]]] = {}
+        self._server_tools: dict[str, str] = {}
+
+    def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
+        """See ``http.Parser``. Events of a type not known here are ignored, as the vendor asks of its clients."""
+        pings = 0
+        for sse in events:
+            event = _decode(sse.data)
+            kind = event.type
+            if kind == "content_block_delta":
+                if (delta := event.delta) is None:
+                    continue
+                if delta.text:
+                    out.append(Text(delta.text))
+                elif delta.thinking:
+                    out.append(Reasoning(delta.thinking))
+                elif delta.partial_json and event.index in self._tools:
+                    block, pieces = self._tools[event.index]
+                    pieces.append(delta.partial_json)
+                    out.append(ToolCallDelta(block.id, delta.partial_json))
+                elif delta.citation is not None:
+                    out.append(_cited(delta.citation))
+            elif kind == "ping":
+                pings += 1
+            elif kind == "message_stop":
+                self.done = self.whole = True
+                return True
+            else:
+                self._rare(event, kind, out)
+        return len(events) > pings
+
+    def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
+        """See ``http.Parser``."""
+
+    def read(self, body: bytes, out: list[ProviderEvent]) -> None:
+        """See ``http.Parser``."""
+        message = _decode_whole(body)
+        out.append(ResponseInfo(model=message.model, provider_request_id=self._request_id))
+        for index, block in enumerate(message.content):
+            self._begin(index, block, out)
+            self._finish(index, out)
+        if message.usage is not None:
+            out.append(Usage(message.usage.input_tokens, message.usage.output_tokens))
+        self._stopped(message.stop_reason, message.stop_details, out)
+        self.whole = message.stop_reason is not None
+
+    def _rare(self, event: _Event, kind: str, out: list[ProviderEvent]) -> None:
+        if kind == "content_block_start" and event.content_block is not None:
+            self._begin(event.index, event.content_block, out)
+        elif kind == "content_block_stop":
+            self._finish(event.index, out)
+        elif kind == "message_start" and (message := event.message) is not None:
+            out.append(ResponseInfo(model=message.model, provider_request_id=self._request_id))
+            if message.usage is not None and message.usage.input_tokens is not None:
+                # Its output_tokens are left alone: a count of 1 or so, wrong for whoever is cut off after it.
+                out.append(Usage(prompt_tokens=message.usage.input_tokens))
+        elif kind == "message_delta":
+            if event.usage is not None:
+                out.append(Usage(event.usage.input_tokens, event.usage.output_tokens))
+            if event.delta is not None:
+                self._stopped(event.delta.stop_reason, event.delta.stop_details, out)
+        elif kind == "error":
+            status = STATUS_OF_ERROR.get(str(event.error.get("type"))) if isinstance(event.error, dict) else None
+            detail = _encode(event.error)[: failures.DETAIL_BYTES].decode("utf-8", "replace")
+            raise failures.midway(self._provider, status, detail)
+
+    def _begin(self, index: int, block: _Block, out: list[ProviderEvent]) -> None:
+        if block.type == "tool_use":
+            self._tools[index] = (block, [])
+            out.append(ToolCallStart(block.id, block.name))
+        elif block.type in ("server_tool_use", "mcp_tool_use"):
+            self._server_tools[block.id] = block.name
+        elif block.type.endswith("_tool_result"):
+            name = self._server_tools.get(block.tool_use_id) or block.type.removesuffix("_tool_result")
+            out.append(ToolResult(block.tool_use_id, name, _result(block.content)))
+        elif block.text:
+            out.append(Text(block.text))
+        elif block.thinking:
+            out.append(Reasoning(block.thinking))
+        out.extend(_cited(citation) for citation in block.citations or ())
+
+    def _finish(self, index: int, out: list[ProviderEvent]) -> None:
+        if index in self._tools:
+            block, pieces = self._tools.pop(index)
+            # A tool without arguments may send no delta; what it has is then in the block's beginning.
+            out.append(ToolCall(block.id, block.name, "".join(pieces) or bytes(block.input).decode()))
+
+    def _stopped(self, reason: str | None, details: msgspec.Raw, out: list[ProviderEvent]) -> None:
+        if reason is not None:
+            out.append(ResponseInfo(finish_reason=reason))
+        if reason == "refusal":  # https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails
+            raise failures.filtered(self._provider, f"refusal: {bytes(details).decode('utf-8', 'replace')}")
+
+
+def _cited(citation: _Citation) -> Citation:
+    return Citation(
+        url=citation.url or citation.source,
+        title=citation.title or citation.document_title,
+        quote=citation.cited_text,
+    )
+
+
+def _result(content: msgspec.Raw) -> str:
+    """The result as JSON text, without the form of it that only the vendor can read, which is most of its bytes."""
+    value = msgspec.json.decode(content)
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, dict):
+                item.pop("encrypted_content", None)
+    return _encode(value).decode()

@@ -1,0 +1,246 @@
+"""Google's Gemini API (https://ai.google.dev/api/generate-content), read. A whole answer has the shape of an event.
+
+- The reason for the end and those for a blocked prompt are told in lower case.
+- ``completion_tokens`` counts the thoughts too, as the other vendors' counts do; the vendor tells the two apart.
+- Function calls come whole, and mostly without an id; they then get the response's id and a number.
+- The body ends without a word after the reason for the end, and an error in its middle may come as plain JSON
+  without ``data:`` (https://github.com/vercel/ai/issues/5217).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tailrace.events import (
+    Citation,
+    ProviderEvent,
+    Reasoning,
+    ResponseInfo,
+    Text,
+    ToolCall,
+    ToolCallStart,
+    ToolResult,
+    Usage,
+)
+from tailrace.providers import failures
+from tailrace.sse import ServerSentEvent
+
+FILTERED = frozenset(
+    {
+        "blocklist",
+        "image_prohibited_content",
+        "image_recitation",
+        "image_safety",
+        "model_armor",
+        "prohibited_content",
+        "recitation",
+        "safety",
+        "spii",
+    }
+)
+"""The reasons for an end that are a filter's (https://ai.google.dev/api/generate-content#FinishReason)."""
+
+MALFORMED = frozenset({"malformed_function_call", "malformed_response", "unexpected_tool_call"})
+"""Those that say that the model wrote what cannot be used."""
+
+
+# ---- the wire: only what we read of it ---------------------------------------------------------------------------
+
+
+class _FunctionCall(msgspec.Struct, gc=False):
+    name: str = ""
+    id: str | None = None
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Code(msgspec.Struct, gc=False):
+    id: str | None = None
+    language: str | None = None
+    code: str | None = None
+    outcome: str | None = None
+    output: str | None = None
+
+
+class _ToolResponse(msgspec.Struct, rename="camel", gc=False):
+    id: str | None = None
+    tool_type: str = ""
+    response: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool = False
+    function_call: _FunctionCall | None = None
+    executable_code: _Code | None = None
+    code_execution_result: _Code | None = None
+    tool_response: _ToolResponse | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Source(msgspec.Struct, gc=False):
+    uri: str | None = None
+    title: str | None = None
+    text: str | None = None
+
+
+class _GroundingChunk(msgspec.Struct, rename="camel"):
+    web: _Source | None = None
+    retrieved_context: _Source | None = None
+    maps: _Source | None = None
+
+
+class _Grounding(msgspec.Struct, rename="camel"):
+    grounding_chunks: list[_GroundingChunk] | None = None
+
+
+class _Citations(msgspec.Struct, rename="camel"):
+    citation_sources: list[_Source] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    grounding_metadata: _Grounding | None = None
+    citation_metadata: _Citations | None = None
+
+
+class _Usage(msgspec.Struct, rename="camel", gc=False):
+    prompt_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel", gc=False):
+    block_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: _Usage | None = None
+    model_version: str | None = None
+    response_id: str | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class GeminiParser:
+    """One answer. Implements ``http.Parser``."""
+
+    def __init__(self, provider: str = "gemini") -> None:
+        self.done = self.whole = False
+        self._provider = provider
+        self._introduced = False
+        self._response_id = ""
+        self._called = 0
+        self._code: _Code | None = None
+        self._cited: set[Citation] = set()
+
+    def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
+        """See ``http.Parser``. This wire has no pings."""
+        for sse in events:
+            chunk = _decode(sse.data)
+            if chunk.error is not None:
+                raise self._reported(chunk.error)
+            if not self._introduced and (chunk.candidates or chunk.response_id):
+                self._introduce(chunk, out)
+            if chunk.candidates:
+                candidate = chunk.candidates[0]  # one was asked for
+                if candidate.content is not None:
+                    for part in candidate.content.parts or ():
+                        if part.text:
+                            out.append(Reasoning(part.text) if part.thought else Text(part.text))
+                        else:
+                            self._rare(part, out)
+                if candidate.grounding_metadata is not None or candidate.citation_metadata is not None:
+                    self._cite(candidate, out)
+                if candidate.finish_reason is not None:
+                    self._finish(candidate, chunk.usage_metadata, out)
+            if chunk.prompt_feedback is not None and (reason := chunk.prompt_feedback.block_reason) is not None:
+                out.append(ResponseInfo(finish_reason=reason.lower()))
+                raise failures.filtered(self._provider, f"prompt: {reason}")
+        return bool(events)
+
+    def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
+        """See ``http.Parser``."""
+        try:
+            error = _decode(rest).error
+        except ValueError:
+            return  # half an event, or nothing
+        if error is not None:
+            raise self._reported(error)
+
+    def read(self, body: bytes, out: list[ProviderEvent]) -> None:
+        """See ``http.Parser``."""
+        self.feed([ServerSentEvent(body)], out)
+
+    def _introduce(self, chunk: _Chunk, out: list[ProviderEvent]) -> None:
+        self._introduced = True
+        self._response_id = chunk.response_id or ""
+        out.append(ResponseInfo(model=chunk.model_version, provider_request_id=chunk.response_id))
+        if (usage := chunk.usage_metadata) is not None:
+            # Every event has the counts so far; the last ones count. The prompt's are known now.
+            out.append(Usage(prompt_tokens=_prompt_tokens(usage)))
+
+    def _rare(self, part: _Part, out: list[ProviderEvent]) -> None:
+        if (call := part.function_call) is not None:
+            call_id = call.id or f"{self._response_id or 'call'}-{self._called}"
+            self._called += 1
+            out += [ToolCallStart(call_id, call.name), ToolCall(call_id, call.name, bytes(call.args).decode())]
+        elif part.executable_code is not None:
+            self._code = part.executable_code
+        elif (ran := part.code_execution_result) is not None:
+            code = self._code or _Code()
+            said = {"language": code.language, "code": code.code, "outcome": ran.outcome, "output": ran.output}
+            out.append(ToolResult(ran.id or code.id or "", "code_execution", msgspec.json.encode(said).decode()))
+        elif (answer := part.tool_response) is not None:
+            out.append(ToolResult(answer.id or "", answer.tool_type.lower(), bytes(answer.response).decode()))
+
+    def _cite(self, candidate: _Candidate, out: list[ProviderEvent]) -> None:
+        """What the answer rests on. Later events may repeat it."""
+        grounding, citations = candidate.grounding_metadata, candidate.citation_metadata
+        chunks = (grounding.grounding_chunks if grounding is not None else None) or ()
+        sources = [chunk.web or chunk.retrieved_context or chunk.maps for chunk in chunks]
+        sources += (citations.citation_sources if citations is not None else None) or ()
+        for source in sources:
+            if source is None:
+                continue
+            citation = Citation(url=source.uri, title=source.title, quote=source.text)
+            if citation not in self._cited:
+                self._cited.add(citation)
+                out.append(citation)
+
+    def _finish(self, candidate: _Candidate, usage: _Usage | None, out: list[ProviderEvent]) -> None:
+        reason = (candidate.finish_reason or "").lower()
+        if usage is not None:
+            completion = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
+            out.append(Usage(_prompt_tokens(usage), completion))
+        out.append(ResponseInfo(finish_reason=reason))
+        detail = f"{reason}: {candidate.finish_message or ''}"
+        if reason in FILTERED:
+            raise failures.filtered(self._provider, detail)
+        if reason in MALFORMED:
+            raise failures.malformed(self._provider, detail)
+        self.whole = True
+
+    def _reported(self, error: Any) -> Exception:
+        """The error for one that came inside the stream. Its ``code`` is a status."""
+        code = error.get("code") if isinstance(error, dict) else None
+        status = code if isinstance(code, int) and 400 <= code < 600 else None
+        return failures.midway(self._provider, status, msgspec.json.encode(error).decode()[: failures.DETAIL_BYTES])
+
+
+def _prompt_tokens(usage: _Usage) -> int | None:
+    if usage.prompt_token_count is None:
+        return None
+    return usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0)
