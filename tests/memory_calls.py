@@ -103,11 +103,11 @@ class MemoryCalls:
             self.items[_key(key)] = request["Item"]
             return
         item = self.items.setdefault(_key(key), dict(key))
-        names, values = request["ExpressionAttributeNames"], request["ExpressionAttributeValues"]
-        setting, _, removing = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
-        for assignment in setting.split(", "):
+        names, values = request["ExpressionAttributeNames"], request.get("ExpressionAttributeValues", {})
+        setting, _, removing = f" {request['UpdateExpression']}".partition(" REMOVE ")
+        for assignment in filter(None, setting.removeprefix(" SET ").split(", ")):
             name, operand = assignment.split(" = ")
-            item[names[name]] = values[operand]
+            item[names[name]] = item[names[operand]] if operand in names else values[operand]
         for name in filter(None, removing.split(", ")):
             item.pop(names[name], None)
 

@@ -16,7 +16,7 @@ PACKAGE = Path(tailrace.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "clock", "sessions"},
     {"ids", "events", "sse", "positions"},
-    {"segment", "delivery", "providers"},
+    {"segment", "delivery", "providers", "additions", "report"},
     {"store", "settings", "protocols"},
     {"log_writer", "outcome", "auth", "telemetry"},
     {"stream", "closing"},
@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
     {"backend", "relay"},
     {"request"},
     {"conversation"},
+    {"owner"},
     {"http"},
     {"tailrace"},
 ]
@@ -93,13 +94,13 @@ def loaded_after(statement: str) -> set[str]:
 def test_importing_the_package_imports_no_vendor() -> None:
     """``import tailrace`` is free."""
     loaded = loaded_after("import tailrace")
-    assert not loaded & {"pynamodb", "botocore", "boto3", "aiohttp", "starlette", "pydantic", "msgspec"}
+    assert not loaded & {"pynamodb", "botocore", "boto3", "aiohttp", "starlette", "pydantic", "msgspec", "sentencex"}
 
 
 def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
     """Neither FastAPI nor Mangum, nor boto3, nor another provider's wire is imported for a stream."""
     loaded = loaded_after("import tailrace.http.stream_app, tailrace.http.server")
-    assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai"}
+    assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai", "sentencex"}
 
 
 def test_the_public_names_are_those_listed() -> None:

@@ -159,7 +159,7 @@ async def test_a_reader_that_does_not_read_does_not_hold_up_the_reply(client: Cl
         (b'{"input": "x", "provider": "nobody"}', 422, r"Unknown provider 'nobody'\. Known providers: .*scripted\."),
         (b'{"input": "x", "options": {"script": 3}}', 422, r"Bad options for scripted.*"),
         (b'{"input": "x", "delivery": {"by": "word"}}', 422, r".*Invalid enum value 'word' - at `\$\.delivery\.by`\."),
-        (b'{"input": "x", "delivery": {"by": "sentence"}}', 422, r"delivery: only .* is available yet\."),
+        (b'{"input": "x", "delivery": {"interval_ms": 9}}', 422, r"delivery\.interval_ms must be 10 to 60000\."),
         (b'{"input": "x", "fallbacks": [{"provider": "openai"}]}', 422, r"fallbacks are not available yet\."),
         (b'{"input": "x", "metadata": {"private": 1}}', 422, r"metadata\.private must be an object\."),
         (b'{"input": "' + b"x" * 300_000 + b'"}', 413, r"The body has more than 262144 bytes\."),

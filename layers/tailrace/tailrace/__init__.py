@@ -9,8 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tailrace.additions import NewMessage as NewMessage
     from tailrace.backend import Backend as Backend
     from tailrace.conversation import Conversation as Conversation
+    from tailrace.delivery import Delivery as Delivery
+    from tailrace.delivery import Paced as Paced
+    from tailrace.delivery import Piece as Piece
+    from tailrace.delivery import Voided as Voided
     from tailrace.errors import NotFound as NotFound
     from tailrace.errors import ProviderError as ProviderError
     from tailrace.errors import ProviderTimeout as ProviderTimeout
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from tailrace.events import Text as Text
     from tailrace.events import ToolCall as ToolCall
     from tailrace.events import Usage as Usage
+    from tailrace.owner import Owner as Owner
+    from tailrace.report import Report as Report
     from tailrace.request import Reply as Reply
     from tailrace.settings import Settings as Settings
     from tailrace.stream import MessageStream as MessageStream
@@ -29,13 +36,19 @@ if TYPE_CHECKING:
 _HOME = {
     "Backend": "backend",
     "Conversation": "conversation",
+    "Delivery": "delivery",
     "Message": "events",
     "MessageStream": "stream",
+    "NewMessage": "additions",
     "NotFound": "errors",
+    "Owner": "owner",
+    "Paced": "delivery",
+    "Piece": "delivery",
     "ProviderError": "errors",
     "ProviderTimeout": "errors",
     "Reasoning": "events",
     "Reply": "request",
+    "Report": "report",
     "Settings": "settings",
     "StoreError": "errors",
     "StreamEnded": "errors",
@@ -43,6 +56,7 @@ _HOME = {
     "Text": "events",
     "ToolCall": "events",
     "Usage": "events",
+    "Voided": "delivery",
 }
 
 __all__ = sorted(_HOME)

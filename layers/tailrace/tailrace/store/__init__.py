@@ -9,10 +9,12 @@ from __future__ import annotations
 from tailrace.clock import Clock, SystemClock
 from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
+from tailrace.store.history import History
 from tailrace.store.items import create_table
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
 from tailrace.store.messages import Draft, Messages, Open, Start
 from tailrace.store.prune import prune
+from tailrace.store.replies import Replies
 from tailrace.store.table import Table
 
 
@@ -31,6 +33,8 @@ class Store:
         self.conversations = Conversations(named)
         self.log = Log(named, clock or SystemClock(), retention)
         self.messages = Messages(named, self.log, retention)
+        self.history = History(named, self.messages)
+        self.replies = Replies(named)
         self._table = named
 
     async def prune(self, deleted_before: int) -> int:

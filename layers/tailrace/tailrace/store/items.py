@@ -76,13 +76,14 @@ class ConversationItem(Item):
     system = UnicodeAttribute(null=True)
     metadata = UnicodeAttribute(null=True)
     deleted = NumberAttribute(null=True)
+    former_owner = UnicodeAttribute(null=True)  # whose it was, until it is restored or pruned
     sweep = UnicodeAttribute(null=True)
 
 
 class MessageItem(Item):
     """A message. JSON values are text: what a user put in comes out the same, 1.0 as well as 1.
 
-    ``sweep`` is one of ``OPEN_SHARDS`` values while it is being written, and absent from then on.
+    ``sweep`` is one of ``OPEN_SHARDS`` values while it is being written, and absent from then on, unless it is deleted.
     """
 
     by_sweep: ClassVar = BySweep()
@@ -104,6 +105,7 @@ class MessageItem(Item):
     usage = UnicodeAttribute(null=True)
     finish_reason = UnicodeAttribute(null=True)
     error = UnicodeAttribute(null=True)
+    deleted = NumberAttribute(null=True)
 
 
 class SegmentItem(Item):
