@@ -116,10 +116,11 @@ class MemoryCalls:
         for assignment in filter(None, setting.removeprefix(" SET ").split(", ")):
             path, operand = assignment.split(" = ")
             outer, _, inner = path.partition(".")
+            value = item[names[operand]] if operand in names else values[operand]
             if inner:
-                item[names[outer]] = {"M": {**item[names[outer]]["M"], names[inner]: values[operand]}}
+                item[names[outer]] = {"M": {**item[names[outer]]["M"], names[inner]: value}}
             else:
-                item[names[outer]] = values[operand]
+                item[names[outer]] = value
         for name in filter(None, removing.split(", ")):
             item.pop(names[name], None)
 

@@ -16,14 +16,15 @@ PACKAGE = Path(tailrace.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "clock", "credentials", "sessions", "event_loop"},
     {"ids", "events", "sse", "positions"},
-    {"segment", "delivery", "providers"},
-    {"store", "settings", "protocols", "account", "options", "parts", "schema"},
+    {"segment", "delivery", "providers", "report"},
+    {"store", "settings", "protocols", "account", "options", "parts", "schema", "additions"},
     {"log_writer", "outcome", "auth", "telemetry", "prompt", "fallback", "broadcast"},
     {"stream", "closing"},
     {"follow", "testing"},
     {"backend", "relay"},
     {"request"},
     {"conversation"},
+    {"owner"},
     {"http"},
     {"tailrace"},
 ]
@@ -93,13 +94,14 @@ def loaded_after(statement: str) -> set[str]:
 def test_importing_the_package_imports_no_vendor() -> None:
     """``import tailrace`` is free."""
     loaded = loaded_after("import tailrace")
-    assert not loaded & {"pynamodb", "botocore", "boto3", "aiohttp", "starlette", "pydantic", "msgspec"}
+    assert not loaded & {"pynamodb", "botocore", "boto3", "aiohttp", "starlette", "pydantic", "msgspec", "sentencex"}
 
 
 def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
     """Neither FastAPI nor Mangum, nor boto3, nor another provider's wire is imported for a stream."""
     loaded = loaded_after("import tailrace.http.stream_app, tailrace.http.server")
-    assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai", "jsonschema"}
+    assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai"}
+    assert not loaded & {"jsonschema", "sentencex"}
 
 
 def test_what_is_not_broadcast_is_not_paid_for() -> None:

@@ -31,7 +31,11 @@ UNCHECKED_HASH = 0b01  # PEP 552: found by hash, and the hash is not compared wi
 MAGIC_3_13 = 3571  # https://github.com/python/cpython/blob/3.13/Lib/importlib/_bootstrap_external.py
 
 # Imported in a function of ours, or by name when the server starts.
-IMPORTED_LATER = ["aws_lambda_powertools.utilities.parameters", "uvicorn.protocols.http.httptools_impl"]
+IMPORTED_LATER = [
+    "aws_lambda_powertools.utilities.parameters",
+    "sentencex",
+    "uvicorn.protocols.http.httptools_impl",
+]
 NOT_IMPORTED = {"attrs": "the new names of attr, in the same distribution"}
 
 # Everything of the library and of the functions, imported as in Lambda, and what that loaded.

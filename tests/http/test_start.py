@@ -162,7 +162,7 @@ async def test_a_reader_that_does_not_read_does_not_hold_up_the_reply(client: Cl
         (b'{"input": "x", "provider": "nobody"}', 422, r"Unknown provider 'nobody'\. Known providers: .*scripted.*\."),
         (b'{"input": "x", "options": {"script": 3}}', 422, r"Bad options for scripted.*"),
         (b'{"input": "x", "delivery": {"by": "word"}}', 422, r".*Invalid enum value 'word' - at `\$\.delivery\.by`\."),
-        (b'{"input": "x", "delivery": {"by": "sentence"}}', 422, r"delivery: only .* is available yet\."),
+        (b'{"input": "x", "delivery": {"interval_ms": 9}}', 422, r"delivery\.interval_ms must be 10 to 60000\."),
         (b'{"input": "x", "fallbacks": [{"provider": "nobody"}]}', 422, r"Unknown provider 'nobody'\..*"),
         (b'{"input": "x", "fallback": "always"}', 422, r".*Invalid enum value 'always' - at `\$\.fallback`\."),
         (b'{"input": "x", "options": {"retries": -1}}', 422, r"Bad options: Expected `int` >= 0 - at `\$\.retries`\."),

@@ -9,8 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tailrace.additions import NewMessage as NewMessage
     from tailrace.backend import Backend as Backend
     from tailrace.conversation import Conversation as Conversation
+    from tailrace.delivery import Delivery as Delivery
+    from tailrace.delivery import Paced as Paced
+    from tailrace.delivery import Piece as Piece
+    from tailrace.delivery import Voided as Voided
     from tailrace.errors import ContentFiltered as ContentFiltered
     from tailrace.errors import InvalidOutput as InvalidOutput
     from tailrace.errors import NotFound as NotFound
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
     from tailrace.events import ToolCallStart as ToolCallStart
     from tailrace.events import ToolResult as ToolResult
     from tailrace.events import Usage as Usage
+    from tailrace.owner import Owner as Owner
+    from tailrace.report import Report as Report
     from tailrace.request import Reply as Reply
     from tailrace.settings import Settings as Settings
     from tailrace.stream import MessageStream as MessageStream
@@ -40,14 +47,20 @@ _HOME = {
     "Citation": "events",
     "ContentFiltered": "errors",
     "Conversation": "conversation",
+    "Delivery": "delivery",
     "InvalidOutput": "errors",
     "Message": "events",
     "MessageStream": "stream",
+    "NewMessage": "additions",
     "NotFound": "errors",
+    "Owner": "owner",
+    "Paced": "delivery",
+    "Piece": "delivery",
     "ProviderError": "errors",
     "ProviderTimeout": "errors",
     "Reasoning": "events",
     "Reply": "request",
+    "Report": "report",
     "Reset": "events",
     "Settings": "settings",
     "StoreError": "errors",
@@ -59,6 +72,7 @@ _HOME = {
     "ToolCallStart": "events",
     "ToolResult": "events",
     "Usage": "events",
+    "Voided": "delivery",
 }
 
 __all__ = sorted(_HOME)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from tailrace.additions import Additions, NewMessage
 from tailrace.backend import Backend, default_backend
 from tailrace.errors import NotFound, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
-from tailrace.ids import message_address, new_conversation_id, new_message_id
+from tailrace.ids import conversation_tag, message_address, new_conversation_id, new_message_id
 from tailrace.outcome import PROMPT_ESTIMATE
 from tailrace.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.positions import Positions
 from tailrace.prompt import check_tool_message, is_prompt
-from tailrace.providers import InputPart
 from tailrace.request import Request
 from tailrace.store import Draft, Start
 from tailrace.stream import MessageStream
+
+if TYPE_CHECKING:
+    from tailrace.report import Report
 
 Audience = tuple[str, str | None]
 """A channel, and the socket id that is left out there."""
 
 
-class Conversation:
+class Conversation(Additions):
     """Ordered messages with an owner. Made by ``create`` and ``load``."""
 
     def __init__(self, record: ConversationRecord, backend: Backend) -> None:
@@ -91,56 +94,19 @@ class Conversation:
 
     # ---- messages ----
 
-    async def add_user_message(
-        self, content: str, metadata: Json | None = None, *, parts: Sequence[InputPart] = ()
-    ) -> Message:
-        """Add what the user said. It sorts before a reply that was opened but has no chunk yet.
-
-        Args:
-            parts: images and files that go with it, kept in the metadata under ``parts``.
-        """
-        return await self.add_message("user", content, {**(metadata or {}), **parts_metadata(parts)})
-
-    async def add_assistant_message(self, content: str, metadata: Json | None = None) -> Message:
-        """Add a whole reply that was not streamed."""
-        return await self.add_message("assistant", content, metadata)
-
-    async def add_system_message(self, content: str, metadata: Json | None = None) -> Message:
-        """Add a system prompt, which goes to the provider and never to a client."""
-        return await self.add_message("system", content, metadata)
-
-    async def add_tool_call_message(self, content: str, metadata: Json | None = None) -> Message:
-        """Add tool calls, as JSON text: ``[{"id", "name", "arguments"}]``."""
-        return await self.add_message("tool_call", content, metadata)
-
-    async def add_tool_result_message(self, content: str, metadata: Json | None = None) -> Message:
-        """Add tools' results, as JSON text: ``[{"id", "result"}]``; or any text, with the call's id in the metadata as
-        ``tool_call_id``."""
-        return await self.add_message("tool_result", content, metadata)
-
-    async def add_message(
-        self, role: Role, content: str, metadata: Json | None = None, *, except_socket: str | None = None
-    ) -> Message:
-        """Store a whole message and return it.
-
-        Args:
-            metadata: the caller's own; what is under ``private`` is stored and never sent.
-            except_socket: the socket id that does not hear of it: Echo's ``toOthers``.
-
-        Raises:
-            Unprocessable: a tool's message, or a user's ``parts``, that no prompt could take up.
-            TooLarge: parts that do not fit into an item.
-            StoreError: the table cannot be written.
-        """
-        check_tool_message(role, content, metadata or {})
+    async def _add(self, messages: Sequence[NewMessage], except_socket: str | None) -> list[Message]:
+        for new in messages:
+            check_tool_message(new.role, new.content, new.metadata)
         now = self._backend.clock.now()
         audience = self._audience(None, except_socket)
-        draft = self._draft(role, content, self._positions.take(now), metadata, now, audience)
-        (message,) = await self._store.messages.put([draft], nonce=self._backend.random_bytes(16))
-        return message
+        drafts = [
+            self._draft(new.role, new.content, self._positions.take(now), new.metadata, now, audience)
+            for new in messages
+        ]
+        return await self._store.messages.put(drafts, nonce=self._backend.random_bytes(16))
 
-    async def messages(self) -> list[Message]:
-        """Return all messages in order.
+    async def messages(self, *, role: Role | None = None, status: Status | None = None) -> list[Message]:
+        """Return all messages in order, or those of a role or a status.
 
         Raises:
             StoreError: the table cannot be read.
@@ -148,7 +114,89 @@ class Conversation:
         messages = [message async for message in self._store.messages.history(self.id)]
         if messages:
             self._positions.seen(message_address(messages[-1].id).position)
-        return messages
+        return [message for message in messages if role in (None, message.role) and status in (None, message.status)]
+
+    async def recent_messages(self, count: int, *, role: Role | None = None) -> list[Message]:
+        """Return the last messages in order, or the last of a role; all of them if there are fewer.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        return await self._store.history.recent(self.id, count, None if role is None else (role,))
+
+    async def last_message(self, *, role: Role | None = None) -> Message | None:
+        """Return the last message, or the last of a role; None when there is none. It may be one that is still being
+        written.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        found = await self.recent_messages(1, role=role)
+        return found[0] if found else None
+
+    async def report(self) -> Report:
+        """Return what its replies came to: chunks, tokens, time to the first chunk, failures by type.
+
+        One query; messages that were deleted do not count.
+
+        Raises:
+            StoreError: the table cannot be read.
+        """
+        from tailrace.report import report  # no reply needs it
+
+        return report(await self._store.replies.of_conversation(self.id))
+
+    # ---- deleting ----
+
+    async def delete(self) -> None:
+        """Delete it and its messages from sight; ``restore`` takes that back until it is pruned.
+
+        Raises:
+            NotFound: it was deleted before.
+            StoreError: the table cannot be written.
+        """
+        await self._store.conversations.delete(self.id, now=self._backend.clock.now())
+
+    @classmethod
+    async def restore(cls, conversation_id: str, *, owner: str | None = None, backend: Backend | None = None) -> Self:
+        """Take back a deletion and return the conversation. Messages that were deleted one by one stay deleted.
+
+        Args:
+            owner: whose it must have been; anybody's when None.
+
+        Raises:
+            NotFound: no such conversation is deleted, it was somebody else's, or it was pruned.
+            StoreError: the table cannot be written.
+        """
+        backend = backend or default_backend()
+        return cls(await backend.store.conversations.restore(conversation_id, owner=owner), backend)
+
+    async def delete_message(self, message_id: str) -> None:
+        """Delete one message from sight, from the next prompt too.
+
+        Raises:
+            NotFound: there is no such message here, or it was deleted before.
+            Conflict: it is a reply that is still being written.
+            StoreError: the table cannot be written.
+        """
+        await self._store.history.delete(self._own(message_id), now=self._backend.clock.now())
+
+    async def restore_message(self, message_id: str) -> Message:
+        """Take back the deletion of one message, if there was one, and return it.
+
+        Raises:
+            NotFound: there is no such message here, or it was pruned.
+            StoreError: the table cannot be written.
+        """
+        await self._store.history.restore(self._own(message_id))
+        return await self._store.messages.get(message_id)
+
+    def _own(self, message_id: str) -> str:
+        if message_address(message_id).tag != conversation_tag(self.id):
+            raise NotFound("No such message.")
+        return message_id
+
+    # ---- prompts ----
 
     async def to_messages(self, *, include_unfinished: bool = False) -> list[Message]:
         """Return what belongs into the next prompt: completed messages that say something. Of tool calls and results,

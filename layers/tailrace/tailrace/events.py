@@ -188,6 +188,21 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     completed_at: str | None = None
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether it is still being written, or about to be."""
+        return self.status in ("pending", "streaming")
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether it is whole. One that failed or was stopped is not."""
+        return self.status == "completed"
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether it ended without being whole: failed, cancelled, interrupted or timed out."""
+        return not self.is_streaming and not self.is_completed
+
 
 class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation as it is stored.

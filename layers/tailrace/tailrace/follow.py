@@ -56,6 +56,11 @@ class Follower:
         """Whether all of the log was read, up to the terminal event: now ask ``message``."""
         return self._ended
 
+    @property
+    def written(self) -> int:
+        """When the last segment that was read was written, or the reply was opened; microseconds since 1970."""
+        return self._sign_of_life
+
     async def open(self) -> Open:
         """Look at the message and return what is stored of it.
 

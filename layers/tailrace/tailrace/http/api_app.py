@@ -32,10 +32,13 @@ from tailrace.http.schemas import (
     MessageList,
     MessageOut,
     NewConversation,
+    ReportOut,
     channel_auth_request,
     conversation_out,
 )
 from tailrace.http.stream_app import hot_routes, on_http_exception, on_tailrace_error
+from tailrace.owner import Owner
+from tailrace.report import parse_day
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=2048)]
@@ -139,6 +142,17 @@ def create_api_app(backend: Backend) -> FastAPI:
             ),
             201,
         )
+
+    @app.get("/conversations/{conversation_id}/report", response_model=ReportOut)
+    async def report_conversation(request: Request, conversation_id: str) -> Response:
+        """Add up a conversation's replies: chunks, tokens, time to the first chunk, failures by type."""
+        return _json(await (await load(request, conversation_id)).report())
+
+    @app.get("/report", response_model=ReportOut)
+    async def report_day(request: Request, day: str | None = None) -> Response:
+        """Add up your replies of a day in UTC, such as 2026-11-22; of today without one."""
+        owner = Owner(identify(request.scope, backend.settings), backend=backend)
+        return _json(await owner.report(None if day is None else parse_day(day)))
 
     @app.get("/messages/{message_id}", response_model=MessageOut)
     async def read_message(request: Request, message_id: str) -> Response:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from tailrace import telemetry
 from tailrace.backend import Backend
-from tailrace.delivery import Progress
+from tailrace.delivery import Delivery, Progress
 from tailrace.errors import StoreError
-from tailrace.events import TERMINAL, Event, Message
+from tailrace.events import TERMINAL, Message
 from tailrace.http.connection import DRAIN_SECONDS, Connection
+from tailrace.http.delivered import Delivered
 from tailrace.http.requests import Receive, Send, client_gone
 from tailrace.http.responses import respond_error, respond_message, stream_headers
 from tailrace.outcome import CANCELLED
@@ -34,6 +34,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """A reply that is stored and about to be relayed.
 
     Attributes:
+        delivery: how the reader wants it.
         progress: counts for the reader, or None when it did not ask.
         cancel_on_disconnect: whether the reply ends when this reader leaves, where that can be seen.
         deadline: seconds after which this process will be gone, or None.
@@ -42,6 +43,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
     stream: MessageStream
     source: Source
+    delivery: Delivery
     progress: Progress | None
     cancel_on_disconnect: bool
     deadline: float | None
@@ -65,17 +67,15 @@ class Live:
             await self._stream(receive, send, first)
 
     async def _stream(self, receive: Receive, send: Send, first: bytes) -> None:
-        backend, stream = self._backend, self._started.stream
+        backend, stream, delivery = self._backend, self._started.stream, self._started.delivery
         protocol = SimpleProtocol(stream.id, self._started.progress, backend.clock.monotonic)
         connection = Connection(
             send, stream_headers(stream.id), clock=backend.clock, keep_alive=backend.settings.keep_alive
         )
         connection.write(first)
-
-        def deliver(first_seq: int, events: Sequence[Event]) -> None:
-            connection.write(protocol.events(first_seq, events))
-
-        relay = self._relay(deliver)
+        pieces = delivery.open() if delivery.is_paced else None
+        reader = Delivered(protocol, pieces, connection.write, clock=backend.clock)
+        relay = self._relay(reader.events)
         relaying = asyncio.create_task(self._run(relay))
         sending = asyncio.create_task(connection.run())
         tasks: list[asyncio.Task[Any]] = [relaying, sending]
@@ -83,9 +83,9 @@ class Live:
             tasks.append(asyncio.create_task(self._cancel_when_gone(relay, receive)))
         try:
             try:
-                connection.write(protocol.end(await asyncio.shield(relaying)))
+                reader.end(await asyncio.shield(relaying))
             except StoreError as error:
-                connection.write(protocol.failure(stream.seq, error.message, error.error_type))
+                reader.failure(stream.seq, error.message, error.error_type)
                 await self._settle()  # before the response ends: Lambda freezes after it
             await stream.drain()  # likewise; the reader has its end by now
             connection.close()
@@ -96,11 +96,12 @@ class Live:
             relaying.cancel()
             await asyncio.wait((relaying,))
             if stream.message.status in TERMINAL:
-                connection.write(protocol.end(stream.message))
+                reader.end(stream.message)
             connection.close()
             await asyncio.wait((sending,), timeout=FAREWELL_SECONDS)
             raise
         finally:
+            reader.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,11 +8,13 @@ from typing import Any, Final
 
 from tailrace.auth import identify
 from tailrace.backend import Backend
+from tailrace.delivery import Delivery, Progress
 from tailrace.errors import NotFound, RequestError, StoreError
-from tailrace.events import TERMINAL
+from tailrace.events import ENDED_BY_OTHERS, TERMINAL
 from tailrace.follow import Batch, Follower
 from tailrace.http.connection import DRAIN_SECONDS, Connection
-from tailrace.http.cursor import Cursor, last_event_id, query
+from tailrace.http.cursor import NOT_OURS, Cursor, last_event_id, query
+from tailrace.http.delivered import Delivered, asked_delivery
 from tailrace.http.requests import Receive, Scope, Send, client_gone, time_left
 from tailrace.http.responses import respond_empty, respond_json, respond_message, stream_headers
 from tailrace.protocols.simple import SimpleProtocol
@@ -33,21 +35,33 @@ async def check_owner(backend: Backend, scope: Scope, message_id: str) -> None:
         raise NotFound("No such message.")
 
 
-class Replay:
-    """Serves one reader of one reply."""
+PLAIN: Final = Delivery()
 
-    def __init__(self, backend: Backend, cursor: Cursor) -> None:
+
+class Replay:
+    """Serves one reader of one reply.
+
+    Args:
+        delivery: how it wants it. Where a sentence ends and what progress counts depends on all of the log, so for
+            those, and for a cursor inside an entry, the follower reads it from its beginning; it pays for that anyway.
+    """
+
+    def __init__(self, backend: Backend, cursor: Cursor, delivery: Delivery = PLAIN) -> None:
         self._backend = backend
         self._cursor = cursor
         self._id = message_id = cursor.message_id
+        plain = delivery == PLAIN and not cursor.taken
+        self._pieces = None if plain else delivery.open(after=cursor.seq, taken=cursor.taken)
         self._follower = Follower(
             backend.store,
             backend.closing,
             message_id,
-            cursor.seq,
+            cursor.seq if plain else 0,
             clock=backend.clock,
             lease=backend.settings.lease,
         )
+        self._delivery = delivery
+        self._begun: list[Batch] = []
         self._protocol = SimpleProtocol(message_id, None, backend.clock.monotonic)
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,8 +74,9 @@ class Replay:
         connection = Connection(
             send, stream_headers(self._id), clock=backend.clock, keep_alive=backend.settings.keep_alive
         )
+        reader = Delivered(self._protocol, self._pieces, connection.write, clock=backend.clock)
         sending = asyncio.create_task(connection.run())
-        following = asyncio.create_task(self._follow(connection))
+        following = asyncio.create_task(self._follow(reader))
         leaving = asyncio.create_task(client_gone(receive))
         tasks = (sending, following, leaving)
         try:
@@ -70,6 +85,7 @@ class Replay:
             connection.close()
             await asyncio.wait((sending,), timeout=DRAIN_SECONDS if following.done() else 0.0)
         finally:
+            reader.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -92,14 +108,17 @@ class Replay:
         found: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(wait or None):
+                found = self._objects(self._begun)
                 while not self._follower.ended:
-                    found = self._objects(await self._follower.read())
+                    found += self._objects(await self._follower.read())
                     if found or not wait or self._follower.ended:
                         break
                     await self._follower.pause()
         except TimeoutError:
             return []
         if self._follower.ended:
+            if self._pieces is not None:
+                found += self._protocol.piece_objects(self._pieces.flush())
             found.append(self._protocol.end_object(await self._follower.message()))
         return found
 
@@ -109,19 +128,52 @@ class Replay:
         if stored.role == "system":
             raise NotFound("No such message.")
         # A cursor beyond the end is of a starting connection that saw what a crash took back, and has no end yet.
-        return stored.status in TERMINAL and self._cursor.is_of_end(stored.seq, stored.status)
+        if stored.status in TERMINAL and self._cursor.is_of_end(stored.seq, stored.status):
+            return True
+        if self._delivery.progress:
+            # By the log's own time, so that it goes on where the connection was that was cut.
+            self._protocol = SimpleProtocol(
+                self._id, Progress(stored.created / 1_000_000), lambda: self._follower.written / 1_000_000
+            )
+        if self._cursor.taken and stored.seq == self._cursor.seq and stored.status not in ENDED_BY_OTHERS:
+            raise RequestError(NOT_OURS)  # the terminal event has no characters
+        if self._cursor.taken and not self._follower.ended:
+            self._begun = await self._follower.read()
+            for first_seq, events in self._begun:
+                place = self._cursor.seq - first_seq
+                if 0 <= place < len(events) and not self._cursor.could_be_ours(events[place]):
+                    raise RequestError(NOT_OURS)
+        return False
 
-    async def _follow(self, connection: Connection) -> None:
+    async def _follow(self, reader: Delivered) -> None:
         try:
+            for first_seq, events in joined(self._begun):
+                reader.events(first_seq, events)
             async for batches in self._follower.follow():
-                for first_seq, events in batches:
-                    connection.write(self._protocol.events(first_seq, events))
-            connection.write(self._protocol.end(await self._follower.message()))
+                for first_seq, events in joined(batches):
+                    reader.events(first_seq, events)
+            reader.end(await self._follower.message())
         except StoreError:
             pass  # the log cannot be read now: the reader is cut and resumes
 
     def _objects(self, batches: Sequence[Batch]) -> list[dict[str, Any]]:
-        return [entry for first_seq, events in batches for entry in self._protocol.objects(first_seq, events)]
+        found: list[dict[str, Any]] = []
+        now = self._backend.clock.monotonic()
+        for first_seq, events in joined(batches):
+            if self._pieces is None:
+                found += self._protocol.objects(first_seq, events)
+            else:
+                found += self._protocol.piece_objects(self._pieces.feed(first_seq, events, now))
+        if self._pieces is not None:
+            found += self._protocol.piece_objects(self._pieces.release(now))
+        return found
+
+
+def joined(batches: Sequence[Batch]) -> list[Batch]:
+    """Return what was read at once as one batch: it is delivered at once."""
+    if len(batches) < 2:
+        return list(batches)
+    return [(batches[0][0], [event for _, events in batches for event in events])]
 
 
 async def message_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +181,7 @@ async def message_stream(backend: Backend, scope: Scope, receive: Receive, send:
     message_id = scope["path_params"]["message_id"]
     await check_owner(backend, scope, message_id)
     cursor = last_event_id(scope, message_id) or Cursor(message_id, 0)
-    await Replay(backend, cursor).stream(scope, receive, send)
+    await Replay(backend, cursor, asked_delivery(scope)).stream(scope, receive, send)
 
 
 async def message_events(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +192,7 @@ async def message_events(backend: Backend, scope: Scope, receive: Receive, send:
     wait = query(scope).get("wait", "0")
     if not (wait.isascii() and wait.isdigit() and int(wait) <= LONGEST_WAIT):
         raise RequestError(f"wait must be a whole number of seconds from 0 to {LONGEST_WAIT}.")
-    events = await Replay(backend, cursor).events(int(wait))
+    events = await Replay(backend, cursor, asked_delivery(scope)).events(int(wait))
     await respond_json(send, 200, events, [(b"cache-control", b"no-store")])
 
 

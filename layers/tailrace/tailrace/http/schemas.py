@@ -122,6 +122,27 @@ def channel_auth_request() -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
+class TimeToFirstChunkOut(BaseModel):
+    """Seconds from a reply's start to its first chunk."""
+
+    mean: float
+    longest: float
+
+
+class ReportOut(BaseModel):
+    """What replies came to."""
+
+    replies: int = Field(description="How many were started.")
+    open: int = Field(description="Those of them that are still being written; nothing else here counts them.")
+    completed: int
+    failures: dict[str, int] = Field(description="How many others there are of each error type.")
+    chunks: int
+    prompt_tokens: int
+    completion_tokens: int
+    estimated: int = Field(description="Of how many replies the completion tokens are our estimate.")
+    time_to_first_chunk: TimeToFirstChunkOut | None
+
+
 def conversation_out(record: ConversationRecord) -> dict[str, Any]:
     """Return a conversation as a client may see it: without its owner, its system prompt and what is private."""
     return {

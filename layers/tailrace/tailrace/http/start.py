@@ -14,6 +14,7 @@ from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
 from tailrace.fallback import Mode
 from tailrace.http.cursor import Cursor, last_event_id, query
+from tailrace.http.delivered import asked_delivery
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
 from tailrace.http.requests import (
@@ -72,7 +73,8 @@ async def post_stream(backend: Backend, scope: Scope, receive: Receive, send: Se
     try:
         started = await _start(backend, scope, owner, body, header(scope, b"idempotency-key"), arrived)
     except AlreadyStarted as before:
-        replay = Replay(backend, last_event_id(scope, before.message_id) or Cursor(before.message_id, 0))
+        cursor = last_event_id(scope, before.message_id) or Cursor(before.message_id, 0)
+        replay = Replay(backend, cursor, body.delivery)
         await (replay.whole(send) if whole else replay.stream(scope, receive, send))
         return
     live = Live(backend, started)
@@ -86,21 +88,25 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
     owner = identify(scope, backend.settings)
     conversation_id = scope["path_params"]["conversation_id"]
     parameters = query(scope)
+    delivery = asked_delivery(scope)
     cursor = last_event_id(scope)
     if cursor is not None:
         if message_address(cursor.message_id).tag != conversation_tag(conversation_id):
             raise RequestError("The cursor is not one of ours.")
         await Conversation.load(conversation_id, owner=owner, backend=backend)
-        await Replay(backend, cursor).stream(scope, receive, send)
+        await Replay(backend, cursor, delivery).stream(scope, receive, send)
         return
     if "message" in parameters:
         body = StartBody(
-            input=parameters["message"], provider=parameters.get("provider"), model=parameters.get("model")
+            input=parameters["message"],
+            provider=parameters.get("provider"),
+            model=parameters.get("model"),
+            delivery=delivery,
         )
         try:
             started = await _start(backend, scope, owner, body, parameters.get("key"), arrived)
         except AlreadyStarted as before:
-            await Replay(backend, Cursor(before.message_id, 0)).stream(scope, receive, send)
+            await Replay(backend, Cursor(before.message_id, 0), delivery).stream(scope, receive, send)
             return
         # An id alone is no event, but a browser keeps it: should the connection drop before the first chunk, the
         # reconnect resumes this reply instead of starting another.
@@ -108,7 +114,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
         return
     await Conversation.load(conversation_id, owner=owner, backend=backend)
     newest = await backend.store.messages.newest_reply(conversation_id)
-    await Replay(backend, Cursor(newest, 0)).stream(scope, receive, send)
+    await Replay(backend, Cursor(newest, 0), delivery).stream(scope, receive, send)
 
 
 async def _start(
@@ -148,6 +154,7 @@ async def _start(
     return Started(
         stream=stream,
         source=source,
+        delivery=body.delivery,
         progress=Progress(arrived) if body.delivery.progress else None,
         cancel_on_disconnect=body.on_disconnect == "cancel",
         deadline=time_left(scope, backend),
@@ -185,5 +192,7 @@ def _check_key(key: str) -> str:
 
 
 def _digest(body: StartBody) -> bytes:
-    """Return what tells bodies apart: their meaning, not how a client happened to write them."""
+    """Return what tells bodies apart: their meaning, not how a client happened to write them, nor how this reader
+    wants its events."""
+    body = msgspec.structs.replace(body, delivery=Delivery())
     return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).digest()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from tailrace import sse
-from tailrace.delivery import Progress
+from tailrace.delivery import Piece, Progress, Voided
 from tailrace.events import ENDED_BY_OTHERS, Event, Message, Reset, Text
 
 _encode = msgspec.json.Encoder().encode
@@ -24,7 +24,7 @@ class SimpleProtocol:
     Args:
         message_id: whose events these are.
         progress: counts for the reader, or None when it did not ask.
-        monotonic: the clock that progress is measured with.
+        monotonic: the clock that progress is measured with, in seconds.
     """
 
     def __init__(self, message_id: str, progress: Progress | None, monotonic: Callable[[], float]) -> None:
@@ -49,6 +49,13 @@ class SimpleProtocol:
                 blocks.append(self._block(seq, {"reset": True, "message_id": self._id.decode()}))
         return b"".join(blocks)
 
+    def pieces(self, pieces: Sequence[Piece | Voided]) -> bytes:
+        """Return the blocks of what a delivery made of the events."""
+        return b"".join(
+            sse.encode(_encode(self._piece_data(piece)), _piece_id(self._id.decode(), piece).encode())
+            for piece in pieces
+        )
+
     def end(self, message: Message) -> bytes:
         """Return the terminal block."""
         return sse.encode(_encode(self._end_data(message)), self._end_id(message).encode())
@@ -69,6 +76,11 @@ class SimpleProtocol:
                 found.append(self._object(seq, {"reset": True, "message_id": self._id.decode()}))
         return found
 
+    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[dict[str, Any]]:
+        """Return the same of what a delivery made of the events."""
+        message_id = self._id.decode()
+        return [{**self._piece_data(piece), "id": _piece_id(message_id, piece)} for piece in pieces]
+
     def end_object(self, message: Message) -> dict[str, Any]:
         """Return the terminal event."""
         return {**self._end_data(message), "id": self._end_id(message)}
@@ -76,6 +88,17 @@ class SimpleProtocol:
     def _end_id(self, message: Message) -> str:
         # An id that no chunk can have, where others than the writer may have chosen the number (http/cursor.py).
         return f"{message.id}:{message.seq}" + (".0" if message.status in ENDED_BY_OTHERS else "")
+
+    def _piece_data(self, piece: Piece | Voided) -> dict[str, Any]:
+        message_id = self._id.decode()
+        if isinstance(piece, Voided):
+            return {"reset": True, "message_id": message_id}
+        data: dict[str, Any] = {"chunk": piece.text, "message_id": message_id}
+        if piece.sentences:
+            data = {"sentence": piece.text, "sentence_count": piece.sentences, "message_id": message_id}
+        if self._progress is not None:
+            data["progress"] = self._progress.at(piece.chunks, piece.characters, self._monotonic())
+        return data
 
     def _object(self, seq: int, data: dict[str, Any]) -> dict[str, Any]:
         return {**data, "id": f"{self._id.decode()}:{seq}"}
@@ -97,3 +120,8 @@ class SimpleProtocol:
 
     def _block(self, seq: int, data: object) -> bytes:
         return sse.encode(_encode(data), self._id + b":%d" % seq)
+
+
+def _piece_id(message_id: str, piece: Piece | Voided) -> str:
+    taken = "" if isinstance(piece, Voided) or not piece.taken else f".{piece.taken}"
+    return f"{message_id}:{piece.seq}{taken}"

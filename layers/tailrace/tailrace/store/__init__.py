@@ -13,10 +13,12 @@ from tailrace.ids import RandomBytes
 from tailrace.store.changes import Change, Image, StoredMessage, change
 from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
+from tailrace.store.history import History
 from tailrace.store.items import create_table
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
 from tailrace.store.messages import Draft, Messages, Open, Start
 from tailrace.store.prune import prune
+from tailrace.store.replies import Replies
 from tailrace.store.subscriptions import NEVER, Subscription, Subscriptions
 from tailrace.store.table import Table
 
@@ -46,6 +48,8 @@ class Store:
         self.log = Log(named, clock, retention)
         self.messages = Messages(named, self.log, retention)
         self.subscriptions = Subscriptions(named, clock, random_bytes)
+        self.history = History(named, self.messages)
+        self.replies = Replies(named)
         self._table = named
 
     async def prune(self, deleted_before: int) -> int:

@@ -91,8 +91,37 @@ class Conversations:
         """
         await self._update(
             conversation_id,
-            [ConversationItem.deleted.set(now), ConversationItem.sweep.set(DELETED), ConversationItem.owner.remove()],
+            [
+                ConversationItem.deleted.set(now),
+                ConversationItem.sweep.set(DELETED),
+                ConversationItem.former_owner.set(ConversationItem.owner),
+                ConversationItem.owner.remove(),
+            ],
         )
+
+    async def restore(self, conversation_id: str, *, owner: str | None = None) -> ConversationRecord:
+        """Take back a deletion. What was deleted of its messages one by one stays deleted.
+
+        Args:
+            owner: whose it must have been; anybody's when None.
+
+        Raises:
+            NotFound: no such conversation is deleted, it was somebody else's, or it was pruned.
+        """
+        condition = ConversationItem.deleted.exists() & ConversationItem.former_owner.exists()
+        if owner is not None:
+            condition &= ConversationItem.former_owner == owner
+        actions = [
+            ConversationItem.owner.set(ConversationItem.former_owner),
+            ConversationItem.former_owner.remove(),
+            ConversationItem.deleted.remove(),
+            ConversationItem.sweep.remove(),
+        ]
+        try:
+            item = await self._table.update(conversation_key(conversation_id), condition, actions)
+        except ConditionFailed as error:
+            raise NotFound("No such conversation.") from error
+        return conversation_record(item)
 
     async def _update(self, conversation_id: str, actions: Sequence[Action]) -> Payload:
         there = ConversationItem.id.exists() & ConversationItem.deleted.does_not_exist()

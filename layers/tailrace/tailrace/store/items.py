@@ -88,14 +88,15 @@ class ConversationItem(Item):
     system = UnicodeAttribute(null=True)
     metadata = UnicodeAttribute(null=True)
     deleted = NumberAttribute(null=True)
+    former_owner = UnicodeAttribute(null=True)  # whose it was, until it is restored or pruned
     sweep = UnicodeAttribute(null=True)
 
 
 class MessageItem(Item):
     """A message. JSON values are text: what a user put in comes out the same, 1.0 as well as 1.
 
-    ``sweep`` is one of ``OPEN_SHARDS`` values while it is being written, and absent from then on; but for one whose
-    writer still has to send its last chunks to subscribers, which is ``feeding`` until it has.
+    ``sweep`` is one of ``OPEN_SHARDS`` values while it is being written, and absent from then on unless it is deleted;
+    but for one whose writer still has to send its last chunks to subscribers, which is ``feeding`` until it has.
 
     ``channel`` and ``except_socket`` say who is to hear of it, and are there when something is broadcast.
     """
@@ -122,6 +123,7 @@ class MessageItem(Item):
     channel = UnicodeAttribute(null=True)
     except_socket = UnicodeAttribute(null=True)
     feeding = NumberAttribute(null=True)
+    deleted = NumberAttribute(null=True)
 
 
 class SegmentItem(Item):

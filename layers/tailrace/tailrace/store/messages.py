@@ -180,7 +180,7 @@ class Messages:
         """
         condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
         async for item in self._table.query(condition, ScanIndexForward=False, Limit=10):
-            if item["role"]["S"] == "assistant":
+            if item["role"]["S"] == "assistant" and "deleted" not in item:
                 return str(item["id"]["S"])
         raise NotFound("The conversation has no reply yet.")
 
@@ -203,6 +203,14 @@ class Messages:
         item = await self._get(message_id)
         return await (self._whole(item) if item["status"]["S"] in TERMINAL else self._so_far(item))
 
+    async def read(self, items: Sequence[Payload]) -> list[Message]:
+        """Return the messages of items, with their content."""
+        contents = await read_contents(self._table, items)
+        return [
+            message_record(item, content) if item["status"]["S"] in TERMINAL else await self._so_far(item)
+            for item, content in zip(items, contents, strict=True)
+        ]
+
     async def list(
         self, conversation_id: str, limit: int, cursor: str | None = None
     ) -> tuple[list[Message], str | None]:
@@ -213,11 +221,7 @@ class Messages:
         """
         condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
         items, following = await self._table.page(condition, limit, cursor, ConsistentRead=True)
-        contents = await read_contents(self._table, items)
-        return [
-            message_record(item, content) if item["status"]["S"] in TERMINAL else await self._so_far(item)
-            for item, content in zip(items, contents, strict=True)
-        ], following
+        return await self.read([item for item in items if "deleted" not in item]), following
 
     async def history(self, conversation_id: str) -> AsyncIterator[Message]:
         """Yield all messages of a conversation in order."""
@@ -231,7 +235,7 @@ class Messages:
 
     async def _get(self, message_id: str) -> Payload:
         item = await self._table.get(message_key(message_id))
-        if item is None:
+        if item is None or "deleted" in item:
             raise NotFound("No such message.")
         return item
 

@@ -1,4 +1,4 @@
-"""Pruning: what remains of conversations that were deleted a while ago goes for good."""
+"""Pruning: what remains of conversations and messages that were deleted a while ago goes for good."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from tailrace.store.table import Key, Table
 
 
 async def prune(table: Table, deleted_before: int) -> int:
-    """Delete conversations that were soft-deleted before a moment, with their messages and logs.
+    """Delete conversations that were soft-deleted before a moment, with their messages and logs, and messages that were
+    deleted one by one.
 
     A conversation's own item goes last, so a prune that is cut is simply taken up by the next.
 
@@ -23,13 +24,20 @@ async def prune(table: Table, deleted_before: int) -> int:
         item = await table.get(_key_of(entry))
         if item is None or "deleted" not in item or int(item["deleted"]["N"]) >= deleted_before:
             continue
+        if entry["sk"]["S"] != "C":
+            await _delete_message(table, entry)
+            continue
         async for message in table.query((Item.pk == entry["pk"]["S"]) & Item.sk.startswith("M#")):
-            message_id = message_id_of(message["pk"]["S"], message["sk"]["S"])
-            log = [_key_of(part) async for part in table.query(Item.pk == f"S#{message_id}")]
-            await table.delete_all([*log, _key_of(message)])
+            await _delete_message(table, message)
         await table.delete_all([_key_of(entry)])
         pruned += 1
     return pruned
+
+
+async def _delete_message(table: Table, message: Payload) -> None:
+    message_id = message_id_of(message["pk"]["S"], message["sk"]["S"])
+    log = [_key_of(part) async for part in table.query(Item.pk == f"S#{message_id}")]
+    await table.delete_all([*log, _key_of(message)])
 
 
 def _key_of(item: Payload) -> Key:
