@@ -86,3 +86,17 @@ def test_bytes_that_are_no_segment_are_refused(data: bytes) -> None:
 def test_a_reset_voids_the_text_before_it() -> None:
     """The content is what came after the last reset."""
     assert text_of([Text("a"), Reset(), Text("b"), Reasoning("x"), Text("c")]) == "bc"
+
+
+def test_only_text_is_printed() -> None:
+    """Whoever prints a reply as it comes prints its text: ``print(chunk, end="")``."""
+    said = [
+        Text("a "),
+        Reasoning("hm"),
+        Usage(3, None),
+        Reset(),
+        ToolCall("id", "name", "{}"),
+        Text("b"),
+        End("completed"),
+    ]
+    assert "".join(map(str, said)) == "a b"

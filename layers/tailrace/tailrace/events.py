@@ -18,6 +18,13 @@ Json = Mapping[str, Any]
 """A JSON object. ``Any`` because its values are the user's own; nothing here looks inside."""
 
 
+class Silent(msgspec.Struct, frozen=True, gc=False):
+    """What is no part of the answer's text: ``str()`` gives nothing, so that whoever prints what comes prints that."""
+
+    def __str__(self) -> str:
+        return ""
+
+
 class Text(msgspec.Struct, frozen=True, gc=False):
     """A piece of the answer's text, never empty. ``str()`` gives the text."""
 
@@ -27,13 +34,13 @@ class Text(msgspec.Struct, frozen=True, gc=False):
         return self.text
 
 
-class Reasoning(msgspec.Struct, frozen=True, gc=False):
+class Reasoning(Silent, frozen=True, gc=False):
     """A piece of the model's reasoning, never empty. Not part of the content."""
 
     text: str
 
 
-class ToolCall(msgspec.Struct, frozen=True, gc=False):
+class ToolCall(Silent, frozen=True, gc=False):
     """A whole tool call: ``arguments`` is the JSON text the model wrote."""
 
     id: str
@@ -41,21 +48,21 @@ class ToolCall(msgspec.Struct, frozen=True, gc=False):
     arguments: str
 
 
-class ToolCallStart(msgspec.Struct, frozen=True, gc=False):
+class ToolCallStart(Silent, frozen=True, gc=False):
     """The model began to write a tool call. Its arguments follow piece by piece, then the whole ``ToolCall``."""
 
     id: str
     name: str
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
+class ToolCallDelta(Silent, frozen=True, gc=False):
     """A piece, never empty, of the JSON text of a tool call's arguments. ``id`` is the one its start had."""
 
     id: str
     arguments: str
 
 
-class ToolResult(msgspec.Struct, frozen=True, gc=False):
+class ToolResult(Silent, frozen=True, gc=False):
     """What a tool returned, as JSON text. Among a provider's events it is of a tool that the provider itself ran,
     such as a web search; in a prompt it is what the application's own tool returned."""
 
@@ -64,7 +71,7 @@ class ToolResult(msgspec.Struct, frozen=True, gc=False):
     result: str
 
 
-class Citation(msgspec.Struct, frozen=True, gc=False):
+class Citation(Silent, frozen=True, gc=False):
     """A source that the model names for what it just wrote. None says that the provider did not tell."""
 
     url: str | None = None
@@ -72,7 +79,7 @@ class Citation(msgspec.Struct, frozen=True, gc=False):
     quote: str | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, gc=False):
+class Usage(Silent, frozen=True, gc=False):
     """Token counts. A later event's fields win over an earlier one's; None says nothing.
 
     ``source`` is set at the end of a reply: whether the provider counted the completion, or we estimated it.
@@ -87,7 +94,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         return _over(self, earlier)
 
 
-class Attempt(msgspec.Struct, frozen=True, gc=False):
+class Attempt(Silent, frozen=True, gc=False):
     """A provider was asked in vain, and somebody is asked again.
 
     Attributes:
@@ -108,11 +115,11 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     detail: str | None = None
 
 
-class Reset(msgspec.Struct, frozen=True, gc=False):
+class Reset(Silent, frozen=True, gc=False):
     """All text before this is void: another answer follows."""
 
 
-class End(msgspec.Struct, frozen=True, gc=False):
+class End(Silent, frozen=True, gc=False):
     """The terminal event. The message it ends carries the whole content."""
 
     status: Status
@@ -120,7 +127,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
     error: str | None = None
 
 
-class ResponseInfo(msgspec.Struct, frozen=True, gc=False):
+class ResponseInfo(Silent, frozen=True, gc=False):
     """What a provider says about its answer. It belongs to the message's end and is not an entry of
     the log; a later one's fields win, None says nothing.
 
