@@ -16,7 +16,7 @@ PACKAGE = Path(tailrace.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "clock", "sessions"},
     {"ids", "events", "sse", "positions"},
-    {"segment", "delivery", "providers"},
+    {"segment", "delivery", "providers", "jwt"},
     {"store", "settings", "protocols"},
     {"log_writer", "outcome", "auth", "telemetry"},
     {"stream", "closing"},
@@ -100,6 +100,21 @@ def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
     """Neither FastAPI nor Mangum, nor boto3, nor another provider's wire is imported for a stream."""
     loaded = loaded_after("import tailrace.http.stream_app, tailrace.http.server")
     assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai"}
+
+
+def test_tokens_are_paid_for_by_who_asks_for_them() -> None:
+    """With ``iam`` no function imports what checks tokens; with ``jwt`` nothing heavy comes with it."""
+    start = "from tailrace.settings import Settings; from tailrace.backend import Backend; Backend(Settings(auth={}))"
+    modules = "import sys; print(*sorted(sys.modules))"
+
+    def loaded(auth: str) -> set[str]:
+        code = f"{start.format(auth)}; {modules}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        return set(done.stdout.split())
+
+    without, with_tokens = loaded("'iam'"), loaded("'jwt', jwt_secret='x' * 32")
+    assert not any(name.startswith("tailrace.jwt") for name in without)
+    assert all(name.startswith("tailrace.jwt") or name == "hmac" for name in with_tokens - without)
 
 
 def test_the_public_names_are_those_listed() -> None:

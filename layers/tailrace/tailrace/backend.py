@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from tailrace.auth import Auth
 from tailrace.clock import Clock, SystemClock
 from tailrace.closing import Closing
+from tailrace.errors import ConfigurationError
 from tailrace.ids import RandomBytes
 from tailrace.providers import Provider, check_name, open_provider
 from tailrace.sessions import Sessions
@@ -53,6 +55,7 @@ class Backend:
         self.store = store
         self.closing = Closing(store, clock=self.clock, random_bytes=random_bytes, lease=self.settings.lease)
         self._sessions = Sessions(limit=1024)
+        self.auth = Auth(self.settings, clock=self.clock, sessions=self._sessions, read_secret=_read_secret)
 
     async def provider(self, name: str) -> Provider:
         """Return a provider by name.
@@ -67,6 +70,10 @@ class Backend:
             key = await asyncio.to_thread(_read_key, *source)
             config = type(config)(api_key=key, base_url=config.base_url, default_model=config.default_model)
         return open_provider(name, config, self._sessions.current())
+
+    async def identify(self, scope: Mapping[str, Any]) -> str:
+        """Return the owner that a request of this ASGI scope acts for (see ``Auth``)."""
+        return await self.auth.identify(scope)
 
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:
         """Close something else together with this."""
@@ -95,13 +102,20 @@ class Backend:
             await closer()
 
 
+async def _read_secret(name: str) -> str:
+    return await asyncio.to_thread(_read_key, "secret", name)
+
+
 def _read_key(kind: str, where: str) -> str:
     # Imported when a key is first read: it costs boto3 and about 0.4 s, which a key in the environment saves.
     from aws_lambda_powertools.utilities import parameters
 
-    if kind == "secret":
-        return str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
-    return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
+    try:
+        if kind == "secret":
+            return str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
+        return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
+    except parameters.GetParameterError as error:
+        raise ConfigurationError(f"The {kind} {where} cannot be read.") from error
 
 
 _default: Backend | None = None

@@ -14,7 +14,6 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from tailrace.auth import identify
 from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.errors import NotFound, TailraceError
@@ -72,14 +71,14 @@ def create_api_app(backend: Backend) -> FastAPI:
     store = backend.store
 
     async def load(request: Request, conversation_id: str) -> Conversation:
-        owner = identify(request.scope, backend.settings)
+        owner = await backend.identify(request.scope)
         return await Conversation.load(conversation_id, owner=owner, backend=backend)
 
     @app.post("/conversations", status_code=201, response_model=ConversationOut)
     async def create_conversation(request: Request, body: NewConversation) -> Response:
         """Create a conversation. Its system prompt goes to the provider and is never sent back."""
         conversation = await Conversation.create(
-            owner=identify(request.scope, backend.settings),
+            owner=await backend.identify(request.scope),
             title=body.title,
             system=body.system,
             metadata=body.metadata,
@@ -90,7 +89,7 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.get("/conversations", response_model=ConversationList)
     async def list_conversations(request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
         """List your conversations, newest first."""
-        owner = identify(request.scope, backend.settings)
+        owner = await backend.identify(request.scope)
         records, following = await store.conversations.list(owner, limit, cursor)
         return _json({"conversations": [conversation_out(record) for record in records], "next_cursor": following})
 
@@ -134,7 +133,7 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.get("/messages/{message_id}", response_model=MessageOut)
     async def read_message(request: Request, message_id: str) -> Response:
         """Read a message as it stands: of a reply that is being written, the text so far."""
-        owner = identify(request.scope, backend.settings)
+        owner = await backend.identify(request.scope)
         record = await store.conversations.of_message(message_id)
         if record.owner != owner:
             raise NotFound("No such message.")
