@@ -30,6 +30,8 @@ if [[ -n "$${PIP_FIND_LINKS:-}" ]]; then export UV_FIND_LINKS="$${UV_FIND_LINKS:
 if [[ -n "$${PIP_CERT:-}" ]]; then export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$PIP_CERT}"; fi
 endef
 
+include tests/real/parts.mk
+
 .PHONY: help
 help:  ## this list
 	sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +56,11 @@ test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every rea
 test-clients: .venv/.ready .tools/clients/.ready  ## Laravel Echo as npm has it, in Node 24, against the whole stack
 	exec $(BIN)/python -m tests.clients
 
+.PHONY: test-real
+test-real: .venv/.ready $(REAL_PARTS)  ## with the parts that AWS made, which it fetches; what `make build` built; some minutes
+	$(BIN)/python -m tests.real.lambda_emulator
+	$(BIN)/pytest --dynamodb-local tests tests/real/built_functions.py
+
 .PHONY: check
 check: .venv/.ready  ## format, lint, types, and that the locks are current
 	# By name: outside a git repository ruff would also read the built layer and the tools.
@@ -69,7 +76,7 @@ bench: .venv/.ready  ## the measurements behind benchmarks/README.md
 # ---- the layer and the stack ---------------------------------------------------------------------
 
 .PHONY: build
-build: .venv/.ready .tools/sam/.ready  ## what `sam deploy` uploads, for arm64 and x86_64, then proved and measured
+build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` uploads, for arm64 and x86_64, then proved and measured
 	$(index_of_pip)
 	export TAILRACE_UV="$(abspath $(UV))"
 	if [[ "$${TAILRACE_BYTECODE:-}" != skip ]]; then
@@ -78,6 +85,8 @@ build: .venv/.ready .tools/sam/.ready  ## what `sam deploy` uploads, for arm64 a
 	fi
 	# The region only chooses the rules to lint by.
 	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}"
+	.tools/lint/bin/cfn-lint template.yaml
+	.tools/lint/bin/checkov --config-file .checkov.yaml
 	$(SAM) build --no-cached
 	$(BIN)/python -m tests.built.built_layer
 	$(BIN)/pytest tests/built/built_layer.py
@@ -85,12 +94,15 @@ build: .venv/.ready .tools/sam/.ready  ## what `sam deploy` uploads, for arm64 a
 # ---- locks -----------------------------------------------------------------------------------------
 
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
-LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt layers/tailrace/requirements.txt
+LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt requirements/ric.txt requirements/lint.txt \
+	layers/tailrace/requirements.txt
 compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 define write_locks
 $(compile) --python-version 3.11 requirements/uv.in --output-file requirements/uv.txt
 $(compile) --python-version 3.11 requirements/sam.in --output-file requirements/sam.txt
+$(compile) --python-version 3.11 requirements/lint.in --output-file requirements/lint.txt
+$(compile) --python-version 3.13 requirements/ric.in --output-file requirements/ric.txt
 $(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
 $(compile) --python-version 3.13 pyproject.toml --constraints requirements/dev.txt \
 	--output-file layers/tailrace/requirements.txt
@@ -157,6 +169,13 @@ check-locks: .venv/.uv
 	cd .tools/clients
 	npm ci --loglevel=error
 	touch .ready
+
+.tools/lint/.ready: .venv/.uv requirements/lint.txt
+	echo "Setting up .tools/lint ..."
+	$(PYTHON) -m venv --without-pip .tools/lint
+	$(index_of_pip)
+	$(UV) pip sync --quiet --python .tools/lint/bin/python --require-hashes requirements/lint.txt
+	touch $@
 
 .PHONY: clean
 clean:  ## remove what the other commands made

@@ -1,4 +1,7 @@
-"""What the tests share: DynamoDB emulated by moto's server on a free port, and a backend on it."""
+"""What the tests share: DynamoDB emulated by moto's server on a free port, and a backend on it.
+
+With `--dynamodb-local` it is Amazon's DynamoDB Local instead, and only the tests that use a DynamoDB run.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,26 @@ from tailrace.settings import Settings
 from tailrace.store import create_table
 
 from local.emulator import Emulator
+from tests.real.dynamodb_local import DynamoDBLocal
 
 REGION = "us-east-1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of a DynamoDB."""
+    parser.addoption("--dynamodb-local", action="store_true", help="run what uses a DynamoDB, on DynamoDB Local")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With DynamoDB Local, leave out what would be the same run again."""
+    if config.getoption("--dynamodb-local"):
+        kept = [item for item in items if "dynamodb_url" in getattr(item, "fixturenames", ()) or _is_real(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def _is_real(item: pytest.Item) -> bool:
+    return item.path.parent.name == "real"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,11 +59,22 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def dynamodb_url() -> Iterator[str]:
-    """The emulator's address."""
+def emulator_url() -> Iterator[str]:
+    """The address of moto's server, which has other services too."""
     emulator = Emulator()
     yield emulator.url()
     emulator.end()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a DynamoDB: the emulator's, or DynamoDB Local's."""
+    if not request.config.getoption("--dynamodb-local"):
+        yield request.getfixturevalue("emulator_url")
+        return
+    local = DynamoDBLocal()
+    yield local.url()
+    local.end()
 
 
 @pytest.fixture

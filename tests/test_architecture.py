@@ -16,7 +16,7 @@ PACKAGE = Path(tailrace.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "clock", "credentials", "sessions", "event_loop"},
     {"ids", "events", "sse", "positions"},
-    {"segment", "delivery", "providers", "report"},
+    {"segment", "delivery", "providers", "report", "jwt"},
     {"store", "settings", "protocols", "account", "options", "parts", "schema", "additions"},
     {"log_writer", "outcome", "auth", "telemetry", "prompt", "fallback", "broadcast"},
     {"stream", "closing"},
@@ -109,6 +109,21 @@ def test_what_is_not_broadcast_is_not_paid_for() -> None:
     code = "import tailrace.http.stream_app, sys; print(*(name for name in sys.modules if 'broadcast' in name))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
+
+
+def test_tokens_are_paid_for_by_who_asks_for_them() -> None:
+    """With ``iam`` no function imports what checks tokens; with ``jwt`` nothing heavy comes with it."""
+    start = "from tailrace.settings import Settings; from tailrace.backend import Backend; Backend(Settings(auth={}))"
+    modules = "import sys; print(*sorted(sys.modules))"
+
+    def loaded(auth: str) -> set[str]:
+        code = f"{start.format(auth)}; {modules}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        return set(done.stdout.split())
+
+    without, with_tokens = loaded("'iam'"), loaded("'jwt', jwt_secret='x' * 32")
+    assert not any(name.startswith("tailrace.jwt") for name in without)
+    assert all(name.startswith("tailrace.jwt") or name == "hmac" for name in with_tokens - without)
 
 
 def test_the_public_names_are_those_listed() -> None:

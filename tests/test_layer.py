@@ -71,7 +71,15 @@ def needed(requirements: list[Requirement]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "lock", ["requirements/dev.txt", "requirements/uv.txt", "requirements/sam.txt", "layers/tailrace/requirements.txt"]
+    "lock",
+    [
+        "requirements/dev.txt",
+        "requirements/uv.txt",
+        "requirements/sam.txt",
+        "requirements/ric.txt",
+        "requirements/lint.txt",
+        "layers/tailrace/requirements.txt",
+    ],
 )
 def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
     """A lock installs the same bytes from any index."""
@@ -79,6 +87,17 @@ def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
     for entry in re.split(r"\n(?=[A-Za-z0-9])", text)[1:]:
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
     assert "://" not in text
+
+
+def test_dynamodb_local_is_locked() -> None:
+    """Every file of it has a hash, the version is the one that is asked for, and no repository is named."""
+    asked = (ROOT / "requirements" / "dynamodb-local.xml").read_text()
+    locked = (ROOT / "requirements" / "dynamodb-local.sha256").read_text()
+    (version,) = re.findall(r"<artifactId>DynamoDBLocal</artifactId>\s*<version>([^<]+)", asked)
+    names = [re.fullmatch(r"[0-9a-f]{64}  ([\w.-]+\.(?:jar|so|dll|dylib))", line) for line in locked.splitlines()]
+    assert f"DynamoDBLocal-{version}.jar" in {name[1] for name in names if name}
+    assert all(names)
+    assert "://" not in asked + locked
 
 
 def test_dependencies_are_locked_as_declared() -> None:
@@ -129,12 +148,22 @@ def test_template_and_makefile_name_the_same_layers() -> None:
     assert set(re.findall(r"\bpython3\.\d+", template)) == {f"python{version}"}
 
 
-def test_template_exposes_nothing_without_iam() -> None:
-    """Until there is auth of our own, nobody reaches a function without AWS credentials."""
+def test_template_exposes_nothing_without_iam_or_tokens() -> None:
+    """Nobody reaches a function without AWS credentials, unless that function asks for tokens."""
     template = (ROOT / "template.yaml").read_text()
-    urls = re.findall(r"FunctionUrlConfig: \{ AuthType: (\w+)", template)
+    urls = re.findall(r"FunctionUrlConfig: \{ AuthType: (.+?\]|\w+),", template)
     assert template.count("FunctionUrlConfig:") == len(urls)
-    assert set(urls) == {"AWS_IAM"}
+    assert set(urls) == {"!If [WithJwt, NONE, AWS_IAM]"}
+    assert "WithJwt: !Equals [!Ref Auth, jwt]" in template
+    assert "TAILRACE_AUTH: !Ref Auth" in template
+    assert "  Auth:\n    Type: String\n    Default: iam\n    AllowedValues: [iam, jwt]\n" in template
+    permissions = re.findall(r"Type: AWS::Lambda::Permission\n(.+?)\n\n", template, re.DOTALL)
+    # API Gateway's own, whose $connect is as guarded, is narrowed to this WebSocket API.
+    (gateway,) = (permission for permission in permissions if "Principal: apigateway.amazonaws.com" in permission)
+    assert "${WebSocketApi}/live/*" in gateway
+    permissions.remove(gateway)
+    assert len(permissions) == 2 * len(urls)
+    assert all(permission.startswith("    Condition: WithJwt\n") for permission in permissions)
     assert "AWS::Serverless::HttpApi" not in template
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import boto3
 import pytest
-from tailrace.auth import identify
+from tailrace.auth import Auth
 from tailrace.backend import Backend
+from tailrace.clock import SystemClock
 from tailrace.errors import ConfigurationError, Unauthenticated
 from tailrace.providers import names
 from tailrace.providers.presets import PRESETS
+from tailrace.sessions import Sessions
 from tailrace.settings import Settings
 
 
@@ -27,7 +29,7 @@ def test_the_defaults_are_one_machine() -> None:
     [
         ({"TAILRACE_FLUSH_MS": "soon"}, r"^TAILRACE_FLUSH_MS must be a whole number from 10 to 10000\.$"),
         ({"TAILRACE_FLUSH_MS": "0"}, r"^TAILRACE_FLUSH_MS must be"),
-        ({"TAILRACE_AUTH": "jwt"}, r"^TAILRACE_AUTH must be none or iam\.$"),
+        ({"TAILRACE_AUTH": "oauth"}, r"^TAILRACE_AUTH must be none, iam or jwt\.$"),
         ({"TAILRACE_AUTH": "none", "AWS_LAMBDA_FUNCTION_NAME": "f"}, r"would be an open relay\.$"),
         ({"TAILRACE_BROADCAST": "no"}, r"^TAILRACE_BROADCAST must be on or off\.$"),
         ({"TAILRACE_WEBSOCKET_URL": "live"}, r"^TAILRACE_WEBSOCKET_URL must be a URL\.$"),
@@ -42,9 +44,42 @@ def test_nonsense_is_refused_with_the_variable_s_name(environment: dict[str, str
         Settings.from_environment(environment)
 
 
+ISSUER = {"TAILRACE_JWT_ISSUER": "https://issuer.example", "TAILRACE_JWT_AUDIENCE": "app, other"}
+
+
 def test_inside_lambda_somebody_must_be_asking() -> None:
-    """Nobody deploys an open relay by accident."""
-    assert Settings.from_environment({"AWS_LAMBDA_FUNCTION_NAME": "f"}).auth == "iam"
+    """Nobody deploys an open relay by accident: where nothing is said, tokens are asked for, and it is said of whom."""
+    with pytest.raises(
+        ConfigurationError, match=r"^TAILRACE_AUTH=jwt, the default in Lambda, needs TAILRACE_JWT_ISSUER"
+    ):
+        Settings.from_environment({"AWS_LAMBDA_FUNCTION_NAME": "f"})
+    settings = Settings.from_environment({"AWS_LAMBDA_FUNCTION_NAME": "f", **ISSUER})
+    assert (settings.auth, settings.jwt_issuer) == ("jwt", "https://issuer.example")
+    assert settings.jwt_audience == ("app", "other")
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        (
+            {},
+            r"needs TAILRACE_JWT_ISSUER and \S+_AUDIENCE, or TAILRACE_JWT_SECRET_ID, or TAILRACE_JWT_SECRET\.$",
+        ),
+        ({"TAILRACE_JWT_ISSUER": "https://issuer.example"}, r"TAILRACE_JWT_AUDIENCE"),
+        ({"TAILRACE_JWT_AUDIENCE": "app"}, r"TAILRACE_JWT_ISSUER"),
+        ({**ISSUER, "TAILRACE_JWT_AUDIENCE": " , "}, r"TAILRACE_JWT_AUDIENCE"),
+        (
+            {**ISSUER, "TAILRACE_JWT_ISSUER": "http://issuer.example"},
+            r"^TAILRACE_JWT_ISSUER must be a URL with https\.$",
+        ),
+        ({**ISSUER, "TAILRACE_JWT_ISSUER": "issuer.example"}, r"must be a URL with https\.$"),
+        ({"TAILRACE_JWT_SECRET": "too short"}, r"^TAILRACE_JWT_SECRET must have 32 bytes or more\.$"),
+    ],
+)
+def test_tokens_need_somebody_who_signs_them(environment: dict[str, str], said: str) -> None:
+    """Half a setting stops the start: without an audience, tokens that the issuer gave to others would do."""
+    with pytest.raises(ConfigurationError, match=said):
+        Settings.from_environment({"TAILRACE_AUTH": "jwt", **environment})
 
 
 def test_where_subscribers_are_reached() -> None:
@@ -97,10 +132,10 @@ def test_the_vendors_own_variables() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["secret", "parameter"])
-async def test_a_key_from_aws(dynamodb_url: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+async def test_a_key_from_aws(emulator_url: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """Secrets Manager and Parameter Store are read through Powertools, against the emulator's real APIs."""
     for service in ("SECRETS_MANAGER", "SSM"):
-        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", dynamodb_url)
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", emulator_url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     name = f"/tailrace/{kind}"
     if kind == "secret":
@@ -176,23 +211,36 @@ def scope(headers: dict[str, str] | None = None, event: object = None) -> dict[s
     return {**found, "aws.event": event} if event else found
 
 
-def test_the_caller_of_a_function_url() -> None:
+def auth(settings: Settings) -> Auth:
+    """Return what identifies callers, without a network."""
+
+    async def no_secret(name: str) -> str:
+        raise AssertionError(name)
+
+    return Auth(settings, clock=SystemClock(), sessions=Sessions(limit=1), read_secret=no_secret)
+
+
+@pytest.mark.anyio
+async def test_the_caller_of_a_function_url() -> None:
     """Through Mangum's event, and through the adapter's header."""
     mangum = scope(event={"requestContext": CALLER})
     adapter = scope({"x-amzn-request-context": json.dumps(CALLER)})
-    assert identify(mangum, IAM) == identify(adapter, IAM) == "arn:aws:iam::123456789012:user/me"
+    for asked in (mangum, adapter):
+        assert await auth(IAM).identify(asked) == "arn:aws:iam::123456789012:user/me"
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("context", ["{", "null", "[]", "{}", '{"authorizer":null}', '{"authorizer":{"iam":{}}}'])
-def test_no_caller_is_refused(context: str) -> None:
+async def test_no_caller_is_refused(context: str) -> None:
     """Whatever the context looks like without one."""
     for asked in (scope({"x-amzn-request-context": context}), scope(event={"requestContext": {}}), scope()):
         with pytest.raises(Unauthenticated, match="not signed"):
-            identify(asked, IAM)
+            await auth(IAM).identify(asked)
 
 
-def test_the_adapter_s_header_is_believed_only_in_lambda() -> None:
+@pytest.mark.anyio
+async def test_the_adapter_s_header_is_believed_only_in_lambda() -> None:
     """Elsewhere anybody could send it."""
     asked = scope({"x-amzn-request-context": json.dumps(CALLER)})
     with pytest.raises(Unauthenticated):
-        identify(asked, Settings(auth="iam", in_lambda=False))
+        await auth(Settings(auth="iam", in_lambda=False)).identify(asked)

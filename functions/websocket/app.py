@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from tailrace.auth import connection_owner
 from tailrace.backend import Backend
 from tailrace.broadcast.socket import Sockets
 from tailrace.event_loop import run
@@ -20,7 +19,14 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, int]:
     if not backend.broadcast.on:
         logger.error("not configured", extra={"missing": "TAILRACE_WEBSOCKET_URL, or TAILRACE_BROADCAST is off"})
         return {"statusCode": 200}
-    return run(_sockets().handle(event, connection_owner(event, backend.settings)))
+    return run(_answer(event))
+
+
+async def _answer(event: Mapping[str, Any]) -> dict[str, int]:
+    owner = None
+    if event["requestContext"]["eventType"] == "CONNECT":  # what is seen then holds for all that the connection sends
+        owner = await backend.auth.connection_owner(event)
+    return await _sockets().handle(event, owner)
 
 
 @cache

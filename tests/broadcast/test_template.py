@@ -162,14 +162,15 @@ def test_the_namespace_is_the_library_s() -> None:
     assert parameters["EventNamespace"]["Default"] == Settings().event_namespace == "App\\Events\\"
 
 
-def test_nobody_connects_without_iam() -> None:
-    """Until there is auth of our own; what a connection sends later is under what was checked then."""
+def test_nobody_connects_unseen() -> None:
+    """Unless tokens are asked for, which the function looks at; what a connection sends later is under what was
+    checked then."""
     routes = {
         found["Properties"]["RouteKey"]: found["Properties"].get("AuthorizationType")
         for found in RESOURCES.values()
         if found["Type"] == "AWS::ApiGatewayV2::Route"
     }
-    assert routes == {"$connect": "AWS_IAM", "$disconnect": None, "$default": None}
+    assert routes == {"$connect": ["WithJwt", "NONE", "AWS_IAM"], "$disconnect": None, "$default": None}
 
 
 def test_the_function_does_not_call_itself_by_name() -> None:

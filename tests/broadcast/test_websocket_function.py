@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from tailrace.auth import connection_owner
 from tailrace.backend import Backend
 from tailrace.broadcast.channels import signature
 from tailrace.conversation import Conversation
-from tailrace.settings import Settings
+from tailrace.settings import Auth, Settings
 
 from local.lambda_function import LambdaContext, LambdaFunction, load_function
 from tests.broadcast.fake_management import FakeManagement
+from tests.issuer import SECRET as TOKEN_SECRET
+from tests.issuer import shared_token
 
 pytestmark = pytest.mark.anyio
 
@@ -183,16 +186,42 @@ async def test_nothing_is_broadcast(settings: Settings, environment: dict[str, s
             assert await found.call(sample(name)) == {"statusCode": 200}
 
 
-def test_whose_connection_it_is() -> None:
+async def test_whose_connection_it_is(settings: Settings) -> None:
     """Whom the authorization of $connect has found, and nobody where nobody is asked."""
-    known, unknown = Settings(auth="iam"), Settings()
     event = sample("connect")
-    assert connection_owner(event, known) is None
+
+    async def owner(auth: Auth, event: dict[str, Any] = event) -> str | None:
+        backend = Backend(msgspec.structs.replace(settings, auth=auth))
+        try:
+            return await backend.auth.connection_owner(event)
+        finally:
+            await backend.close()
+
+    assert await owner("iam") is None
     event["requestContext"]["identity"]["userArn"] = ADA
-    assert connection_owner(event, known) == ADA
-    assert connection_owner(event, unknown) is None
+    assert await owner("iam") == ADA
+    assert await owner("none") is None
     event["requestContext"]["authorizer"] = {"principalId": "ada", "other": 1}
-    assert connection_owner(event, known) == "ada"
+    assert await owner("iam") == "ada"
     event["requestContext"]["authorizer"] = {"principalId": 7}
-    assert connection_owner(event, known) == ADA
-    assert connection_owner({}, known) is None
+    assert await owner("iam") == ADA
+    assert await owner("iam", {}) is None
+
+
+async def test_a_connection_with_a_token(settings: Settings) -> None:
+    """In a header, or in the query for browsers, which can send no header; one that is not believed is nobody's, and
+    what another authorization would have said does not count."""
+    backend = Backend(msgspec.structs.replace(settings, auth="jwt", jwt_secret=TOKEN_SECRET))
+    event = sample("connect")
+    event["requestContext"]["identity"]["userArn"] = ADA
+    event.pop("queryStringParameters", None)
+    token = shared_token({"sub": "ada", "exp": int(time.time()) + 600})
+    owner = backend.auth.connection_owner
+    try:
+        assert await owner(event) is None
+        headers = {**event["headers"], "Authorization": f"Bearer {token}"}
+        assert await owner({**event, "headers": headers}) == "ada"
+        assert await owner({**event, "queryStringParameters": {"access_token": token}}) == "ada"
+        assert await owner({**event, "queryStringParameters": {"access_token": token[:-2]}}) is None
+    finally:
+        await backend.close()

@@ -31,6 +31,7 @@ class Nursery:
         self.said: list[str] = []
         self._process = process
         self._pid = 0
+        self._following: tuple[int, int] | None = None
         self._ready: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
         self._moved = asyncio.Condition()
 
@@ -50,7 +51,7 @@ class Nursery:
         nursery = cls(process)
         listening = asyncio.create_task(nursery._listen())
         try:
-            nursery.spawn()
+            nursery._spawn()
             await nursery._use(await nursery._born())
             yield nursery
         finally:
@@ -58,16 +59,17 @@ class Nursery:
             await process.wait()
             await listening
 
-    def spawn(self) -> None:
-        """Have another server made."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
+    async def prepare(self) -> None:
+        """Have the next server made, and wait until it could serve: a kill that had to wait for it would come late."""
+        self._spawn()
+        self._following = await self._born()
 
     async def kill(self) -> None:
-        """Kill the server, and let the next one, which must have been spawned, take its place."""
-        following = await self._born()  # the one that is to be killed goes on serving until then
+        """Kill the server, and let the next one, which must have been prepared, take its place."""
+        assert self._following is not None
         os.kill(self._pid, signal.SIGKILL)
         self.generation += 1
+        following, self._following = self._following, None
         await self._use(following)
 
     async def next(self, generation: int, seconds: float) -> None:
@@ -77,6 +79,10 @@ class Nursery:
                 await self._moved.wait_for(lambda: self.generation > generation)
         except TimeoutError:
             pass
+
+    def _spawn(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
 
     async def _born(self) -> tuple[int, int]:
         async with asyncio.timeout(READY_SECONDS):

@@ -139,7 +139,7 @@ class Run:
 
     async def _kill_once(self, nursery: Nursery, session: aiohttp.ClientSession, backend: Backend) -> None:
         await self._until_open(MOST_OPEN - REPLIES_A_KILL, PATIENCE_SECONDS)
-        nursery.spawn()
+        await nursery.prepare()
         heard = asyncio.Semaphore(0)
         for _ in range(REPLIES_A_KILL):
             conversation = await Conversation.create(backend=backend)

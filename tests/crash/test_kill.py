@@ -11,16 +11,20 @@ pytestmark = pytest.mark.anyio
 
 KILLS = 100
 
+KILLS_ON_DYNAMODB_LOCAL = 20
+"""What is looked for there is another behaviour of the table, not rare moments."""
+
 SEED = 20261122
 """The dice of the run. When a kill strikes is chance all the same, so each run is another one."""
 
 
-async def test_nothing_is_lost_doubled_or_stuck(settings: Settings) -> None:
+async def test_nothing_is_lost_doubled_or_stuck(settings: Settings, pytestconfig: pytest.Config) -> None:
     """P1 to P5 and P8: what all readers of all replies saw agrees with what is stored, and every reply has its end."""
-    report = await Run(settings, KILLS, SEED).run()
+    kills = KILLS_ON_DYNAMODB_LOCAL if pytestconfig.getoption("--dynamodb-local") else KILLS
+    report = await Run(settings, kills, SEED).run()
     assert (report.violations, report.stuck, report.said) == ([], [], []), str(report)
-    assert report.kills == KILLS
-    assert report.replies == report.statuses.total() == KILLS * REPLIES_A_KILL
+    assert report.kills == kills
+    assert report.replies == report.statuses.total() == kills * REPLIES_A_KILL
     assert report.statuses.keys() <= {"completed", "interrupted"}
     # The kills did what they are for: some came in mid-reply, some just between a chunk and its flush.
     assert report.statuses["interrupted"]

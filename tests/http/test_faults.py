@@ -162,14 +162,13 @@ async def test_a_bug_is_masked_and_ends_the_reply(client: Client, monkeypatch: p
 async def test_a_bug_before_the_start_is_masked(client: Client, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """500 and a sentence, nothing of the inside."""
 
-    def broken(*args: object) -> None:
+    async def broken(*args: object) -> None:
         raise RuntimeError("with <the prompt> in it")
 
-    monkeypatch.setattr("tailrace.http.api_app.identify", broken)
+    monkeypatch.setattr(client.backend, "identify", broken)
     conversation = "0zB3M7plLMljp-s7GlCmFQ"
     status, content = await client.json("GET", f"/conversations/{conversation}")
     assert (status, content["error"]["message"]) == (500, "Something went wrong on our side.")
-    monkeypatch.setattr("tailrace.http.start.identify", broken)
     response, body = await client.start(script("a"), conversation)
     assert response.status == 500
     assert body == b'{"error":{"type":"general_error","message":"Something went wrong on our side."}}'

@@ -438,36 +438,3 @@ async def test_the_end_of_a_cancelled_reply_has_an_id_of_its_own(client: Client)
     *_, last = events((await get(client, f"/messages/{stream.id}/stream"))[1])
     assert last["error_type"] == "cancelled"
     await end_again(client, last)
-
-
-async def test_somebody_else_s_reply(serve: Serve, settings: Settings) -> None:
-    """Resume, poll, snapshot and cancel of another owner's reply look as if it were not there."""
-    mine, other = ({"x-amzn-request-context": _context(name)} for name in ("me", "you"))
-    async with serve(msgspec.structs.replace(settings, auth="iam", in_lambda=True)) as client:
-        status, conversation = await client.json("POST", "/conversations", {}, headers=mine)
-        path = f"/conversations/{conversation['id']}"
-        async with client.session.post(f"{path}/stream", json=script("a"), headers=mine) as response:
-            message = response.headers["X-Message-Id"]
-            await response.read()
-        asked: list[tuple[str, str]] = [
-            ("GET", path),
-            ("GET", f"{path}/messages"),
-            ("GET", f"{path}/stream"),
-            ("POST", f"{path}/stream"),
-            ("GET", f"/messages/{message}"),
-            ("GET", f"/messages/{message}/stream"),
-            ("GET", f"/messages/{message}/events"),
-            ("POST", f"/messages/{message}/cancel"),
-        ]
-        for method, route in asked:
-            body: Any = script("a") if route == f"{path}/stream" and method == "POST" else None
-            status, _ = await client.json(method, route, body, headers=other)
-            assert status == 404, route
-            status, _ = await client.json(method, route, body)
-            assert status == 401, route
-        async with client.session.get(f"/messages/{message}/stream", headers=mine) as response:
-            assert response.status == 200
-
-
-def _context(name: str) -> str:
-    return msgspec.json.encode({"authorizer": {"iam": {"userArn": f"arn:aws:iam::1:user/{name}"}}}).decode()

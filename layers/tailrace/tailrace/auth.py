@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
 
 import msgspec
 
-from tailrace.errors import Unauthenticated
+from tailrace.clock import Clock
+from tailrace.errors import IssuerUnavailable, Unauthenticated
+from tailrace.sessions import Sessions
 from tailrace.settings import Settings
+
+if TYPE_CHECKING:
+    from tailrace.jwt import Tokens
 
 ANYBODY: Final = "anonymous"
 """The one owner of everything when auth is ``none``."""
@@ -16,19 +22,119 @@ ANYBODY: Final = "anonymous"
 Scope = Mapping[str, Any]
 
 
-def identify(scope: Scope, settings: Settings) -> str:
-    """Return the owner that a request of this ASGI scope acts for.
+class Auth:
+    """Tells whom a request acts for, as the settings say.
 
-    With ``iam`` it is the caller that the function URL authenticated: Mangum hands its event over in the
-    scope, the Lambda Web Adapter its request context in a header, which is believed only inside Lambda,
-    where the adapter sets it whatever a client sent
-    (https://github.com/awslabs/aws-lambda-web-adapter#request-context).
-
-    Raises:
-        Unauthenticated: there is no such caller.
+    Args:
+        sessions: for the issuer's keys.
+        read_secret: returns a secret of Secrets Manager by its name.
     """
-    if settings.auth == "none":
-        return ANYBODY
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        sessions: Sessions,
+        read_secret: Callable[[str], Awaitable[str]],
+    ) -> None:
+        self._settings = settings
+        self._tokens = _tokens(settings, clock, sessions, read_secret) if settings.auth == "jwt" else None
+
+    async def identify(self, scope: Scope) -> str:
+        """Return the owner that a request of this ASGI scope acts for.
+
+        Raises:
+            Unauthenticated: there is no such caller; the message says what is missing or wrong.
+            IssuerUnavailable: who it is cannot be known now.
+            ConfigurationError: the secret of the tokens cannot be used.
+        """
+        if self._settings.auth == "none":
+            return ANYBODY
+        if self._tokens is None:
+            return _signer(scope, self._settings)
+        return await self._tokens.owner(_token(scope))
+
+    async def owner(self, token: str) -> str:
+        """Return the owner that a token speaks for, wherever it came from; only with ``jwt``.
+
+        Raises:
+            Unauthenticated, IssuerUnavailable, ConfigurationError: as above.
+        """
+        if self._tokens is None:
+            raise Unauthenticated("Tokens are not accepted here.")
+        return await self._tokens.owner(token)
+
+    async def connection_owner(self, event: Mapping[str, Any]) -> str | None:
+        """Return the owner that a WebSocket connection acts for, or None if nobody can be seen behind it: it may have
+        what is public or signed for it, and refused it would come back at once, and not alone.
+
+        With ``jwt`` the token is in the header ``Authorization``, or, since a browser's WebSocket can send none, in the
+        query as ``access_token``.
+
+        Args:
+            event: the API Gateway event of its ``$connect``.
+
+        Raises:
+            ConfigurationError: the secret of the tokens cannot be used.
+        """
+        if self._tokens is None:
+            return None if self._settings.auth == "none" else _connection_signer(event)
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        scheme, _, token = str(headers.get("authorization", "")).partition(" ")
+        if scheme.lower() != "bearer":
+            token = (event.get("queryStringParameters") or {}).get("access_token", "")
+        if not token:
+            return None
+        try:
+            return await self.owner(token.strip())
+        except (Unauthenticated, IssuerUnavailable):
+            return None
+
+
+def _tokens(
+    settings: Settings, clock: Clock, sessions: Sessions, read_secret: Callable[[str], Awaitable[str]]
+) -> Tokens:
+    from tailrace.jwt import Issuer, SharedSecret, Tokens  # only who asks for tokens pays for them
+
+    secret, secret_id, issuer = settings.jwt_secret, settings.jwt_secret_id, settings.jwt_issuer
+    signers: SharedSecret | Issuer
+    if secret is not None or secret_id is not None:
+
+        async def read() -> str:
+            return secret if secret is not None else await read_secret(secret_id or "")
+
+        signers = SharedSecret(read)
+    else:
+        assert issuer is not None, "the settings were checked"
+        signers = Issuer(issuer, sessions=sessions, clock=clock)
+    return Tokens(signers, clock=clock, issuer=issuer, audience=settings.jwt_audience)
+
+
+def _token(scope: Scope) -> str:
+    """Return the token of a request (https://www.rfc-editor.org/rfc/rfc6750#section-2).
+
+    A browser's EventSource can send no header, so where it reads streams, and nowhere else, the token may be in the
+    query. Whoever keeps addresses keeps that token: docs/settings.md says what to make of it.
+    """
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = str(value.decode("latin-1")).partition(" ")
+            if scheme.lower() == "bearer" and token:
+                return token.strip()
+            raise Unauthenticated("The Authorization header must be a Bearer token.", "")
+    query = scope.get("query_string", b"")
+    if scope.get("method") == "GET" and scope["path"].endswith("/stream") and b"access_token=" in query:
+        tokens: list[str] = parse_qs(query.decode("latin-1")).get("access_token", [])
+        if len(tokens) == 1:
+            return tokens[0]
+    raise Unauthenticated("There is no token: send it in the header Authorization: Bearer.", "")
+
+
+def _signer(scope: Scope, settings: Settings) -> str:
+    """Return the caller that the function URL authenticated: Mangum hands its event over in the scope, the Lambda Web
+    Adapter its request context in a header, which is believed only inside Lambda, where the adapter sets it whatever a
+    client sent (https://github.com/awslabs/aws-lambda-web-adapter#request-context)."""
     event = scope.get("aws.event")
     context = event.get("requestContext", {}) if event is not None else _adapter_context(scope, settings)
     try:
@@ -40,16 +146,10 @@ def identify(scope: Scope, settings: Settings) -> str:
     return caller
 
 
-def connection_owner(event: Mapping[str, Any], settings: Settings) -> str | None:
-    """Return the owner that a WebSocket connection acts for, or None if nobody can be seen behind it.
-
-    Args:
-        event: the API Gateway event of its ``$connect``. It names the caller that the route's own authorization
-            has found: with ``AWS_IAM`` the caller's ARN, with a Lambda authorizer the principal that this named
-            (https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html).
-    """
-    if settings.auth == "none":
-        return None
+def _connection_signer(event: Mapping[str, Any]) -> str | None:
+    """Return the caller that the route's own authorization has found: with ``AWS_IAM`` the caller's ARN, with a Lambda
+    authorizer the principal that this named
+    (https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-lambda-auth.html)."""
     context = event.get("requestContext", {})
     for place, name in (("authorizer", "principalId"), ("identity", "userArn")):
         caller = (context.get(place) or {}).get(name)

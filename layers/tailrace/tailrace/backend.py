@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tailrace.auth import Auth
 from tailrace.clock import Clock, SystemClock
 from tailrace.closing import Closing
+from tailrace.errors import ConfigurationError
 from tailrace.ids import RandomBytes
 from tailrace.providers import Provider, check_name, open_provider
 from tailrace.sessions import Sessions
@@ -70,6 +72,7 @@ class Backend:
         self.store = store
         self.closing = Closing(store, clock=self.clock, random_bytes=random_bytes, lease=self.settings.lease)
         self._sessions = Sessions(limit=1024)
+        self.auth = Auth(self.settings, clock=self.clock, sessions=self._sessions, read_secret=_read_secret)
         self.channel_rules: list[ChannelRule] = []
         self._broadcast: Broadcast | None = None
 
@@ -97,6 +100,10 @@ class Backend:
             key = await asyncio.to_thread(_read_key, *source)
             config = msgspec.structs.replace(config, api_key=key)
         return open_provider(name, config, self._sessions.current())
+
+    async def identify(self, scope: Mapping[str, Any]) -> str:
+        """Return the owner that a request of this ASGI scope acts for (see ``Auth``)."""
+        return await self.auth.identify(scope)
 
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:
         """Close something else together with this."""
@@ -131,9 +138,12 @@ def _read_key(kind: str, where: str) -> str:
     # Imported when a key is first read: it costs boto3 and about 0.4 s, which a key in the environment saves.
     from aws_lambda_powertools.utilities import parameters
 
-    if kind == "secret":
-        return str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
-    return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
+    try:
+        if kind == "secret":
+            return str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
+        return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
+    except parameters.GetParameterError as error:
+        raise ConfigurationError(f"The {kind} {where} cannot be read.") from error
 
 
 async def _read_secret(name: str) -> str:

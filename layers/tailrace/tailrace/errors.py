@@ -59,10 +59,19 @@ class RequestError(TailraceError):
 
 
 class Unauthenticated(RequestError):
-    """Nobody can be seen behind the request."""
+    """Nobody can be seen behind the request.
+
+    Args:
+        challenge: where tokens are asked for, what was wrong with the one that came: a code of RFC 6750, or the empty
+            text if none came (https://www.rfc-editor.org/rfc/rfc6750#section-3.1). Elsewhere None.
+    """
 
     status = 401
     error_type: ClassVar[ErrorType] = "unauthenticated"
+
+    def __init__(self, message: str, challenge: str | None = None) -> None:
+        super().__init__(message)
+        self.challenge = challenge
 
 
 class Forbidden(RequestError):
@@ -202,6 +211,12 @@ class IdleTimeout(ProviderTimeout):
 
 class ConfigurationError(TailraceError):
     """The deployment lacks something: a key, a table name, an allowed value of a setting."""
+
+
+class IssuerUnavailable(TailraceError):
+    """The issuer of the tokens gives no keys, so nobody can be told from anybody."""
+
+    status = 503
 
 
 class StoreError(TailraceError):

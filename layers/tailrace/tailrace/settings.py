@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from tailrace.errors import ConfigurationError
 from tailrace.providers import ProviderConfig, names, variables
 
-Auth = Literal["none", "iam"]
+Auth = Literal["none", "iam", "jwt"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +31,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         body_limit: the largest request body, in bytes.
         keep_alive: seconds without an event after which an SSE connection gets a comment.
         auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
-            caller that the function URL authenticated.
+            caller that the function URL authenticated; ``jwt`` the subject of a signed token.
+        jwt_issuer: who issues the tokens: what they have as ``iss``, and below which its keys are found.
+        jwt_audience: whom they are for; empty if that does not matter.
+        jwt_secret: what they are signed with, if not with the issuer's keys.
+        jwt_secret_id: the secret of Secrets Manager that it lies in, used when it is not given itself.
         in_lambda: whether this is a Lambda environment, whose request context can be trusted.
         websocket_url: the management endpoint of the WebSocket API with its stage, ``https://...``, or None.
         broadcast: whether replies are sent to subscribers, given that there is such an endpoint.
@@ -54,6 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_limit: int = 256 * 1024
     keep_alive: float = 12.0
     auth: Auth = "none"
+    jwt_issuer: str | None = None
+    jwt_audience: tuple[str, ...] = ()
+    jwt_secret: str | None = None
+    jwt_secret_id: str | None = None
     in_lambda: bool = False
     websocket_url: str | None = None
     broadcast: bool = True
@@ -73,9 +83,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ConfigurationError: a variable has a value that cannot be; the message names it.
         """
         in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in environment
-        auth = environment.get("TAILRACE_AUTH", "iam" if in_lambda else "none")
-        if auth not in ("none", "iam"):
-            raise ConfigurationError("TAILRACE_AUTH must be none or iam.")
+        auth = environment.get("TAILRACE_AUTH") or ("jwt" if in_lambda else "none")
+        if auth not in ("none", "iam", "jwt"):
+            raise ConfigurationError("TAILRACE_AUTH must be none, iam or jwt.")
         if auth == "none" and in_lambda:
             raise ConfigurationError("TAILRACE_AUTH=none is for one machine only: in Lambda it would be an open relay.")
         provider = environment.get("TAILRACE_PROVIDER") or "scripted"
@@ -97,6 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             body_limit=_number(environment, "TAILRACE_BODY_LIMIT", 256 * 1024, 1024, 6 * 1024 * 1024),
             keep_alive=_number(environment, "TAILRACE_KEEP_ALIVE_MS", 12_000, 100, 60_000) / 1000,
             auth=auth,  # type: ignore[arg-type]  # checked above; mypy does not narrow str by "in"
+            **(_jwt(environment) if auth == "jwt" else {}),
             in_lambda=in_lambda,
             websocket_url=_websocket_url(environment),
             broadcast=broadcast == "on",
@@ -150,6 +161,34 @@ def _websocket_url(environment: Mapping[str, str]) -> str | None:
     if not url.startswith(("https://", "http://")):
         raise ConfigurationError(f"{name} must be a URL.")
     return url.rstrip("/")
+
+
+def _jwt(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of the tokens."""
+    issuer = environment.get("TAILRACE_JWT_ISSUER") or None
+    audience = tuple(name for part in environment.get("TAILRACE_JWT_AUDIENCE", "").split(",") if (name := part.strip()))
+    secret = environment.get("TAILRACE_JWT_SECRET") or None
+    secret_id = environment.get("TAILRACE_JWT_SECRET_ID") or None
+    if secret is None and secret_id is None:
+        if issuer is None or not audience:
+            raise ConfigurationError(
+                "TAILRACE_AUTH=jwt, the default in Lambda, needs TAILRACE_JWT_ISSUER and TAILRACE_JWT_AUDIENCE, "
+                "or TAILRACE_JWT_SECRET_ID, or TAILRACE_JWT_SECRET."
+            )
+        url = urlsplit(issuer)
+        if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname))):
+            raise ConfigurationError("TAILRACE_JWT_ISSUER must be a URL with https.")
+    if secret is not None and len(secret.encode()) < 32:
+        raise ConfigurationError("TAILRACE_JWT_SECRET must have 32 bytes or more.")
+    return {"jwt_issuer": issuer, "jwt_audience": audience, "jwt_secret": secret, "jwt_secret_id": secret_id}
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -14,7 +14,6 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from tailrace.auth import identify
 from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.errors import NotFound, TailraceError
@@ -79,14 +78,14 @@ def create_api_app(backend: Backend) -> FastAPI:
     store = backend.store
 
     async def load(request: Request, conversation_id: str) -> Conversation:
-        owner = identify(request.scope, backend.settings)
+        owner = await backend.identify(request.scope)
         return await Conversation.load(conversation_id, owner=owner, backend=backend)
 
     @app.post("/conversations", status_code=201, response_model=ConversationOut)
     async def create_conversation(request: Request, body: NewConversation) -> Response:
         """Create a conversation. Its system prompt goes to the provider and is never sent back."""
         conversation = await Conversation.create(
-            owner=identify(request.scope, backend.settings),
+            owner=await backend.identify(request.scope),
             title=body.title,
             system=body.system,
             metadata=body.metadata,
@@ -97,7 +96,7 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.get("/conversations", response_model=ConversationList)
     async def list_conversations(request: Request, limit: Limit = 20, cursor: Cursor = None) -> Response:
         """List your conversations, newest first."""
-        owner = identify(request.scope, backend.settings)
+        owner = await backend.identify(request.scope)
         records, following = await store.conversations.list(owner, limit, cursor)
         return _json({"conversations": [conversation_out(record) for record in records], "next_cursor": following})
 
@@ -151,13 +150,13 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.get("/report", response_model=ReportOut)
     async def report_day(request: Request, day: str | None = None) -> Response:
         """Add up your replies of a day in UTC, such as 2026-11-22; of today without one."""
-        owner = Owner(identify(request.scope, backend.settings), backend=backend)
+        owner = Owner(await backend.identify(request.scope), backend=backend)
         return _json(await owner.report(None if day is None else parse_day(day)))
 
     @app.get("/messages/{message_id}", response_model=MessageOut)
     async def read_message(request: Request, message_id: str) -> Response:
         """Read a message as it stands: of a reply that is being written, the text so far."""
-        owner = identify(request.scope, backend.settings)
+        owner = await backend.identify(request.scope)
         record = await store.conversations.of_message(message_id)
         if record.owner != owner:
             raise NotFound("No such message.")
@@ -173,7 +172,7 @@ def create_api_app(backend: Backend) -> FastAPI:
     )
     async def sign_channel(request: Request) -> Response:
         """Let a socket into a private or presence channel: what Laravel Echo asks before it subscribes."""
-        owner = identify(request.scope, backend.settings)
+        owner = await backend.identify(request.scope)
         asked = auth_request(await request.body(), request.headers.get("content-type"))
         return _json(await channel_auth(backend, owner, asked))
 

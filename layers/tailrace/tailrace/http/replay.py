@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tailrace.auth import identify
 from tailrace.backend import Backend
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import NotFound, RequestError, StoreError
@@ -30,7 +29,7 @@ async def check_owner(backend: Backend, scope: Scope, message_id: str) -> None:
     Raises:
         NotFound: there is no such message, or it is somebody else's.
     """
-    owner = identify(scope, backend.settings)
+    owner = await backend.identify(scope)
     if (await backend.store.conversations.of_message(message_id)).owner != owner:
         raise NotFound("No such message.")
 

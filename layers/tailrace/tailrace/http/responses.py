@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tailrace.errors import ConfigurationError, ProviderError, TailraceError
+from tailrace.errors import ConfigurationError, ProviderError, TailraceError, Unauthenticated
 from tailrace.events import Message
 from tailrace.http.requests import Send
 from tailrace.telemetry import logger
@@ -74,6 +74,8 @@ def error_content(error: Exception) -> tuple[int, dict[str, dict[str, str]], dic
     headers = {}
     if isinstance(error, ProviderError) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, Unauthenticated) and error.challenge is not None:
+        headers["WWW-Authenticate"] = f'Bearer error="{error.challenge}"' if error.challenge else "Bearer"
     return error.status, {"error": {"type": error.error_type, "message": error.message}}, headers
 
 

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from tailrace.auth import identify
 from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.delivery import Delivery, Progress
@@ -66,7 +65,7 @@ class StartBody(msgspec.Struct, frozen=True):
 async def post_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
     """Start a reply, or attach to the one that the same ``Idempotency-Key`` started before."""
     arrived = backend.clock.monotonic()
-    owner = identify(scope, backend.settings)
+    owner = await backend.identify(scope)
     body = parse(await read_body(scope, receive, backend.settings.body_limit), StartBody)
     accept = header(scope, b"accept") or ""
     whole = "application/json" in accept and "text/event-stream" not in accept
@@ -85,7 +84,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
     """For EventSource: start with ``?message=``, go on with what ``Last-Event-ID`` says, or follow the newest
     reply. A browser that reconnects never starts anything twice."""
     arrived = backend.clock.monotonic()
-    owner = identify(scope, backend.settings)
+    owner = await backend.identify(scope)
     conversation_id = scope["path_params"]["conversation_id"]
     parameters = query(scope)
     delivery = asked_delivery(scope)

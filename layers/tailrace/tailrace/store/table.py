@@ -6,9 +6,10 @@ put once, updates set fixed values, and an append that finds its place taken loo
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from pynamodb.expressions.condition import Condition
@@ -18,6 +19,14 @@ from tailrace.errors import RequestError, StoreError
 from tailrace.store.dynamodb import Calls, Payload
 
 Key = Mapping[str, str]
+
+LONGEST_SORT_KEY: Final = 1024
+"""Bytes (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html). A partition's key may have
+twice as many; none of ours comes near."""
+
+_TABLE_KEY: Final = {"pk": ["S"], "sk": ["S"]}
+_INDEX_KEY: Final = {**_TABLE_KEY, "owner": ["S"], "created": ["N"]}
+_DIGITS: Final = re.compile("[0-9]{1,18}")
 
 
 class Table:
@@ -101,7 +110,7 @@ class Table:
         """
         request = {"TableName": self.name, **expressions(key_condition=condition), **options}
         if cursor is not None:
-            request["ExclusiveStartKey"] = _from_cursor(cursor, request["ExpressionAttributeValues"])
+            request["ExclusiveStartKey"] = _from_cursor(cursor, request)
         items: list[Payload] = []
         while True:
             request["Limit"] = limit - len(items)
@@ -174,15 +183,23 @@ def _to_cursor(last: Payload) -> str:
     return urlsafe_b64encode(msgspec.json.encode(last)).rstrip(b"=").decode()
 
 
-def _from_cursor(cursor: str, values: Payload) -> dict[str, Any]:
-    """Return the start key of a cursor; one that does not point into the queried partition is refused."""
+def _from_cursor(cursor: str, request: Payload) -> dict[str, Any]:
+    """Return the start key of a cursor. One that cannot be of this query is refused here: DynamoDB would refuse the
+    whole request, and an emulator might crash or read elsewhere."""
     try:
         start = msgspec.json.decode(
             urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=dict[str, dict[str, str]]
         )
     except (ValueError, msgspec.MsgspecError) as error:
         raise RequestError("The cursor is not one of ours.") from error
-    partition = next(iter(values.values()))
-    if partition not in (start.get("pk"), start.get("owner")) or "sk" not in start:
+    partition, *prefixes = request["ExpressionAttributeValues"].values()
+    in_index = "IndexName" in request
+    if (
+        {name: [*typed] for name, typed in start.items()} != (_INDEX_KEY if in_index else _TABLE_KEY)
+        or start["owner" if in_index else "pk"] != partition
+        or not all(start["sk"]["S"].startswith(prefix["S"]) for prefix in prefixes)
+        or not all(0 < len(start[name]["S"].encode()) <= LONGEST_SORT_KEY for name in ("pk", "sk"))
+        or (in_index and not _DIGITS.fullmatch(start["created"]["N"]))
+    ):
         raise RequestError("The cursor is not one of ours.")
     return start

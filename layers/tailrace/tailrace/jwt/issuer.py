@@ -1,0 +1,156 @@
+"""Tokens signed by an issuer that publishes its keys (https://openid.net/specs/openid-connect-discovery-1_0.html).
+
+Its keys are fetched when the first token comes, kept for an hour, and fetched again when a token names one that is not
+among them: issuers publish a new key before they use it. That is done at most once a minute, so nobody who makes up
+names of keys makes us ask more often. An issuer that cannot be reached stops nobody for a day whose key is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from tailrace.clock import Clock
+from tailrace.errors import IssuerUnavailable, Unauthenticated
+from tailrace.jwt.rsa import HASHES, PublicKey
+from tailrace.jwt.token import Token, decode
+from tailrace.sessions import Sessions
+
+FRESH_SECONDS: Final = 3600.0
+STALE_SECONDS: Final = 24 * 3600.0
+PAUSE_SECONDS: Final = 60.0
+"""Between two fetches, if the first one brought keys."""
+
+RETRY_SECONDS: Final = 5.0
+"""Between two fetches, if the first one brought none."""
+
+FETCH_SECONDS: Final = 5.0
+LARGEST_DOCUMENT: Final = 256 * 1024
+MOST_KEYS: Final = 100
+
+
+class _Discovery(msgspec.Struct):
+    issuer: str
+    jwks_uri: str
+
+
+class _Key(msgspec.Struct):
+    kty: str
+    n: str = ""
+    e: str = ""
+    kid: str | None = None
+    use: str | None = None
+    alg: str | None = None
+
+
+class _KeySet(msgspec.Struct):
+    keys: list[Any]
+
+
+class Issuer:
+    """An issuer and its keys.
+
+    Args:
+        url: what its tokens have as ``iss``; its documents lie below.
+    """
+
+    def __init__(self, url: str, *, sessions: Sessions, clock: Clock) -> None:
+        self._url = url
+        self._sessions = sessions
+        self._clock = clock
+        self._keys: list[tuple[str | None, PublicKey]] = []
+        self._fetched: float | None = None
+        self._tried: float | None = None
+        self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+
+    async def check(self, token: Token) -> None:
+        """Return if the token is signed with a key of the issuer.
+
+        Raises:
+            Unauthenticated: it is not, or says that it is signed in another way.
+            IssuerUnavailable: the keys cannot be had.
+        """
+        if token.algorithm not in HASHES:
+            accepted = ", ".join(HASHES)
+            raise Unauthenticated(f"The token's algorithm is not accepted: it must be {accepted}.", "invalid_token")
+        key = await self._key(token.key_id)
+        if key.algorithm not in (None, token.algorithm):
+            raise Unauthenticated("The token's algorithm is not the one of its key.", "invalid_token")
+        if not key.verify(token.algorithm, token.signed, token.signature):
+            raise Unauthenticated("The token's signature is wrong.", "invalid_token")
+
+    async def _key(self, key_id: str | None) -> PublicKey:
+        if self._age(self._fetched) > FRESH_SECONDS or self._find(key_id) is None:
+            async with self._lock():
+                await self._refresh(key_id)
+        if self._age(self._fetched) > STALE_SECONDS:
+            raise IssuerUnavailable("The token cannot be checked now. Please try again.")
+        key = self._find(key_id)
+        if key is None:
+            raise Unauthenticated("The token is signed with a key that its issuer does not publish.", "invalid_token")
+        return key
+
+    def _find(self, key_id: str | None) -> PublicKey | None:
+        # A token that names no key is of the only one there is, or of none.
+        found = [key for name, key in self._keys if key_id in (None, name)]
+        return found[0] if len(found) == 1 else None
+
+    async def _refresh(self, key_id: str | None) -> None:
+        """Fetch the keys, unless somebody else just has, or tried."""
+        is_fresh = self._age(self._fetched) <= FRESH_SECONDS
+        if is_fresh and self._find(key_id) is not None:
+            return
+        if self._age(self._tried) < (PAUSE_SECONDS if is_fresh else RETRY_SECONDS):
+            return
+        self._tried = self._clock.monotonic()
+        try:
+            discovered = msgspec.json.decode(
+                await self._get(self._url.rstrip("/") + "/.well-known/openid-configuration"), type=_Discovery
+            )
+            if discovered.issuer != self._url or urlsplit(discovered.jwks_uri).scheme != urlsplit(self._url).scheme:
+                return  # not the document of this issuer, or one that points to where nobody should ask
+            listed = msgspec.json.decode(await self._get(discovered.jwks_uri), type=_KeySet).keys
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, ValueError):
+            return  # what is known goes on to be good for a while
+        self._keys = [key for entry in listed[:MOST_KEYS] if (key := _public_key(entry)) is not None]
+        self._fetched = self._clock.monotonic()
+
+    async def _get(self, url: str) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
+        pieces, size = [], 0
+        async with self._sessions.current().get(url, timeout=timeout, allow_redirects=False) as response:
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > LARGEST_DOCUMENT:
+                    raise ValueError("too large")
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def _age(self, then: float | None) -> float:
+        return float("inf") if then is None else self._clock.monotonic() - then
+
+    def _lock(self) -> asyncio.Lock:
+        """Return the running loop's lock: requests that wait for the same keys fetch them once."""
+        loop = asyncio.get_running_loop()
+        for old in [old for old in self._locks if old.is_closed()]:
+            del self._locks[old]
+        return self._locks.setdefault(loop, asyncio.Lock())
+
+
+def _public_key(entry: Any) -> tuple[str | None, PublicKey] | None:
+    """Return a key of the set with its name; None for one that is not for signatures that we can check."""
+    try:
+        key = msgspec.convert(entry, _Key)
+        modulus, exponent = (int.from_bytes(decode(text), "big") for text in (key.n, key.e))
+    except (msgspec.ValidationError, ValueError):
+        return None
+    public = PublicKey(modulus, exponent, key.alg)
+    if key.kty != "RSA" or key.use not in (None, "sig") or key.alg not in (None, *HASHES) or not public.is_sound:
+        return None
+    return key.kid, public
