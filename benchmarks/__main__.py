@@ -7,7 +7,16 @@ import sys
 
 from benchmarks import measure
 
-ALL = ("write_units", "cold_start", "provider_read", "sse_write", "segment_write", "post", "fan_out")
+ALL = (
+    "write_units",
+    "cold_start",
+    "provider_read",
+    "sse_write",
+    "segment_write",
+    "post",
+    "fan_out",
+    "stuck_subscriber",
+)
 
 
 def main() -> int:

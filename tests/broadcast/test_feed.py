@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tailrace.broadcast.backlog import LARGEST_BACKLOG
 from tailrace.broadcast.connections import SocketBusy, SocketGone
-from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.fan_out import AT_ONCE, SLOW_SECONDS, FanOut
 from tailrace.broadcast.feed import DRAIN_SECONDS, HAND_OVER_DRAIN_SECONDS, IDLE_SECONDS, Feed, HandOver
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
@@ -43,6 +43,7 @@ class Clients:
         fails: socket to the error that it answers with.
         got: socket to the frames that arrived, in order.
         begun: how many posts were begun.
+        most: how many were under way at once, at most.
     """
 
     def __init__(self, clock: ManualClock) -> None:
@@ -51,6 +52,7 @@ class Clients:
         self.fails: dict[str, type[Exception]] = {}
         self.got: dict[str, list[Any]] = defaultdict(list)
         self.begun = 0
+        self.most = 0
         self._busy: set[str] = set()
 
     async def post(self, socket: str, data: bytes) -> None:
@@ -58,6 +60,7 @@ class Clients:
         assert socket not in self._busy, "two posts at once"
         self.begun += 1
         self._busy.add(socket)
+        self.most = max(self.most, len(self._busy))
         try:
             if socket in self.fails:
                 raise self.fails[socket]("as planned")
@@ -348,6 +351,51 @@ async def test_the_end_does_not_wait_for_one_that_is_stuck() -> None:
     assert len(reply.fed) == 1
     await reply.pass_time(10)
     assert reply.clients.begun == reply.fed[0]
+    assert reply.tasks == set()
+
+
+async def test_so_many_posts_at_once_and_the_rest_wait_with_their_patience_untouched() -> None:
+    """Five hundred who each take half a second are more than a second of posts. Nobody is dropped for having waited,
+    and what was stored meanwhile goes together."""
+    reply = Reply()
+    sockets = [f"s{number}" for number in range(4 * AT_ONCE)]
+    await reply.subscribe(*sockets)
+    reply.feed.start()
+    while reply.tasks:
+        await reply.pass_time()
+    reply.clients.takes.update(dict.fromkeys(sockets, SLOW_SECONDS * 0.9))
+    for number in range(10):
+        await reply.append(Text(f"{number} "))
+        await reply.pass_time(0.2)
+    assert reply.clients.most == AT_ONCE
+    await reply.pass_time(4)
+    assert {reply.clients.text(socket) for socket in sockets} == {text_of(reply.log)}
+    assert max(len(reply.clients.chunks(socket)) for socket in sockets) <= 3
+    await reply.end()
+    await reply.pass_time(1)
+    assert len(reply.fed) == 1
+    assert reply.tasks == set()
+
+
+async def test_more_who_never_read_than_there_is_room_keep_nobody_waiting_for_long() -> None:
+    """They take room for half a second, once, and then they are left behind."""
+    reply = Reply()
+    stuck = [f"a{number}" for number in range(AT_ONCE)]  # the table gives them first
+    await reply.subscribe(*stuck, "good")
+    reply.clients.takes.update(dict.fromkeys(stuck))
+    reply.feed.start()
+    await reply.append(Text("x"))
+    await reply.pass_time(SLOW_SECONDS - 0.01)
+    assert reply.clients.got["good"] == []
+    await reply.pass_time(0.02)
+    assert reply.clients.text("good") == "x"
+    for _ in range(10):
+        await reply.append(Text("y"))
+        await reply.pass_time(0.1)
+        assert reply.clients.text("good") == text_of(reply.log)
+    assert reply.clients.begun == AT_ONCE + len(reply.clients.got["good"])
+    await reply.end()
+    await reply.pass_time(1)
     assert reply.tasks == set()
 
 

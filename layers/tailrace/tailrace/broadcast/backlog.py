@@ -50,7 +50,8 @@ class Backlog:
         self._created = frames.message_created(channel, message)
         self._entries = deque([_Entry(CREATED, 1, (), 0, True)])
         self._size = 0
-        self._cut: dict[tuple[int, int], list[bytes]] = {}
+        self._cut: dict[int, list[bytes]] = {}
+        self._cut_upto = CREATED
 
     def add(self, number: int, first_seq: int, events: Sequence[Event]) -> bool:
         """Take a segment that was stored; return whether there is anything in it for a subscriber."""
@@ -77,9 +78,12 @@ class Backlog:
         if not self.tells(after, upto):
             return after, []
         # Nearly always all subscribers are at the same place, and get the same bytes.
-        frames = self._cut.get((after, upto))
+        if upto != self._cut_upto:
+            self._cut.clear()
+            self._cut_upto = upto
+        frames = self._cut.get(after)
         if frames is None:
-            frames = self._cut[after, upto] = self._cut_anew(after, upto)
+            frames = self._cut[after] = self._cut_anew(after, upto)
         return upto, frames
 
     def _cut_anew(self, after: int, upto: int) -> list[bytes]:
@@ -97,7 +101,7 @@ class Backlog:
         """Drop the segments up to a number: everybody has them."""
         while self._entries and self._entries[0].number <= upto:
             self._drop_first()
-        self._cut.clear()
+            self._cut.clear()
 
     def _drop_first(self) -> None:
         self._size -= self._entries.popleft().size

@@ -6,7 +6,8 @@ sent, which is what a catch-up relies on (``Subscriptions.open_from``). While no
 
 Every subscriber is served on a lane of its own: at most one post to it at a time, and what is stored meanwhile goes
 together in the next. So a slow one gets fewer and larger frames, and delays nobody; see ``fan_out.py`` for when it is
-left behind.
+left behind. Posts are let in one by one (``Room``): so many subscribers, or a busy CPU, also mean fewer and larger
+frames, and not time-outs.
 
 Timers and callbacks instead of a task that waits, as in ``log_writer.py``: an idle feed costs nothing, and one whose
 writer was forgotten goes with it.
@@ -22,7 +23,7 @@ from typing import Final
 import msgspec
 
 from tailrace.broadcast.backlog import CREATED, Backlog
-from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.fan_out import FanOut, Room
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
 from tailrace.clock import Clock, Timer
@@ -63,6 +64,7 @@ class _Lane:
         self.after = after
         self.before = before  # a post for the same socket's earlier subscription
         self.task: asyncio.Task[None] | None = None
+        self.waits = False  # for room
         self.open = True
 
 
@@ -109,6 +111,7 @@ class Feed:
         self._looked = CREATED - 1  # the newest segment that was stored before the last look
         self._given = CREATED - 1  # the newest segment that was given to anybody
         self._lanes: dict[str, _Lane] = {}
+        self._room = Room(clock)
         self._handed_over = False
         self._skip: list[str] = []
         self._nobody_since: float | None = None  # when nobody was found to listen, and since then nobody looked
@@ -197,7 +200,7 @@ class Feed:
                     self._lose_patience()
                 await self._give_out()
                 if final:
-                    await self._lanes_done()
+                    await self._room.empty()
         except TimeoutError:
             if not self._impatient:
                 raise
@@ -226,7 +229,7 @@ class Feed:
             if subscription.socket != self._except_socket
         ]
         if self._hand_over is not None and len(listeners) > self._limit:
-            await self._lanes_done()  # which still only know of what was stored before the last look
+            await self._room.empty()  # which still only know of what was stored before the last look
             self._lanes.clear()
             self._handed_over = True
             await self._call(upto)
@@ -255,15 +258,23 @@ class Feed:
             self._given = self._looked
 
     def _serve(self, lane: _Lane) -> None:
-        """Post what there is for a lane, if nothing is being posted to it."""
-        if lane.task is not None or not lane.open:
-            return
+        """Post what there is for a lane once there is room, if nothing is being posted to it."""
+        if lane.task is None and not lane.waits and lane.open:
+            lane.waits = True
+            self._room.enter(lambda: self._begin_post(lane))
+
+    def _begin_post(self, lane: _Lane) -> asyncio.Task[None] | None:
+        lane.waits = False
+        if not lane.open:
+            return None
+        # Only now: what was stored while it waited goes into the same frame.
         lane.after, frames = self._backlog.cut(lane.after, self._looked)
         if not frames:
-            return
+            return None
         lane.task = asyncio.ensure_future(self._post(lane, frames))
         self._tasks.add(lane.task)
         lane.task.add_done_callback(lambda task: self._posted(lane, task))
+        return lane.task
 
     async def _post(self, lane: _Lane, frames: Sequence[bytes]) -> None:
         if lane.before is not None:
@@ -291,10 +302,6 @@ class Feed:
         """Forget what everybody has."""
         behind = [lane.after for lane in self._lanes.values() if lane.open]
         self._backlog.forget(min(behind, default=self._given))
-
-    async def _lanes_done(self) -> None:
-        while posting := [lane.task for lane in self._lanes.values() if lane.task is not None]:
-            await asyncio.wait(posting)
 
     # ---- many subscribers ----
 
@@ -330,6 +337,7 @@ class Feed:
 
     def _close(self) -> None:
         self._closed = True
+        self._room.close()
         self._stop(self._timer)
         self._stop(self._end_timer)
         for lane in self._lanes.values():
