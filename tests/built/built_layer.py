@@ -33,6 +33,7 @@ MAGIC_3_13 = 3571  # https://github.com/python/cpython/blob/3.13/Lib/importlib/_
 # Imported in a function of ours, or by name when the server starts.
 IMPORTED_LATER = [
     "aws_lambda_powertools.utilities.parameters",
+    "jsonschema",
     "sentencex",
     "uvicorn.protocols.http.httptools_impl",
 ]
