@@ -40,7 +40,10 @@ def token(name: str, **changed: Any) -> str:
 def asking(settings: Settings, auth: str) -> Settings:
     """Return settings with which callers are identified."""
     more: Json = {"in_lambda": True} if auth == "iam" else {"jwt_secret": SECRET}
-    return msgspec.structs.replace(settings, auth=auth, **more)
+    # Nobody is there to post to; what is told to nobody is told for nothing.
+    return msgspec.structs.replace(
+        settings, auth=auth, websocket_url="http://127.0.0.1:1/ws", channel_secret="s", **more
+    )
 
 
 def routes() -> set[tuple[str, str]]:
@@ -56,18 +59,20 @@ def routes() -> set[tuple[str, str]]:
 
 BODIES: dict[tuple[str, str], Json] = {
     ("PATCH", "/conversations/{conversation_id}"): {"title": "mine"},
+    ("POST", "/broadcasting/auth"): {"socket_id": "L0SM9cOFvHcCIhw=", "channel_name": "private-conversation.{id}"},
     ("POST", "/conversations"): {},
     ("POST", "/conversations/{conversation_id}/messages"): {"role": "user", "content": "hello"},
     ("POST", "/conversations/{conversation_id}/stream"): script("a"),
 }
 
-OF_NOBODY = {("GET", "/conversations"), ("POST", "/conversations")}
+OF_NOBODY = {("GET", "/conversations"), ("POST", "/conversations"), ("GET", "/report")}
 """Routes that name nothing of anybody: there, another caller gets their own."""
 
 
 @pytest.mark.parametrize(("auth", "caller"), [("iam", by_arn), ("jwt", by_token)])
 async def test_somebody_else_s_reply(serve: Serve, settings: Settings, auth: str, caller: Any) -> None:
-    """Read, resume, poll, snapshot, cancel, change and delete of another owner's things are 404; of nobody's, 401."""
+    """Read, resume, poll, snapshot, cancel, change and delete of another owner's things are 404, their channels 403; of
+    nobody's, 401."""
     mine, other = caller("me"), caller("you")
     async with serve(asking(settings, auth)) as client:
         conversation, message = await a_reply(client, mine)
@@ -75,12 +80,16 @@ async def test_somebody_else_s_reply(serve: Serve, settings: Settings, auth: str
             filled = path.replace("{conversation_id}", conversation).replace("{message_id}", message)
             assert "{" not in filled
             body = BODIES.get((method, path))
+            if path == "/broadcasting/auth":
+                body = {**(body or {}), "channel_name": f"private-conversation.{conversation}"}
             status, content = await client.json(method, filled, body)
             assert (status, content["error"]["type"]) == (401, "unauthenticated"), (method, path)
             status, content = await client.json(method, filled, body, headers=other)
             if (method, path) in OF_NOBODY:
                 assert status < 300
                 assert conversation not in msgspec.json.encode(content).decode()
+            elif path == "/broadcasting/auth":
+                assert (status, content["error"]["type"]) == (403, "forbidden")
             else:
                 assert (status, content["error"]["type"]) == (404, "not_found"), (method, path)
         status, content = await client.json("GET", f"/messages/{message}", headers=mine)
