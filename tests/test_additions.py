@@ -26,12 +26,24 @@ async def contents(conversation: Conversation, **wanted: Any) -> list[str]:
     return [message.content for message in await conversation.messages(**wanted)]
 
 
-@pytest.mark.parametrize("role", ["user", "assistant", "system", "tool_call", "tool_result"])
-async def test_each_role_can_be_added_and_created(conversation: Conversation, role: str) -> None:
+CALLS = '[{"id": "1", "name": "weather", "arguments": "{}"}]'
+
+
+@pytest.mark.parametrize(
+    ("role", "content"),
+    [
+        ("user", "one"),
+        ("assistant", "one"),
+        ("system", "one"),
+        ("tool_call", CALLS),
+        ("tool_result", '[{"id": "1", "result": "sunny"}]'),
+    ],
+)
+async def test_each_role_can_be_added_and_created(conversation: Conversation, role: str, content: str) -> None:
     """Both return the message, as it is stored."""
-    added = await getattr(conversation, f"add_{role}_message")("one", {"a": 1, "private": {"b": 2}})
-    created = await getattr(conversation, f"create_{role}_message")("two")
-    assert (added.role, added.content, added.metadata) == (role, "one", {"a": 1})
+    added = await getattr(conversation, f"add_{role}_message")(content, {"a": 1, "private": {"b": 2}})
+    created = await getattr(conversation, f"create_{role}_message")(content)
+    assert (added.role, added.content, added.metadata) == (role, content, {"a": 1})
     assert await conversation.messages() == [added, created]
 
 
@@ -43,9 +55,9 @@ async def test_adding_under_a_condition(conversation: Conversation, role: str, c
     refused = await getattr(conversation, f"add_{role}_message_unless")(condition, "unless")
     assert await conversation.messages() == [given if condition else refused]
     assert (given is None, refused is None) == (not condition, bool(condition))
-    message = await conversation.add_message_if(condition, "tool_call", "{}")
+    message = await conversation.add_message_if(condition, "tool_call", CALLS)
     assert (message is None) == (not condition)
-    assert (await conversation.add_message_unless(condition, "tool_call", "{}") is None) == bool(condition)
+    assert (await conversation.add_message_unless(condition, "tool_call", CALLS) is None) == bool(condition)
 
 
 async def test_several_at_once(conversation: Conversation) -> None:
@@ -53,13 +65,13 @@ async def test_several_at_once(conversation: Conversation) -> None:
     added = await conversation.add_messages(
         "Hello",
         NewMessage("assistant", "Hi", {"source": "phone"}),
-        {"role": "tool_call", "content": "{}", "metadata": {"private": {"key": "k"}}},
+        {"role": "tool_call", "content": CALLS, "metadata": {"private": {"key": "k"}}},
     )
     assert await conversation.messages() == added
     assert [(m.role, m.content, m.metadata) for m in added] == [
         ("user", "Hello", {}),
         ("assistant", "Hi", {"source": "phone"}),
-        ("tool_call", "{}", {}),
+        ("tool_call", CALLS, {}),
     ]
     assert await conversation.add_messages() == []
 

@@ -84,7 +84,7 @@ async def test_a_conversation_s_report() -> None:
         chunks=4,
         prompt_tokens=30,
         completion_tokens=5,
-        estimated=1,
+        estimated=2,
         time_to_first_chunk=TimeToFirstChunk(mean=0.666667, longest=1.5),
     )
     await opened.cancel()

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tailrace.providers import names
 
 from local.__main__ import READY
 from local.child import ROOT
@@ -302,7 +303,7 @@ def test_a_port_that_is_taken() -> None:
             {"TAILRACE_LOCAL_IDLE_S": "soon"},
             "TAILRACE_LOCAL_IDLE_S must be a number of seconds, and 'soon' is not.\n",
         ),
-        ({"TAILRACE_PROVIDER": "nobody"}, "TAILRACE_PROVIDER must be one of anthropic, openai, scripted.\n"),
+        ({"TAILRACE_PROVIDER": "nobody"}, f"TAILRACE_PROVIDER must be one of {', '.join(names())}.\n"),
         (
             {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:1"},
             "The database at http://127.0.0.1:1 cannot be used (TableError).\n",
