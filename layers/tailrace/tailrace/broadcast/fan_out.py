@@ -1,6 +1,6 @@
 """Posting to subscribers: a little patience for each, and nobody waits for somebody else.
 
-A socket that is gone loses its subscription. One that does not read, or whose posts fail, is given about a second,
+A socket that is gone loses its subscription. One that does not read, or whose posts fail, is given a second or two,
 then it is left behind and catches up by its cursor.
 """
 
@@ -23,8 +23,9 @@ from tailrace.store import Subscription, Subscriptions
 
 logger = logging.getLogger(__name__)
 
-PATIENCE: Final = 1.0
-"""Seconds after which a post is not tried again."""
+PATIENCE: Final = 1.5
+"""Seconds after which a post is not tried again. More than one try may take (``Connections``): when this process itself
+stood still for a second, all the posts that were under way have timed out, and nobody else is to blame."""
 
 AT_ONCE: Final = 64
 """Subscribers that one fan-out posts to at a time."""
@@ -33,7 +34,7 @@ AT_A_TURN: Final = 4
 """Posts that are begun in one turn of the event loop. Each is some 0.2 ms, and the reply's own stream waits for all of
 them (benchmarks/stuck_subscriber.py)."""
 
-SLOW_SECONDS: Final = PATIENCE / 2
+SLOW_SECONDS: Final = 0.5
 """After which a post takes no room: many that do not read must not keep the others waiting."""
 
 
