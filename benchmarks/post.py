@@ -26,9 +26,10 @@ from botocore.credentials import ReadOnlyCredentials
 from tailrace.broadcast.connections import Connections
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.signing import Signing
 from tailrace.clock import SystemClock
+from tailrace.signing import Signing
 from tailrace.store import Store
+from yarl import URL
 
 from benchmarks import measure
 from benchmarks.segment_write import EVENTS, MESSAGE_ID, Discard, blocking, cpu
@@ -73,7 +74,7 @@ PATH = "/live/@connections/L0SM9cOFvHcCIhw%3D"
 
 def signing(count: int, at_once: int) -> None:
     """Sign such requests as Tailrace does."""
-    signer = Signing("execute-api", "us-east-1", "127.0.0.1:8000")
+    signer = Signing("execute-api", "us-east-1", URL("http://127.0.0.1:8000"))
     for _ in range(count):
         signer.headers("POST", PATH, FRAME, CREDENTIALS, int(time.time()))
 

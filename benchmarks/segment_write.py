@@ -22,14 +22,14 @@ from typing import Any
 
 import boto3
 import botocore.config
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.credentials import ReadOnlyCredentials
 from tailrace.clock import SystemClock
 from tailrace.events import Text
 from tailrace.segment import pack
+from tailrace.signing import Signing
 from tailrace.store import DynamoDB, Store
 from tailrace.store.items import SegmentItem, segment_sort_key
+from yarl import URL
 
 from benchmarks import measure
 
@@ -180,19 +180,12 @@ def building(count: int, at_once: int) -> None:
 
 
 def signing(count: int, at_once: int) -> None:
-    """Sign requests of that size with botocore's signer."""
-    credentials = Credentials("test", "test")
+    """Sign requests of that size."""
+    signer = Signing("dynamodb", "us-east-1", URL("http://127.0.0.1:8000/"))
+    credentials = ReadOnlyCredentials("test", "test", None)
+    further = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "DynamoDB_20120810.PutItem"}
     for _ in range(count):
-        request = AWSRequest(
-            method="POST",
-            url="http://127.0.0.1:8000/",
-            data=b"x" * 420,
-            headers={
-                "Content-Type": "application/x-amz-json-1.0",
-                "X-Amz-Target": "DynamoDB_20120810.PutItem",
-            },
-        )
-        SigV4Auth(credentials, "dynamodb", "us-east-1").add_auth(request)
+        signer.headers("POST", "/", b"x" * 420, credentials, int(time.time()), further)
 
 
 def cpu(way: Callable[[int, int], None], count: int, at_once: int) -> list[float]:

@@ -19,10 +19,10 @@ import aiohttp
 from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
-from tailrace.broadcast.signing import Signing
 from tailrace.clock import Clock, SystemClock
 from tailrace.credentials import default_credentials
 from tailrace.sessions import Sessions
+from tailrace.signing import Signing
 
 AT_ONCE = 512
 """Connections to the service. A Lambda environment has 1,024 file descriptors
@@ -68,8 +68,7 @@ class Connections:
         base = URL(endpoint.rstrip("/"), encoded=True)
         self._origin = str(base.origin())
         self._path = base.raw_path.rstrip("/") + "/@connections/"
-        host = base.raw_host or ""
-        self._signing = Signing("execute-api", region, host if base.is_default_port() else f"{host}:{base.port}")
+        self._signing = Signing("execute-api", region, base)
         self._credentials = credentials
         self._clock = clock or SystemClock()
         self._timeout = aiohttp.ClientTimeout(total=attempt_timeout)

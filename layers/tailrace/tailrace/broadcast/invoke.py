@@ -10,14 +10,14 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
+from tailrace.clock import Clock, SystemClock
 from tailrace.credentials import default_credentials
 from tailrace.events import Json
 from tailrace.sessions import Sessions
+from tailrace.signing import Signing
 
 
 class InvokeError(Exception):
@@ -40,14 +40,17 @@ class Invoke:
         function: str,
         *,
         region: str,
+        clock: Clock | None = None,
         endpoint_url: str | None = None,
         credentials: Callable[[], ReadOnlyCredentials] | None = None,
         timeout: float = 10.0,
     ) -> None:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         base = (endpoint_url or f"https://lambda.{region}.{suffix}").rstrip("/")
-        self._url = f"{base}/2015-03-31/functions/{quote(function, safe='')}/invocations"
-        self._region = region
+        url = f"{base}/2015-03-31/functions/{quote(function, safe='')}/invocations"
+        self._url = URL(url, encoded=True)
+        self._signing = Signing("lambda", region, self._url)
+        self._clock = clock or SystemClock()
         self._credentials = credentials
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._sessions = Sessions(limit=64)
@@ -61,11 +64,14 @@ class Invoke:
         if self._credentials is None:
             self._credentials = await asyncio.to_thread(default_credentials)
         body = msgspec.json.encode(payload)
-        request = AWSRequest(method="POST", url=self._url, data=body, headers={"Content-Type": "application/json"})
-        SigV4Auth(self._credentials(), "lambda", self._region).add_auth(request)
+        now = self._clock.now() // 1_000_000
+        path = self._url.raw_path
+        headers = self._signing.headers(
+            "POST", path, body, self._credentials(), now, {"Content-Type": "application/json"}
+        )
         try:
             async with self._sessions.current().post(
-                URL(self._url, encoded=True), data=body, headers=dict(request.headers.items()), timeout=self._timeout
+                self._url, data=body, headers=headers, timeout=self._timeout
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
