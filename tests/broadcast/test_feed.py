@@ -14,10 +14,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tailrace.broadcast.backlog import LARGEST_BACKLOG
 from tailrace.broadcast.connections import SocketBusy, SocketGone
-from tailrace.broadcast.fan_out import AT_ONCE, SLOW_SECONDS, FanOut
+from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.feed import DRAIN_SECONDS, HAND_OVER_DRAIN_SECONDS, IDLE_SECONDS, Feed, HandOver
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
+from tailrace.broadcast.room import AT_ONCE, SLOW_SECONDS
 from tailrace.errors import StoreError
 from tailrace.events import End, Event, Reasoning, Reset, Text, Usage
 from tailrace.segment import text_of

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
-from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 
 from tailrace.broadcast.connections import Refused, SocketBusy, SocketGone
-from tailrace.clock import Clock, Timer
+from tailrace.broadcast.room import AT_ONCE
+from tailrace.clock import Clock
 from tailrace.errors import StoreError, where
 from tailrace.store import Subscription, Subscriptions
 
@@ -26,16 +25,6 @@ logger = logging.getLogger(__name__)
 PATIENCE: Final = 1.5
 """Seconds after which a post is not tried again. More than one try may take (``Connections``): when this process itself
 stood still for a second, all the posts that were under way have timed out, and nobody else is to blame."""
-
-AT_ONCE: Final = 64
-"""Subscribers that one fan-out posts to at a time."""
-
-AT_A_TURN: Final = 4
-"""Posts that are begun in one turn of the event loop. Each is some 0.2 ms, and the reply's own stream waits for all of
-them (benchmarks/stuck_subscriber.py)."""
-
-SLOW_SECONDS: Final = 0.5
-"""After which a post takes no room: many that do not read must not keep the others waiting."""
 
 
 class Posts(Protocol):
@@ -207,73 +196,3 @@ class FanOut:
         if unread is not None:
             raise unread
         return Sent(subscribers, posted, dropped)
-
-
-class Room:
-    """Room for so many posts at once. Who finds none waits, and is let in by turn; what waits takes no patience, which
-    begins with the post. Otherwise five hundred posts at once are a queue of our own in which healthy sockets time out.
-
-    It is callbacks, as its user is, ``feed.py``.
-
-    Args:
-        at_once: how many may be under way; those that take longer than ``SLOW_SECONDS`` do not count. A post is
-            all that is given to one subscriber together, nearly always one frame.
-        at_a_turn: how many begin before the event loop does something else.
-    """
-
-    def __init__(self, clock: Clock, *, at_once: int = AT_ONCE, at_a_turn: int = AT_A_TURN) -> None:
-        self._clock = clock
-        self._free = at_once
-        self._at_a_turn = at_a_turn
-        self._waiting: deque[Callable[[], asyncio.Task[None] | None]] = deque()
-        self._under_way: dict[asyncio.Task[None], Timer | None] = {}  # the timer of those that take room
-        self._turn: asyncio.Handle | None = None
-
-    def enter(self, begin: Callable[[], asyncio.Task[None] | None]) -> None:
-        """Call ``begin`` when there is room; it returns the post's task, or None when there is nothing to post."""
-        self._waiting.append(begin)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._turn is None and self._waiting and self._free:
-            self._turn = asyncio.get_running_loop().call_soon(self._let_in)
-
-    def _let_in(self) -> None:
-        self._turn = None
-        begun = 0
-        while self._waiting and self._free and begun < self._at_a_turn:
-            task = self._waiting.popleft()()
-            if task is None:
-                continue
-            begun += 1
-            self._free -= 1
-            self._under_way[task] = self._clock.call_later(SLOW_SECONDS, partial(self._make_room, task))
-            task.add_done_callback(self._leave)
-        self._go_on()
-
-    def _make_room(self, task: asyncio.Task[None]) -> None:
-        timer = self._under_way[task]
-        if timer is not None:
-            timer.cancel()
-            self._under_way[task] = None
-            self._free += 1
-            self._go_on()
-
-    def _leave(self, task: asyncio.Task[None]) -> None:
-        self._make_room(task)
-        del self._under_way[task]
-
-    async def empty(self) -> None:
-        """Wait until nobody waits and no post is under way."""
-        while self._waiting or self._under_way:
-            if self._under_way:
-                await asyncio.wait(self._under_way)
-            else:
-                await asyncio.sleep(0)  # the next are let in at this very turn
-
-    def close(self) -> None:
-        """Let nobody in any more. What is under way is its owner's."""
-        self._waiting.clear()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None

@@ -23,9 +23,10 @@ from typing import Final
 import msgspec
 
 from tailrace.broadcast.backlog import CREATED, Backlog
-from tailrace.broadcast.fan_out import FanOut, Room
+from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
+from tailrace.broadcast.room import Room
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
 from tailrace.events import Event, Json, Message
