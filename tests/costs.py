@@ -1,4 +1,4 @@
-"""What replies cost on AWS: counted units times published prices. It prints the tables of docs/deploy.md.
+"""What replies cost on AWS: counted units times published prices. It writes the tables of docs/deploy.md.
 
     python -m tests.costs
 
@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import yaml
 from tailrace import telemetry
+from tailrace.backend import Backend
 from tailrace.events import Message
 from tailrace.follow import QUICK
 from tailrace.protocols.simple import SimpleProtocol
 from tailrace.settings import Settings
+from tailrace.store import Store
+from tailrace.testing import ManualClock
 
 from tests.memory_calls import MemoryCalls
 from tests.test_template import TEMPLATE, Loader
-from tests.write_units import PER_SECOND, STORED_OVERHEAD, chunk, item_bytes, reply
+from tests.write_units import PER_SECOND, STORED_OVERHEAD, CountingCalls, chunk, item_bytes, reply
 
-REGION: Final = "us-east-1"
+PAGE: Final = TEMPLATE.parent / "docs" / "deploy.md"
 
 GB: Final = 1024**3
 
@@ -44,6 +48,8 @@ PRICES: Final[Mapping[str, tuple[float, str]]] = {
     "logged": (0.50, "CloudWatch Logs, GB taken in"),
     "out": (0.09, "data transfer out to the internet, GB"),
     "metric": (0.30, "CloudWatch, metric and month"),
+    "alarm": (0.10, "CloudWatch, alarm and month"),
+    "dashboard": (3.00, "CloudWatch, dashboard and month"),
     "secret": (0.40, "Secrets Manager, secret and month"),
 }
 """US dollars in us-east-1, first tier, and what for. Free allowances are left out."""
@@ -55,6 +61,9 @@ LENGTHS: Final = (100, 1_000, 10_000)
 
 PROVIDER_SECONDS: Final = 1.0
 """Assumed: until a provider's first chunk. The function is paid for while it waits."""
+
+SHORT_CALL: Final = 0.2
+"""Assumed: seconds of a call of the broadcast function or the sweep."""
 
 PLATFORM_LOG: Final = 400
 """Assumed: bytes of the three lines that Lambda itself logs for a call."""
@@ -75,10 +84,22 @@ def price(name: str) -> float:
     return PRICES[name][0]
 
 
-def memory(parameter: str) -> float:
+def resources() -> dict[str, Any]:
+    """Return the template's resources."""
+    found: dict[str, Any] = yaml.load(TEMPLATE.read_text(), Loader)["Resources"]
+    return found
+
+
+def memory(function: str) -> float:
     """Return the GB that the template gives a function by default."""
     template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), Loader)
-    return float(template["Parameters"][parameter]["Default"]) / 1024
+    size = template["Resources"][function]["Properties"]["MemorySize"]
+    return float(size if isinstance(size, int) else template["Parameters"][size]["Default"]) / 1024
+
+
+def call(function: str, seconds: float) -> float:
+    """Return the price of one call."""
+    return seconds * memory(function) * price("gb_second_arm") + price("request")
 
 
 class ReplyUnits:
@@ -90,8 +111,8 @@ class ReplyUnits:
         seconds: that the stream function runs.
         sent_bytes: of server-sent events.
         logged_bytes: of the function's log.
-        frames: of chunks that each subscriber gets at most: one a segment.
-        frame_bytes: of the largest of them, from above.
+        messages: that a subscriber gets, as API Gateway meters them: at most a segment each, the two messages of the
+            start, and the end, which has the whole text.
     """
 
     def __init__(self, chunks: int) -> None:
@@ -107,10 +128,9 @@ class ReplyUnits:
         simple = SimpleProtocol(message.id, None, lambda: 0.0)
         self.sent_bytes = sum(len(simple.events(number + 1, [chunk(number)])) for number in range(chunks))
         self.sent_bytes += len(simple.end(message))
-        self.logged_bytes = _logged(message) + PLATFORM_LOG
-        self.frames = len(segments)
+        self.logged_bytes = len(logged(message).encode()) + PLATFORM_LOG
         end = len(msgspec.json.encode({"message": msgspec.to_builtins(message)}))
-        self.messages = self.frames + 2 + math.ceil(end / METERED)  # both messages of the start, and the end
+        self.messages = len(segments) + 2 + math.ceil(end / METERED)
 
     # ---- US dollars for REPLIES of them ----
 
@@ -127,7 +147,7 @@ class ReplyUnits:
         return gb_months * (price("stored") + price("backed_up"))
 
     def function(self) -> float:
-        return REPLIES * (self.seconds * memory("StreamMemory") * price("gb_second_arm") + price("request"))
+        return REPLIES * call("StreamFunction", self.seconds)
 
     def bytes_out(self) -> float:
         streamed = max(0, self.sent_bytes - STREAMED_FREE)
@@ -137,9 +157,9 @@ class ReplyUnits:
         return REPLIES * self.logged_bytes * price("logged") / GB
 
     def announcing(self) -> float:
-        """The broadcast function, woken by the table's stream for the two messages and the end, 0.1 s each and alone in
-        its batch, which is from above. Its reads of the stream are free."""
-        return REPLIES * 3 * (0.1 * memory("SubscriberMemory") * price("gb_second_arm") + price("request"))
+        """The broadcast function, woken by the table's stream for both messages and the end, each alone in its batch,
+        which is from above. Its reads of the stream are free."""
+        return REPLIES * 3 * call("BroadcastFunction", SHORT_CALL)
 
     def total(self) -> float:
         """Everything but readers beside the one who started it."""
@@ -154,10 +174,9 @@ class ReplyUnits:
         """One more who reads each of them from the log while it is written: a look and half a unit at a time, in a
         function of its own."""
         looks = self.seconds / QUICK
-        function = self.seconds * memory("StreamMemory") * price("gb_second_arm") + price("request")
-        return REPLIES * (looks / 2 * price("read_unit") + function)
+        return REPLIES * (looks / 2 * price("read_unit") + call("StreamFunction", self.seconds))
 
-    def rows(self) -> list[tuple[str, Any]]:
+    def rows(self) -> list[tuple[str, Callable[[], float]]]:
         """Return what is paid for."""
         return [
             ("Lambda, stream function", self.function),
@@ -170,17 +189,34 @@ class ReplyUnits:
         ]
 
 
-def _logged(message: Message) -> int:
-    """Return the bytes that the end of a reply logs: a line, and its metrics in another one."""
+def logged(message: Message) -> str:
+    """Return what the end of a reply logs: a line, and its metrics in another one."""
     printed = io.StringIO()
     handler = telemetry.logger.registered_handler
-    stream = handler.setStream(printed)  # type: ignore[attr-defined]
+    assert isinstance(handler, logging.StreamHandler)
+    before = handler.setStream(printed)
     try:
         with redirect_stdout(printed):
             telemetry.reply_ended(message, "5e1f7ad2-3a6b-4f0e-9d53-0c9a5f1b2c3d")
     finally:
-        handler.setStream(stream)  # type: ignore[attr-defined]
-    return len(printed.getvalue().encode())
+        handler.setStream(before)
+    return printed.getvalue()
+
+
+def metrics() -> list[str]:
+    """Return the names of the metrics that a reply sends."""
+    message, _, _ = asyncio.run(reply(MemoryCalls(), 1))
+    (document,) = (json.loads(line) for line in logged(message).splitlines() if '"_aws"' in line)
+    return [metric["Name"] for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]]
+
+
+def sweep_reads() -> int:
+    """Return the read units of a sweep that finds nothing, each look as one unit."""
+    calls = CountingCalls(MemoryCalls())
+    clock = ManualClock()
+    backend = Backend(Settings(), store=Store(calls, "memory", clock=clock), clock=clock)
+    asyncio.run(backend.closing.sweep())
+    return calls.made.total()
 
 
 def dollars(value: float) -> str:
@@ -189,22 +225,21 @@ def dollars(value: float) -> str:
 
 
 def prices_table() -> str:
-    """Return the unit prices as docs/deploy.md has them."""
+    """Return the unit prices."""
     rows = [f"| {what} | {value:.10f}".rstrip("0").rstrip(".") + " |" for value, what in PRICES.values()]
     return "\n".join(["| unit | US dollars |", "|---|---|", *rows])
 
 
-def costs_table() -> str:
-    """Return the costs of the replies as docs/deploy.md has them."""
+def replies_table() -> str:
+    """Return what replies cost."""
     units = [ReplyUnits(chunks) for chunks in LENGTHS]
     heads = [f"{chunks:,} chunks, {chunks / PER_SECOND:.0f} s" for chunks in LENGTHS]
     rows = [
         ("write units of one reply", [f"{each.write_units:,}" for each in units]),
-        ("bytes stored of one reply, log / for good", [f"{u.log_bytes:,} / {u.kept_bytes:,}" for u in units]),
+        ("bytes stored of one reply, log / for good", [f"{each.log_bytes:,} / {each.kept_bytes:,}" for each in units]),
         ("bytes streamed of one reply", [f"{each.sent_bytes:,}" for each in units]),
     ]
-    names = [name for name, _ in units[0].rows()]
-    for number, name in enumerate(names):
+    for number, (name, _) in enumerate(units[0].rows()):
         rows.append((name, [dollars(each.rows()[number][1]()) for each in units]))
     rows.append(("**together**", [f"**{dollars(each.total())}**" for each in units]))
     rows.append(("each WebSocket subscriber, more", [dollars(each.subscriber()) for each in units]))
@@ -213,5 +248,39 @@ def costs_table() -> str:
     return "\n".join([*lines, *(f"| {name} | " + " | ".join(values) + " |" for name, values in rows)])
 
 
+def month_table() -> str:
+    """Return what a stack costs in a month in which nothing happens."""
+    kinds = [resource["Type"] for resource in resources().values()]
+    minutes = MONTH_HOURS * 60
+    rows = [
+        ("the sweep, each minute", minutes * (call("SweepFunction", SHORT_CALL) + sweep_reads() * price("read_unit"))),
+        ("secrets that the stack makes", kinds.count("AWS::SecretsManager::Secret") * price("secret")),
+        ("alarms", kinds.count("AWS::CloudWatch::Alarm") * price("alarm")),
+        ("dashboard", kinds.count("AWS::CloudWatch::Dashboard") * price("dashboard")),
+        ("metrics, for each provider that was used", len(metrics()) * price("metric")),
+    ]
+    return "\n".join(
+        ["| a month | US dollars |", "|---|---|", *(f"| {name} | {dollars(v)} |" for name, v in rows if v)]
+    )
+
+
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "prices": prices_table,
+    "replies": replies_table,
+    "month": month_table,
+}
+
+
+def with_tables(page: str) -> str:
+    """Return the page with each table between its marks computed anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}: python -m tests.costs -->\n", "\n<!-- end -->"
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(end)
+        assert found, f"the page has no marks for the table {name}"
+        page = before + begin + table() + end + after
+    return page
+
+
 if __name__ == "__main__":
-    print(prices_table(), costs_table(), sep="\n\n")  # noqa: T201  # it is run by hand, for what it prints
+    PAGE.write_text(with_tables(PAGE.read_text()))
