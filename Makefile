@@ -16,7 +16,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
-CODE := benchmarks functions layers local tests
+CODE := benchmarks examples functions layers local tests
 SAM := .tools/sam/bin/sam
 
 export SAM_CLI_TELEMETRY := 0
@@ -85,9 +85,12 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 	fi
 	# The region only chooses the rules to lint by.
 	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}"
-	.tools/lint/bin/cfn-lint template.yaml
+	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}" --template examples/summary/template.yaml
+	.tools/lint/bin/cfn-lint template.yaml examples/summary/template.yaml
 	.tools/lint/bin/checkov --config-file .checkov.yaml
 	$(SAM) build --no-cached
+	$(BIN)/python -m local.sam_local
+	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}" --template .aws-sam/build/local.yaml
 	$(BIN)/python -m tests.built.built_layer
 	$(BIN)/pytest tests/built/built_layer.py
 
