@@ -343,8 +343,6 @@ class Feed:
         self._stop(self._end_timer)
         for lane in self._lanes.values():
             lane.open = False
-            if lane.task is not None:
-                lane.task.cancel()
         self._lanes.clear()
 
     async def _note_fed(self) -> None:

@@ -84,8 +84,10 @@ class Room:
                 await asyncio.sleep(0)  # the next are let in at this very turn
 
     def close(self) -> None:
-        """Let nobody in any more. What is under way is its owner's."""
+        """Let nobody in any more, and break off the posts that are under way."""
         self._waiting.clear()
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
+        for task in self._under_way:
+            task.cancel()
