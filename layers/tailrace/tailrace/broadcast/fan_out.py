@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
 from functools import partial
+from random import SystemRandom
 from typing import Final, Protocol
 
 import msgspec
@@ -22,6 +22,9 @@ from tailrace.errors import StoreError, where
 from tailrace.store import Subscription, Subscriptions
 
 logger = logging.getLogger(__name__)
+
+# The system's: a seed would be the same in all processes that Lambda restores from one snapshot (SnapStart).
+_JITTER = SystemRandom().random
 
 PATIENCE: Final = 1.0
 """Seconds after which a post is not tried again."""
@@ -79,7 +82,7 @@ class FanOut:
         clock: Clock,
         patience: float = PATIENCE,
         at_once: int = AT_ONCE,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _JITTER,
     ) -> None:
         self._connections = connections
         self._subscriptions = subscriptions

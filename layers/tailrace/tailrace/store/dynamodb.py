@@ -12,8 +12,8 @@ an answer was lost: ``store.py`` says for each how it is.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
+from random import SystemRandom
 from typing import Any, Protocol
 
 import aiohttp
@@ -28,6 +28,9 @@ from tailrace.errors import StoreError
 from tailrace.sessions import Sessions
 
 Payload = Mapping[str, Any]
+
+# The system's: a seed would be the same in all processes that Lambda restores from one snapshot (SnapStart).
+_JITTER = SystemRandom().random
 """A request or an answer in DynamoDB's JSON."""
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
@@ -99,7 +102,7 @@ class DynamoDB:
         credentials: Callable[[], ReadOnlyCredentials] | None = None,
         attempt_timeout: float = 2.0,
         deadline: float = 6.0,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _JITTER,
     ) -> None:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         self._url = (endpoint_url or f"https://dynamodb.{region}.{suffix}").rstrip("/") + "/"
