@@ -28,10 +28,10 @@ from tailrace.errors import StoreError
 from tailrace.sessions import Sessions
 
 Payload = Mapping[str, Any]
+"""A request or an answer in DynamoDB's JSON."""
 
 # The system's: a seed would be the same in all processes that Lambda restores from one snapshot (SnapStart).
 _JITTER = SystemRandom().random
-"""A request or an answer in DynamoDB's JSON."""
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 RETRYABLE = frozenset(
