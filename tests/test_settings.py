@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import traceback
+import uuid
+from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -145,6 +148,83 @@ async def test_a_key_from_aws(emulator_url: str, monkeypatch: pytest.MonkeyPatch
     backend = Backend(Settings.from_environment({f"TAILRACE_ANTHROPIC_API_KEY_{kind.upper()}": name}))
     provider: Any = await backend.provider("anthropic")
     assert provider._config.api_key == "from-aws"
+    await backend.close()
+
+
+SHARED = "tailrace/keys"
+
+
+@pytest.fixture
+def keep_keys(emulator_url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Settings]:
+    """Puts a text into the secret with the keys of many, and returns the settings that name it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", emulator_url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+    def keep(text: str) -> Settings:
+        name = f"{SHARED}-{uuid.uuid4()}"  # Powertools keeps what it has read of a name
+        boto3.client("secretsmanager").create_secret(Name=name, SecretString=text)
+        return Settings.from_environment({"TAILRACE_KEYS_SECRET": name, "ANTHROPIC_API_KEY": "from-environment"})
+
+    return keep
+
+
+@pytest.mark.anyio
+async def test_the_keys_of_many_providers_in_one_secret(keep_keys: Callable[[str], Settings]) -> None:
+    """Each is found by the name of its variable, by any of them; the environment's own key wins."""
+    backend = Backend(keep_keys('{"GROQ_API_KEY": "g", "GOOGLE_API_KEY": "second", "ANTHROPIC_API_KEY": "not this"}'))
+    found = {name: (await backend.provider(name))._config.api_key for name in ("groq", "gemini", "anthropic")}  # type: ignore[attr-defined]
+    assert found == {"groq": "g", "gemini": "second", "anthropic": "from-environment"}
+    assert (await backend.provider("ollama"))._config.api_key is None  # type: ignore[attr-defined]  # needs none
+    await backend.close()
+
+
+@pytest.mark.anyio
+async def test_a_provider_s_own_secret_comes_before_that_of_many() -> None:
+    """More special wins; what needs no key looks nowhere."""
+    settings = Settings.from_environment(
+        {"TAILRACE_KEYS_SECRET": SHARED, "TAILRACE_OPENAI_API_KEY_PARAMETER": "/p", "TAILRACE_XAI_API_KEY_SECRET": "s"}
+    )
+    assert settings.key_source("openai") == ("parameter", "/p")
+    assert settings.key_source("xai") == ("secret", "s")
+    assert settings.key_source("groq") == ("keys", SHARED)
+    assert settings.key_source("bedrock") is None
+    assert settings.key_source("scripted") is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sk-not-json", r"^The secret \S+ must be a JSON object of keys, such as {\"GEMINI_API_KEY\": \"\.\.\.\"}\.$"),
+        ('["sk-in-a-list"]', r"must be a JSON object of keys"),
+        ('{"GROQ_API_KEY": {"key": "sk-nested"}}', r"must be a JSON object of keys"),
+        (
+            '{"XAI_API_KEY": "sk-of-another"}',
+            r"^No API key for groq: set GROQ_API_KEY\. It is not in the secret \S+ either\.$",
+        ),
+        ('{"GROQ_API_KEY": ""}', r"^No API key for groq"),
+    ],
+)
+async def test_a_secret_of_many_keys_that_does_not_help(
+    keep_keys: Callable[[str], Settings], text: str, said: str
+) -> None:
+    """The deployment is told what is wrong with it, and nothing of what is in it, in no link of the chain."""
+    backend = Backend(keep_keys(text))
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        await backend.provider("groq")
+    chain = "".join(traceback.format_exception(raised.value))
+    assert "sk-" not in chain
+    await backend.close()
+
+
+@pytest.mark.anyio
+async def test_a_secret_of_many_keys_that_is_not_there(keep_keys: Callable[[str], Settings]) -> None:
+    """Or may not be read: the message has its name."""
+    settings = keep_keys("{}")
+    environment = {**settings.environment, "TAILRACE_KEYS_SECRET": "nowhere"}
+    backend = Backend(Settings.from_environment(environment))
+    with pytest.raises(ConfigurationError, match=r"^The secret nowhere cannot be read\.$"):
+        await backend.provider("groq")
     await backend.close()
 
 

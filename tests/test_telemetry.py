@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from tailrace.errors import where
 from tailrace.events import Message, Usage
-from tailrace.telemetry import logger, reply_ended
+from tailrace.telemetry import logger, reply_ended, swept
 
 MESSAGE = Message(
     id="m",
@@ -83,3 +85,24 @@ def test_an_error_is_logged_by_place() -> None:
     assert seen["exception_type"] == "RuntimeError"
     assert seen["where"][-1].startswith("test_telemetry.py:")
     assert "<the prompt>" not in repr(seen)
+
+
+def test_the_metrics_of_a_sweep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it found, ended and could not end; without a provider, since it asks none."""
+    monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "false")
+    swept(looked_at=5, ended=2, failed=0)
+    document = json.loads(capsys.readouterr().out)
+    metrics = document["_aws"]["CloudWatchMetrics"][0]
+    assert (metrics["Namespace"], metrics["Dimensions"]) == ("Tailrace", [["service"]])
+    values = {name: document[name] for name in (entry["Name"] for entry in metrics["Metrics"])}
+    assert values == {"OldReplies": [5.0], "InterruptedReplies": [2.0], "StuckReplies": [0.0]}
+
+
+def test_two_stacks_in_one_account_stay_apart() -> None:
+    """Logs and metrics have the name that the stack gives its functions."""
+    code = "from tailrace.telemetry import logger, swept; swept(looked_at=0, ended=0, failed=0); logger.info('x')"
+    environment = {"POWERTOOLS_SERVICE_NAME": "tailrace-dev", "POWERTOOLS_METRICS_DISABLED": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=environment
+    )
+    assert [json.loads(line)["service"] for line in done.stdout.splitlines()] == ["tailrace-dev", "tailrace-dev"]

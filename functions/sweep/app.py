@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tailrace.backend import Backend
 from tailrace.telemetry import logger
+from tailrace.telemetry import swept as send_metrics
 
 backend = Backend()
 
@@ -27,6 +28,7 @@ async def _run(task: str) -> dict[str, int]:
 
 async def _sweep() -> dict[str, int]:
     swept = await backend.closing.sweep()
+    send_metrics(looked_at=swept.looked_at, ended=swept.ended, failed=swept.failed)
     return {"looked_at": swept.looked_at, "ended": swept.ended, "failed": swept.failed}
 
 

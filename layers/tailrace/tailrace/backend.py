@@ -15,7 +15,8 @@ from tailrace.clock import Clock, SystemClock
 from tailrace.closing import Closing
 from tailrace.errors import ConfigurationError
 from tailrace.ids import RandomBytes
-from tailrace.providers import Provider, check_name, open_provider
+from tailrace.keys import read_key
+from tailrace.providers import Provider, check_name, open_provider, variables
 from tailrace.sessions import Sessions
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 10.0
 """How long closing waits for replies that have just been cancelled."""
-
-KEY_MAX_AGE = 300
-"""Seconds a key from Secrets Manager or Parameter Store is kept before it is read again."""
 
 ChannelRule = Callable[[str, str], bool | Awaitable[bool]]
 """Takes an owner and a channel's name; returns whether they may subscribe."""
@@ -92,14 +90,19 @@ class Backend:
 
         Raises:
             UnknownProvider: there is none of that name.
-            ConfigurationError: it needs a key and there is none.
+            ConfigurationError: it needs a key and there is none, or it cannot be read.
         """
         config = self.settings.provider_config(check_name(name))
         source = self.settings.key_source(name)
         if config.api_key is None and source is not None:
-            key = await asyncio.to_thread(_read_key, *source)
+            key = await asyncio.to_thread(read_key, *source, variables(name).keys)
             config = msgspec.structs.replace(config, api_key=key)
-        return open_provider(name, config, self._sessions.current())
+        try:
+            return open_provider(name, config, self._sessions.current())
+        except ConfigurationError as error:
+            if source is None or source[0] != "keys" or config.api_key is not None:
+                raise
+            raise ConfigurationError(f"{error.message} It is not in the secret {source[1]} either.") from error
 
     async def identify(self, scope: Mapping[str, Any]) -> str:
         """Return the owner that a request of this ASGI scope acts for (see ``Auth``)."""
@@ -134,20 +137,10 @@ class Backend:
             await closer()
 
 
-def _read_key(kind: str, where: str) -> str:
-    # Imported when a key is first read: it costs boto3 and about 0.4 s, which a key in the environment saves.
-    from aws_lambda_powertools.utilities import parameters
-
-    try:
-        if kind == "secret":
-            return str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
-        return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
-    except parameters.GetParameterError as error:
-        raise ConfigurationError(f"The {kind} {where} cannot be read.") from error
-
-
 async def _read_secret(name: str) -> str:
-    return await asyncio.to_thread(_read_key, "secret", name)
+    secret = await asyncio.to_thread(read_key, "secret", name)
+    assert secret is not None  # only one of many keys may be missing
+    return secret
 
 
 _default: Backend | None = None

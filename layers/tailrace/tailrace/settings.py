@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tailrace.errors import ConfigurationError
+from tailrace.keys import KeyKind
 from tailrace.providers import ProviderConfig, names, variables
 
 Auth = Literal["none", "iam", "jwt"]
@@ -135,14 +136,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             region=self.region,
         )
 
-    def key_source(self, name: str) -> tuple[Literal["secret", "parameter"], str] | None:
-        """Return where a provider's key lies: a secret of Secrets Manager or a parameter of Parameter Store."""
-        for key in variables(name).keys[:1]:
+    def key_source(self, name: str) -> tuple[KeyKind, str] | None:
+        """Return where a provider's key lies: its own secret or parameter, else the secret with the keys of many."""
+        keys = variables(name).keys
+        for key in keys[:1]:
             for kind in ("secret", "parameter"):
                 where = self.environment.get(f"TAILRACE_{key}_{kind.upper()}")
                 if where:
                     return kind, where
-        return None
+        shared = self.environment.get("TAILRACE_KEYS_SECRET")
+        return ("keys", shared) if keys and shared else None
 
 
 def _websocket_url(environment: Mapping[str, str]) -> str | None:

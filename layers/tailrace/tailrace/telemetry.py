@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from tailrace.events import Message
 
+# Powertools' own variable, which it does not look at when it is told a name. The stack sets its own name, so that the
+# metrics of two stacks in one account stay apart.
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME") or "tailrace"
+
 # Named like the package, so that every module's own logger comes out through it, structured.
-logger = Logger(service="tailrace", name="tailrace")
+logger = Logger(service=SERVICE, name="tailrace")
+
+NAMESPACE = "Tailrace"
+"""Of all our metrics in CloudWatch. Each has the dimension ``service``, those of a reply ``provider`` as well."""
 
 
 def reply_ended(message: Message, correlation_id: str) -> None:
@@ -33,7 +42,7 @@ def reply_ended(message: Message, correlation_id: str) -> None:
         completion_tokens=metadata.get("completion_tokens"),
     )
     # Ephemeral: many replies end in one process at a time, and each writes its own.
-    metrics = EphemeralMetrics(namespace="Tailrace", service="tailrace")
+    metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
     metrics.add_dimension(name="provider", value=message.provider or "unknown")
     metrics.add_metric(name="Replies", unit=MetricUnit.Count, value=1)
     metrics.add_metric(name="Failures", unit=MetricUnit.Count, value=0 if message.status == "completed" else 1)
@@ -48,4 +57,18 @@ def reply_ended(message: Message, correlation_id: str) -> None:
         if isinstance(value, int | float):
             metrics.add_metric(name=name, unit=unit, value=value * factor)
     metrics.add_metadata(key="message_id", value=message.id)
+    metrics.flush_metrics()
+
+
+def swept(*, looked_at: int, ended: int, failed: int) -> None:
+    """Send the metrics of a sweep, also of one that had nothing to do: no data would mean that it does not run.
+
+    Args:
+        looked_at: open replies older than the lease, most of which are being written.
+        ended: those of them whose writer was gone.
+        failed: those that could not be ended now.
+    """
+    metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
+    for name, value in (("OldReplies", looked_at), ("InterruptedReplies", ended), ("StuckReplies", failed)):
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     metrics.flush_metrics()

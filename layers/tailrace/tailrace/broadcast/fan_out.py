@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
+from random import SystemRandom
 from typing import Final, Protocol
 
 import msgspec
@@ -21,6 +21,9 @@ from tailrace.errors import StoreError, where
 from tailrace.store import Subscription, Subscriptions
 
 logger = logging.getLogger(__name__)
+
+# The system's: a seed would be the same in all processes that Lambda restores from one snapshot (SnapStart).
+_JITTER = SystemRandom().random
 
 PATIENCE: Final = 1.5
 """Seconds after which a post is not tried again. More than one try may take (``Connections``): when this process itself
@@ -69,7 +72,7 @@ class FanOut:
         clock: Clock,
         patience: float = PATIENCE,
         at_once: int = AT_ONCE,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _JITTER,
     ) -> None:
         self._connections = connections
         self._subscriptions = subscriptions

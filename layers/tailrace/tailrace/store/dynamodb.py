@@ -12,8 +12,8 @@ an answer was lost: ``store.py`` says for each how it is.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
+from random import SystemRandom
 from typing import Any, Protocol
 
 import aiohttp
@@ -29,6 +29,9 @@ from tailrace.signing import Signing
 
 Payload = Mapping[str, Any]
 """A request or an answer in DynamoDB's JSON."""
+
+# The system's: a seed would be the same in all processes that Lambda restores from one snapshot (SnapStart).
+_JITTER = SystemRandom().random
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 RETRYABLE = frozenset(
@@ -99,7 +102,7 @@ class DynamoDB:
         credentials: Callable[[], ReadOnlyCredentials] | None = None,
         attempt_timeout: float = 2.0,
         deadline: float = 6.0,
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _JITTER,
     ) -> None:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         self._url = URL((endpoint_url or f"https://dynamodb.{region}.{suffix}").rstrip("/") + "/", encoded=True)

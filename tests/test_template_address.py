@@ -1,0 +1,146 @@
+"""One address for streams, JSON and WebSocket: who answers what behind it."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import pytest
+from starlette.routing import Route
+from tailrace.backend import Backend
+from tailrace.http.api_app import create_api_app
+from tailrace.http.stream_app import create_stream_app
+from tailrace.settings import Settings
+
+from local.front import STREAMED
+from tests.resolved_template import Resolved
+
+CERTIFICATE: Final = "arn:aws:acm:us-east-1:123456789012:certificate/c"
+WITH_TOKENS: Final = {"Auth": "jwt", "JwtSecret": "s"}
+ADDRESS: Final = {"DomainName": "chat.example.com", "CertificateArn": CERTIFICATE, **WITH_TOKENS}
+
+# https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/using-managed-cache-policies.html
+CACHING_DISABLED: Final = "4135ea2d-6df8-44a3-9df3-4b5a84be39ad"
+# https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/using-managed-origin-request-policies.html
+ALL_VIEWER_EXCEPT_HOST: Final = "b689b0a8-53d0-40ab-baf2-68738e2966ac"
+
+
+def distribution(stack: Resolved) -> dict[str, Any]:
+    """Return what the distribution is configured with."""
+    found: dict[str, Any] = stack.properties("Distribution")["DistributionConfig"]
+    return found
+
+
+def behavior(stack: Resolved, path: str) -> dict[str, Any]:
+    """Return the behavior that a path gets: the first whose pattern matches. As for CloudFront, * is any characters."""
+    config = distribution(stack)
+    for each in config["CacheBehaviors"]:
+        if fnmatchcase(path, each["PathPattern"]):
+            found: dict[str, Any] = each
+            return found
+    default: dict[str, Any] = config["DefaultCacheBehavior"]
+    return default
+
+
+def paths() -> list[tuple[str, str]]:
+    """Return every route of the API function, which has all of them, as method and path."""
+    app = create_api_app(Backend(Settings()))
+    found = []
+    for route in app.routes:
+        if isinstance(route, Route):
+            path = re.sub(r"\{[^}]+\}", "some-id", route.path)
+            found += [(method, path) for method in route.methods or ()]
+    return found
+
+
+def test_there_is_none_unless_it_is_asked_for() -> None:
+    """Nor any of its outputs."""
+    stack = Resolved()
+    assert not {"Distribution", "DistributionRecords"} & stack.resources.keys()
+    assert not {"Url", "DistributionDomain"} & stack.outputs.keys()
+
+
+def test_each_route_gets_the_function_that_serves_it_on_one_machine_too() -> None:
+    """What streams or waits goes to the stream function, everything else to the API function."""
+    stack = Resolved(**ADDRESS)
+    streamed = {(method, re.sub(r"\{[^}]+\}", "some-id", path)) for method, path in STREAMED}
+    asked = [(method, path) for method, path in paths() if method not in ("HEAD", "OPTIONS")]
+    assert streamed <= set(asked)
+    for method, path in asked:
+        found = behavior(stack, path)
+        assert found["TargetOriginId"] == ("stream" if (method, path) in streamed else "api"), path
+        assert method in found["AllowedMethods"]
+        assert "OPTIONS" in found["AllowedMethods"]  # a preflight is the function URL's to answer
+
+
+def test_what_goes_to_the_stream_function_is_there() -> None:
+    """Its application has each of these routes."""
+    app = create_stream_app(Backend(Settings()))
+    served = {route.path for route in app.routes if isinstance(route, Route)}
+    assert {path for _, path in STREAMED} <= served
+
+
+def test_subscribers_get_the_stage_of_the_websocket_api() -> None:
+    """The path is the stage's name; nothing else of that API can be reached, such as its connections."""
+    stack = Resolved(**ADDRESS)
+    assert behavior(stack, "/live")["TargetOriginId"] == "websocket"
+    assert behavior(stack, "/live/@connections/x")["TargetOriginId"] == "api"
+    origins = {each["Id"]: each["DomainName"] for each in distribution(stack)["Origins"]}
+    assert origins["websocket"] == "<WebSocketApi>.execute-api.eu-central-1.amazonaws.com"
+    stages = [
+        each["Properties"]["StageName"] for each in stack.resources.values() if each["Type"].endswith("V2::Stage")
+    ]
+    assert stages == ["live"]
+    assert origins["stream"].startswith("<StreamFunctionUrl.FunctionUrl>")
+    assert origins["api"].startswith("<ApiFunctionUrl.FunctionUrl>")
+
+
+def test_nothing_is_kept_changed_or_squeezed() -> None:
+    """No cache, every header but the host, no compression, which would hold chunks back; only TLS."""
+    config = distribution(Resolved(**ADDRESS))
+    for each in (config["DefaultCacheBehavior"], *config["CacheBehaviors"]):
+        assert each["CachePolicyId"] == CACHING_DISABLED
+        assert each["OriginRequestPolicyId"] == ALL_VIEWER_EXCEPT_HOST
+        assert each["Compress"] is False
+        assert each["ViewerProtocolPolicy"] == "https-only"
+    assert config["ViewerCertificate"]["AcmCertificateArn"] == CERTIFICATE
+
+
+def test_a_silent_stream_outlives_the_patience_of_the_distribution() -> None:
+    """A comment comes several times before it gives up, and so does the answer of the longest poll."""
+    for origin in distribution(Resolved(**ADDRESS))["Origins"]:
+        timeout = origin["CustomOriginConfig"]["OriginReadTimeout"]
+        assert timeout >= 4 * Settings().keep_alive
+        assert timeout <= 60  # what an account may set without asking
+
+
+def test_the_address_is_told() -> None:
+    """And its records are made where the zone is known."""
+    stack = Resolved(**ADDRESS)
+    assert stack.broken == []
+    assert stack.outputs["Url"]["Value"] == "https://chat.example.com"
+    assert "DistributionRecords" not in stack.resources
+    records = Resolved(**ADDRESS, HostedZoneId="Z1").properties("DistributionRecords")
+    assert {(each["Name"], each["Type"]) for each in records["RecordSets"]} == {
+        ("chat.example.com", "A"),
+        ("chat.example.com", "AAAA"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"DomainName": "chat.example.com", "CertificateArn": CERTIFICATE},
+            "DomainName needs Auth=jwt, since a SigV4 signature is for the host of the function URL.",
+        ),
+        (
+            {"DomainName": "chat.example.com", **WITH_TOKENS},
+            "DomainName needs CertificateArn, of a certificate in us-east-1.",
+        ),
+    ],
+)
+def test_half_an_address_is_refused(given: dict[str, str], said: str) -> None:
+    """Before anything is made."""
+    assert Resolved(**given).broken == [said]
