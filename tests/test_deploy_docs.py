@@ -21,15 +21,6 @@ STACK: dict[str, Any] = yaml.load(TEMPLATE.read_text(), Loader)
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 LOCAL = (ROOT / "docs" / "local.md").read_text()
 
-NOT_MERGED_PARAMETERS = {
-    *("AlarmTopicArn", "StreamConcurrency", "ApiConcurrency", "BodyLimit", "ProvisionedConcurrency", "Tracing"),
-    *("CorsOrigins", "DomainName", "CertificateArn", "HostedZoneId", "CapacityProviderArn", "KeysSecret"),
-}
-"""Documented ahead of the template. To be emptied when it has them."""
-
-NOT_MERGED_METRICS = {"OldReplies", "InterruptedReplies", "StuckReplies"}
-"""Likewise, of the sweep."""
-
 
 def rows(page: str, head: str) -> list[list[str]]:
     """Return the cells of the table that begins with this head."""
@@ -51,8 +42,7 @@ def test_every_parameter_has_a_row_with_its_default() -> None:
         name: default.strip("`") for cell, default, _ in rows(DEPLOY, "| parameter |") for name in names(cell)
     }
     parameters = {name: str(parameter["Default"]) for name, parameter in STACK["Parameters"].items()}
-    assert parameters.items() <= documented.items()
-    assert documented.keys() - parameters.keys() <= NOT_MERGED_PARAMETERS
+    assert parameters == documented
 
 
 def test_the_costs_are_those_that_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +79,7 @@ def test_every_metric_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = set(costs.metrics())
     assert sent <= documented
     sweep = set(re.findall(r'"([A-Z]\w+)"', (ROOT / "layers/tailrace/tailrace/telemetry.py").read_text()))
-    assert documented - sent <= sweep | NOT_MERGED_METRICS
+    assert documented - sent <= sweep
 
 
 def test_teardown_and_upgrade_say_what_is_kept() -> None:
