@@ -39,6 +39,7 @@ def sentences(text: str, cuts: list[int] | None = None) -> list[str]:
         ["A line\nthat goes on. ", "And ends.\n\n", "A paragraph without a stop\n\n", "Another."],
         ["# 1. A title\n", "Its text.\n", "## Two\n", "More."],
         ["Look:\n", "1. First. ", "Still first.\n", "2. Second\n", "   - nested\n\n", "After the list."],
+        ["So:\n", "```\nx = 1.\nYes! No.\n```\n", "After it. ", "Bye."],
         ["So:\n", "```py\nx = 1.0  # Dr. No. Yes.\n\ny = 2\n```\n", "After it. ", "Bye."],
         ["| a | b |\n", "|---|---|\n", "| 1. x | No. Yes. |\n\n", "> quoted. ", "Still\n> quoted.\n", "---\n", "fin"],
         ["  \n\n Hello."],

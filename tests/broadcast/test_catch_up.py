@@ -342,19 +342,41 @@ async def test_what_a_catch_up_costs() -> None:
 
 EVENTS = st.one_of(
     st.text("abü", min_size=1, max_size=3).map(Text),
+    st.sampled_from(["A. B", ". C. D", "! ", "Yes. "]).map(Text),
     st.just(Reset()),
     st.just(Reasoning("hm")),
 )
 SEGMENTS = st.lists(st.lists(EVENTS, max_size=3), min_size=1, max_size=8)
 
 
-class Subscriber:
-    """Reads frames as a client does, and objects to a gap, to a double, and to anything after the end."""
+DELIVERIES = st.sampled_from(
+    [
+        None,
+        None,
+        {"by": "sentence"},
+        {"by": "sentence", "progress": True},
+        {"interval_ms": 80},
+        {"by": "sentence", "interval_ms": 80},
+        {"by": "sentence", "interval_ms": 60_000},
+        {"progress": True},
+    ]
+)
 
-    def __init__(self, events: Sequence[Event], after: int | None) -> None:
+
+class Subscriber:
+    """Reads frames as a client does, and objects to a gap, to a double, and to anything after the end.
+
+    Attributes:
+        offset: how many characters it has of the entry after the cursor.
+    """
+
+    def __init__(self, events: Sequence[Event], after: int | None, taken: int = 0) -> None:
         self.first = 1 if after is not None else None
         self.cursor = after
+        self.offset = taken
         self.text = text_of(events[: after or 0])
+        if taken and after is not None:
+            self.text += text_of(events[after : after + 1])[:taken]
         self.ends: list[Message] = []
 
     def hear(self, frame: Frame) -> None:
@@ -364,9 +386,10 @@ class Subscriber:
         assert not self.ends, f"{frame} after the end"
         if frame["event"] == CHUNK:
             if self.cursor is not None:  # who asked for nothing begins anywhere
-                assert data["first_seq"] == self.cursor + 1, frame
+                assert (data["first_seq"], data.get("offset", 0)) == (self.cursor + 1, self.offset), frame
             self.first = self.first or data["first_seq"]
             self.cursor = data["seq"]
+            self.offset = int(data.get("cursor", ".0").partition(".")[2])
             self.text = "" if data.get("reset") else self.text + data["chunk"]
         elif frame["event"] == COMPLETED:
             self.ends.append(msgspec.convert(data["message"], Message))
@@ -379,15 +402,15 @@ class Subscriber:
 @given(
     segments=SEGMENTS,
     subscribers=st.lists(
-        st.tuples(st.integers(0, 60), st.one_of(st.none(), st.floats(0, 1.3))), min_size=1, max_size=4
+        st.tuples(st.integers(0, 60), st.one_of(st.none(), st.floats(0, 1.3)), DELIVERIES), min_size=1, max_size=4
     ),
     seed=st.integers(0, 2**32),
 )
 def test_neither_gap_nor_double_nor_disorder(
-    segments: list[list[Event]], subscribers: list[tuple[int, float | None]], seed: int
+    segments: list[list[Event]], subscribers: list[tuple[int, float | None, Frame | None]], seed: int
 ) -> None:
-    """Whenever somebody subscribes, and however calls, posts and the writer overtake each other: together with what it
-    had, a subscriber gets all of the reply, in order, nothing twice, and one end."""
+    """Whenever somebody subscribes, with whatever delivery, and however calls, posts and the writer overtake each
+    other: together with what it had, a subscriber gets all of the reply, in order, nothing twice, and one end."""
     asyncio.run(Race(segments, seed).run(subscribers))
 
 
@@ -417,7 +440,7 @@ class Race:
         for _ in range(self.chance.choice((0, 0, 1, 2, 5, 20))):
             await asyncio.sleep(0)
 
-    async def run(self, subscribers: Sequence[tuple[int, float | None]]) -> None:
+    async def run(self, subscribers: Sequence[tuple[int, float | None, Frame | None]]) -> None:
         backend = stream_backend(self.api)
         record = (await Conversation.create(backend=backend)).record
         record = msgspec.structs.replace(record, id=self.draft.conversation_id)
@@ -431,6 +454,7 @@ class Race:
             frames=self.api.frames,
             fan_out=self.api.fan_out,
             subscriptions=self.api.store.subscriptions,
+            log=self.api.store.log,
             fed=self.announce_end,
             clock=self.api.clock,
             limit=100,
@@ -441,8 +465,8 @@ class Race:
         everyone: list[tuple[str, asyncio.Task[Subscriber]]] = []
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
             written = tasks.create_task(self.write(feed))
-            for number, (moment, share) in enumerate(subscribers):
-                task = tasks.create_task(self.subscribe(f"s{number}", moment, share))
+            for number, (moment, share, delivery) in enumerate(subscribers):
+                task = tasks.create_task(self.subscribe(f"s{number}", moment, share, delivery))
                 everyone.append((f"s{number}", task))
             while not (written.done() and all(task.done() for _, task in everyone)):
                 await self.api.clock.advance(0.05)  # the feed looks, and catch-ups that wait look again
@@ -474,14 +498,19 @@ class Race:
         told = Announcement(channel=self.channel, what="ended", subject=message)
         await self.api.fan_out.send(self.channel, [told.frame(self.api.frames)], wants=told.is_for)
 
-    async def subscribe(self, socket: str, moment: int, share: float | None) -> Subscriber:
+    async def subscribe(self, socket: str, moment: int, share: float | None, delivery: Frame | None) -> Subscriber:
         for _ in range(moment):
             await asyncio.sleep(0)
         # Up to a little more than is stored: what the starting connection may have seen.
         after = None if share is None else min(round(share * self.stored), len(self.events))
-        more = {} if after is None else {"after": {self.draft.id: after}}
+        more: Frame = {} if delivery is None else {"delivery": delivery}
+        taken = 0
+        if after is not None:
+            following = text_of(self.events[after : after + 1])
+            taken = self.chance.randrange(len(following)) if following else 0  # what a piece before left it with
+            more["after"] = {self.draft.id: f"{after + 1}.{taken}" if taken else after}
         await self.api.receive(socket, websocket.subscribing(socket, self.channel, **more))
-        return Subscriber(self.events, after)
+        return Subscriber(self.events, after, taken)
 
     def check(self, subscriber: Subscriber) -> None:
         if subscriber.first is None and not subscriber.ends:
@@ -492,3 +521,4 @@ class Race:
             rest = self.events[subscriber.cursor :]
             assert not any(isinstance(event, Text | Reset) for event in rest), "not all of it came"
             assert subscriber.text == text_of(self.events[subscriber.first - 1 :])
+            assert subscriber.offset == 0

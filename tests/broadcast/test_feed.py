@@ -117,6 +117,7 @@ class Reply:
             frames=Frames(""),
             fan_out=FanOut(self.clients, self.store.subscriptions, clock=self.clock, jitter=lambda: 0.5),
             subscriptions=self.store.subscriptions,
+            log=self.store.log,
             fed=self._note,
             clock=self.clock,
             limit=limit,

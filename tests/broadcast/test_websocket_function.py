@@ -123,6 +123,7 @@ async def test_a_session(
         "whoami": ["whoami"],
         "ping": ["pong"],
         "subscribe": ["subscription_succeeded"],
+        "subscribe-delivery": ["subscription_succeeded"],
         "subscribe-private": ["subscription_succeeded"],
         "subscribe-presence": ["subscription_succeeded"],
         "whisper": [],

@@ -118,6 +118,7 @@ class Broadcast:
             frames=self.frames,
             fan_out=self.fan_out,
             subscriptions=self.subscriptions,
+            log=self._store.log,
             fed=self._store.messages.fed,
             clock=self._clock,
             limit=self._settings.fan_out_limit,

@@ -22,8 +22,8 @@ CREATED: Final = -1
 """The number that stands for ``MessageCreated``, before the first segment."""
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """A segment.
+class Entry(msgspec.Struct, frozen=True):
+    """A segment with events.
 
     Attributes:
         tells: whether there is anything in it for a subscriber.
@@ -32,8 +32,8 @@ class _Entry(msgspec.Struct, frozen=True):
     number: int
     first_seq: int
     events: Sequence[Event]
-    size: int
-    tells: bool
+    size: int = 0
+    tells: bool = True
 
 
 class Backlog:
@@ -41,14 +41,17 @@ class Backlog:
 
     Args:
         message: the reply as it was created.
+
+    Attributes:
+        created: the frame that says so.
     """
 
     def __init__(self, frames: Frames, channel: str, message: Message) -> None:
         self._frames = frames
         self._channel = channel
         self._id = message.id
-        self._created = frames.message_created(channel, message)
-        self._entries = deque([_Entry(CREATED, 1, (), 0, True)])
+        self.created: Final = frames.message_created(channel, message)
+        self._entries = deque([Entry(CREATED, 1, (), 0, True)])
         self._size = 0
         self._cut: dict[int, list[bytes]] = {}
         self._cut_upto = CREATED
@@ -59,7 +62,7 @@ class Backlog:
             return False  # it only renewed the writer's lease
         tells = any(isinstance(event, Text | Reset) for event in events)
         size = sum(64 + (len(event.text) if isinstance(event, Text) else 0) for event in events)
-        self._entries.append(_Entry(number, first_seq, events, size, tells))
+        self._entries.append(Entry(number, first_seq, events, size, tells))
         self._size += size
         while self._size > LARGEST_BACKLOG and len(self._entries) > 1:
             self._drop_first()
@@ -68,6 +71,11 @@ class Backlog:
     def tells(self, after: int, upto: int) -> bool:
         """Return whether there is anything for a subscriber in the segments after one number, up to another."""
         return any(entry.tells for entry in self._entries if after < entry.number <= upto)
+
+    def entries(self, seq: int, upto: int) -> list[Entry] | None:
+        """Return the segments after an entry of the log, up to a segment; None when not all of them are here."""
+        found = [entry for entry in self._entries if CREATED < entry.number <= upto and entry.first_seq > seq]
+        return found if not found or found[0].first_seq == seq + 1 else None
 
     def cut(self, after: int, upto: int) -> tuple[int, list[bytes]]:
         """Return the frames of those segments, and up to which one they tell.
@@ -90,7 +98,7 @@ class Backlog:
         entries = [entry for entry in self._entries if after < entry.number <= upto]
         frames = []
         if entries[0].number == CREATED:
-            frames.append(self._created)
+            frames.append(self.created)
             del entries[0]
         if entries:
             events = [event for entry in entries for event in entry.events]

@@ -22,9 +22,12 @@ from typing import Final
 import msgspec
 
 from tailrace.broadcast.channels import conversation_channel
+from tailrace.broadcast.client_frames import place_of
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
+from tailrace.broadcast.piece_frames import DeliveredFrames
 from tailrace.clock import Clock
+from tailrace.delivery import Delivery
 from tailrace.errors import NotFound, RequestError, StoreError
 from tailrace.events import ENDED_BY_OTHERS, TERMINAL, End, Event, Text
 from tailrace.ids import message_address
@@ -41,6 +44,8 @@ AHEAD_SECONDS: Final = 2.0
 """How long the log may take to reach a cursor that is ahead of it: of a reader of the starting connection, which is a
 flush ahead. Longer is a writer that died, or a cursor that nobody gave."""
 
+EVERY_CHUNK: Final = Delivery()
+
 PAUSE: Final = 0.05
 """Seconds between two looks at a log that has not reached the cursor."""
 
@@ -50,12 +55,16 @@ class Missed(msgspec.Struct, frozen=True):
 
     Attributes:
         after: the last entry that it has.
+        taken: how many characters it has of that, if it has not all of it; otherwise 0.
+        created: when the reply was begun, in microseconds since 1970.
         ended: whether the reply had its end when this was made.
         whole: whether the subscriber has that too.
     """
 
     id: str
     after: int
+    taken: int
+    created: int
     ended: bool
     whole: bool
 
@@ -69,27 +78,29 @@ class CatchUp:
         self._frames = frames
         self._clock = clock
 
-    async def missed(self, channel: str, socket: str, after: Mapping[str, int]) -> list[Missed]:
+    async def missed(self, channel: str, socket: str, after: Mapping[str, int | str]) -> list[Missed]:
         """Return those of the messages that are replies on this channel, in their order; others are left out without
         a word, so that nothing is learnt of them.
 
         Args:
-            after: message id to the last seq that the subscriber has.
+            after: message id to the last seq that the subscriber has, or to its cursor.
 
         Raises:
             RequestError: a reply is being written that is not sent to this socket.
             StoreError: the table cannot be read.
         """
         found: list[Missed] = []
-        for message_id, seq in after.items():
+        for message_id, cursor in after.items():
+            seq, taken = place_of(cursor)
             message = await self._peek(message_id)
             if message is not None and message.role == "assistant" and _channel(message) == channel:
                 if message.except_socket == socket and message.status not in TERMINAL:
                     raise RequestError("This socket is left out of the reply (X-Socket-ID). Follow it by HTTP.")
-                found.append(Missed(message_id, seq, message.status in TERMINAL, _has_end(message, seq)))
+                whole = not taken and _has_end(message, seq)
+                found.append(Missed(message_id, seq, taken, message.created, message.status in TERMINAL, whole))
         return sorted(found, key=lambda each: message_address(each.id).position)
 
-    async def run(self, channel: str, socket: str, missed: Sequence[Missed]) -> None:
+    async def run(self, channel: str, socket: str, missed: Sequence[Missed], delivery: Delivery = EVERY_CHUNK) -> None:
         """Post what was missed and let the rest come live. The subscription was put closed for these replies.
 
         Raises:
@@ -98,7 +109,8 @@ class CatchUp:
         give_up = self._clock.monotonic() + SECONDS
         for each in missed:
             if not each.whole:
-                await _Reader(self._store, self._fan_out, self._frames, self._clock, channel, socket, each).run(give_up)
+                reader = _Reader(self._store, self._fan_out, self._frames, self._clock, channel, socket, each, delivery)
+                await reader.run(give_up)
 
     async def _peek(self, message_id: str) -> Open | None:
         try:
@@ -112,7 +124,15 @@ class _Reader:
     """One reply for one subscriber."""
 
     def __init__(
-        self, store: Store, fan_out: FanOut, frames: Frames, clock: Clock, channel: str, socket: str, missed: Missed
+        self,
+        store: Store,
+        fan_out: FanOut,
+        frames: Frames,
+        clock: Clock,
+        channel: str,
+        socket: str,
+        missed: Missed,
+        delivery: Delivery,
     ) -> None:
         self._store = store
         self._fan_out = fan_out
@@ -121,9 +141,20 @@ class _Reader:
         self._channel = channel
         self._socket = socket
         self._missed = missed
+        self._delivered: DeliveredFrames | None = None
+        if delivery != EVERY_CHUNK or missed.taken:
+            self._delivered = DeliveredFrames(
+                delivery,
+                frames,
+                channel,
+                missed.id,
+                missed.created / 1_000_000,
+                after=missed.after,
+                taken=missed.taken,
+            )
         self._number = -1  # of the last segment read
         self._last = 0  # seq in the log
-        self._cursor = missed.after
+        self._cursor = 0 if self._delivered is not None else missed.after  # that needs all of the log
         self._ended = False
         self._reached = True  # whether all posts arrived
 
@@ -142,31 +173,43 @@ class _Reader:
             if self._last < self._missed.after and self._clock.monotonic() < wait_until:
                 refused = False
                 await self._clock.sleep(PAUSE)
-            elif await self._open():
+            elif await self._go_live():
                 return
             else:
                 refused = True
         raise StoreError("The reply could not be caught up with. Please subscribe again.")
 
-    async def _open(self) -> bool:
+    async def _go_live(self) -> bool:
+        if self._delivered is not None:
+            # Whoever posts the next segment begins with it, and knows of nothing that waits here.
+            await self._send(self._delivered.rest())
         return await self._store.subscriptions.open_from(self._channel, self._socket, self._missed.id, self._number + 1)
 
     async def _read(self) -> None:
         """Post what is there beyond the cursor, and move it on."""
         events: list[Event] = []
+        at = 0
         async for segment in self._store.log.read(self._missed.id, self._number):
             self._number = segment.number
+            at = segment.at
             found = segment.events
             if found and isinstance(found[-1], End):
                 self._ended = True
                 found = found[:-1]
             self._last = segment.first_seq + len(found) - 1
             events += found[max(0, self._cursor + 1 + len(events) - segment.first_seq) :]
-        await self._post(self._cursor + 1, events)
+        await self._post(self._cursor + 1, events, at)
         self._cursor += len(events)
 
-    async def _post(self, first_seq: int, events: Sequence[Event]) -> None:
-        for each in self._frames.chunks(self._channel, self._missed.id, first_seq, events, whole=True):
+    async def _post(self, first_seq: int, events: Sequence[Event], at: int) -> None:
+        if self._delivered is not None:
+            frames = self._delivered.feed(first_seq, events, at / 1_000_000) if events else []
+        else:
+            frames = self._frames.chunks(self._channel, self._missed.id, first_seq, events, whole=True)
+        await self._send(frames)
+
+    async def _send(self, frames: Sequence[bytes]) -> None:
+        for each in frames:
             # After one that did not arrive none may follow: the subscriber sees a gap when it gets what is live.
             self._reached = self._reached and await self._fan_out.post(self._socket, self._channel, each)
 
@@ -174,7 +217,9 @@ class _Reader:
         message = await self._store.messages.get(self._missed.id)
         if not self._ended and self._missed.after == 0 and message.content:
             # The log has expired, and the message is all there is to tell.
-            await self._post(1, [Text(message.content)])
+            await self._post(1, [Text(message.content)], self._clock.now())
+        if self._delivered is not None:
+            await self._send(self._delivered.flush())
         end = self._frames.message_ended(self._channel, message)
         await self._fan_out.post(self._socket, self._channel, end)
 

@@ -1,13 +1,16 @@
-"""The frames that clients send, as npm ``laravel-echo-api-gateway`` 0.5.5 makes them; and what was added, ``after``."""
+"""The frames that clients send, as npm ``laravel-echo-api-gateway`` 0.5.5 makes them; and what was added: ``after``
+and ``delivery``."""
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
+from tailrace.delivery import Delivery
 from tailrace.errors import RequestError
 
 Kind = TypeVar("Kind")
@@ -34,18 +37,24 @@ class ClientFrame(msgspec.Struct, frozen=True):
             return None
 
 
+_CURSOR: Final = re.compile(r"([0-9]{1,19})|([1-9][0-9]{0,11})[.]([1-9][0-9]{0,11})")
+Seq = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class SubscribeFrame(msgspec.Struct, frozen=True):
     """What a ``subscribe`` says.
 
     Attributes:
         auth, channel_data: what ``POST /broadcasting/auth`` has answered.
-        after: message id to the last seq that the client has of that reply.
+        after: message id to the last seq that the client has of that reply, or to the ``cursor`` of its last chunk.
+        delivery: how it wants chunks; None for every one.
     """
 
     channel: str
     auth: str | None = None
     channel_data: str | None = None
-    after: dict[str, Annotated[int, msgspec.Meta(ge=0)]] = {}
+    after: dict[str, Seq | str] = {}
+    delivery: Delivery | None = None
 
 
 class _Named(msgspec.Struct):
@@ -83,9 +92,31 @@ def subscribe_frame(data: msgspec.Raw) -> SubscribeFrame:
         RequestError: it does not validate; the message names the field.
     """
     try:
-        return _decode(data, SubscribeFrame)
+        asked = _decode(data, SubscribeFrame)
     except UnknownFrame as error:
         raise RequestError(f"The subscription does not validate: {error.__cause__}.") from error
+    for cursor in asked.after.values():
+        place_of(cursor)
+    if asked.delivery is not None:
+        asked.delivery.check()
+    return asked
+
+
+def place_of(cursor: int | str) -> tuple[int, int]:
+    """Return the last entry that a client has, and how many characters of it; 0 is all of them.
+
+    Args:
+        cursor: a chunk's ``seq``, or its ``cursor``.
+
+    Raises:
+        RequestError: it is neither.
+    """
+    if isinstance(cursor, int):
+        return cursor, 0
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise RequestError("The subscription does not validate: after has, for each message, a chunk's seq or cursor.")
+    return (int(found[1]), 0) if found[1] else (int(found[2]), int(found[3]))
 
 
 def _decode(text: bytes | msgspec.Raw, kind: type[Kind]) -> Kind:

@@ -26,11 +26,11 @@ from tailrace.broadcast.backlog import CREATED, Backlog
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
-from tailrace.broadcast.room import Room
+from tailrace.broadcast.lanes import Lanes
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
 from tailrace.events import Event, Json, Message
-from tailrace.store import NEVER, Subscription, Subscriptions
+from tailrace.store import Log, Subscriptions
 
 logger = logging.getLogger(__name__)
 
@@ -56,25 +56,13 @@ class _HandedOver(msgspec.Struct, frozen=True):
     dropped: list[str]
 
 
-class _Lane:
-    """One subscription that is being served. ``after`` is the last segment that was given to it."""
-
-    def __init__(self, subscription: Subscription, after: int, before: asyncio.Task[None] | None) -> None:
-        self.socket = subscription.socket
-        self.since = subscription.since
-        self.after = after
-        self.before = before  # a post for the same socket's earlier subscription
-        self.task: asyncio.Task[None] | None = None
-        self.waits = False  # for room
-        self.open = True
-
-
 class Feed:
     """Sends one reply. ``Broadcast.feed`` makes it; ``log_writer.py`` says what is stored.
 
     Args:
         message: the reply as it was created.
         except_socket: who is left out, or None.
+        log: where a subscriber's delivery finds the beginning of a reply that it came late to.
         fed: notes that the last chunk was sent.
         limit: subscribers above which ``hand_over`` is called instead of posting.
         hand_over: calls the broadcast function, or None when there is none.
@@ -90,6 +78,7 @@ class Feed:
         frames: Frames,
         fan_out: FanOut,
         subscriptions: Subscriptions,
+        log: Log,
         fed: Callable[[str], Awaitable[None]],
         clock: Clock,
         limit: int,
@@ -99,7 +88,6 @@ class Feed:
         self._message = message
         self._channel = channel
         self._except_socket = except_socket
-        self._fan_out = fan_out
         self._subscriptions = subscriptions
         self._fed = fed
         self._clock = clock
@@ -108,11 +96,10 @@ class Feed:
         self._tasks = tasks
 
         self._backlog = Backlog(frames, channel, message)
+        self._lanes = Lanes(
+            message, channel, self._backlog, frames=frames, fan_out=fan_out, log=log, clock=clock, tasks=tasks
+        )
         self._stored = CREATED  # the newest segment
-        self._looked = CREATED - 1  # the newest segment that was stored before the last look
-        self._given = CREATED - 1  # the newest segment that was given to anybody
-        self._lanes: dict[str, _Lane] = {}
-        self._room = Room(clock)
         self._handed_over = False
         self._skip: list[str] = []
         self._nobody_since: float | None = None  # when nobody was found to listen, and since then nobody looked
@@ -189,7 +176,7 @@ class Feed:
             # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
             logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
             self._close()
-        elif self._ended or self._backlog.tells(max(self._given, self._looked), self._stored):
+        elif self._ended or self._backlog.tells(max(self._lanes.given, self._lanes.looked), self._stored):
             self._wake()
 
     async def _round(self) -> None:
@@ -201,7 +188,7 @@ class Feed:
                     self._lose_patience()
                 await self._give_out()
                 if final:
-                    await self._room.empty()
+                    await self._lanes.drain()
         except TimeoutError:
             if not self._impatient:
                 raise
@@ -218,7 +205,7 @@ class Feed:
 
     async def _give_out(self) -> None:
         upto = self._stored
-        if not self._backlog.tells(self._given, upto):
+        if not self._backlog.tells(self._lanes.given, upto):
             return
         if self._handed_over:
             await self._call(upto)
@@ -230,79 +217,12 @@ class Feed:
             if subscription.socket != self._except_socket
         ]
         if self._hand_over is not None and len(listeners) > self._limit:
-            await self._room.empty()  # which still only know of what was stored before the last look
-            self._lanes.clear()
+            await self._lanes.leave()  # which still only know of what was stored before the last look
             self._handed_over = True
             await self._call(upto)
             return
-        self._looked = upto
+        await self._lanes.serve(listeners, upto)
         self._nobody_since = None if listeners else self._clock.monotonic()
-        self._open_lanes(listeners)
-        for lane in self._lanes.values():
-            self._serve(lane)
-        self._tidy()
-
-    def _open_lanes(self, listeners: Sequence[Subscription]) -> None:
-        lanes: dict[str, _Lane] = {}
-        for subscription in listeners:
-            first = subscription.starts.get(self._message.id)
-            lane = self._lanes.get(subscription.socket)
-            if lane is not None and lane.since == subscription.since:
-                lanes[subscription.socket] = self._lanes.pop(subscription.socket)
-            elif first != NEVER:  # otherwise it is being caught up by somebody else
-                after = self._given if first is None else first - 1
-                lanes[subscription.socket] = _Lane(subscription, after, None if lane is None else lane.task)
-        for lane in self._lanes.values():
-            lane.open = False  # unsubscribed, or subscribed anew
-        self._lanes = lanes
-        if lanes:
-            self._given = self._looked
-
-    def _serve(self, lane: _Lane) -> None:
-        """Post what there is for a lane once there is room, if nothing is being posted to it."""
-        if lane.task is None and not lane.waits and lane.open:
-            lane.waits = True
-            self._room.enter(lambda: self._begin_post(lane))
-
-    def _begin_post(self, lane: _Lane) -> asyncio.Task[None] | None:
-        lane.waits = False
-        if not lane.open:
-            return None
-        # Only now: what was stored while it waited goes into the same frame.
-        lane.after, frames = self._backlog.cut(lane.after, self._looked)
-        if not frames:
-            return None
-        lane.task = asyncio.ensure_future(self._post(lane, frames))
-        self._tasks.add(lane.task)
-        lane.task.add_done_callback(lambda task: self._posted(lane, task))
-        return lane.task
-
-    async def _post(self, lane: _Lane, frames: Sequence[bytes]) -> None:
-        if lane.before is not None:
-            await asyncio.wait((lane.before,))
-            lane.before = None
-        for frame in frames:
-            if not lane.open:
-                return
-            if not await self._fan_out.post(lane.socket, self._channel, frame):
-                lane.open = False
-
-    def _posted(self, lane: _Lane, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        lane.task = None
-        if task.cancelled():
-            lane.open = False
-        elif (error := task.exception()) is not None:
-            lane.open = False
-            logger.error("post failed", extra={"message_id": self._message.id, **where(error)})
-        elif not self._closed:
-            self._serve(lane)
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """Forget what everybody has."""
-        behind = [lane.after for lane in self._lanes.values() if lane.open]
-        self._backlog.forget(min(behind, default=self._given))
 
     # ---- many subscribers ----
 
@@ -312,15 +232,14 @@ class Feed:
         request = {
             "message_id": self._message.id,
             "channel": self._channel,
-            "first": max(self._given + 1, 0),
+            "first": max(self._lanes.given + 1, 0),
             "last": upto,
-            "created": msgspec.to_builtins(self._message) if self._given < CREATED else None,
+            "created": msgspec.to_builtins(self._message) if self._lanes.given < CREATED else None,
             "except_socket": self._except_socket,
             "skip": self._skip,
         }
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
-        self._given = self._looked = upto
-        self._backlog.forget(upto)
+        self._lanes.gave(upto)
         try:
             answer = msgspec.convert(await self._hand_over({"fan_out": request}), _HandedOver)
         except (InvokeError, msgspec.ValidationError) as error:
@@ -338,12 +257,9 @@ class Feed:
 
     def _close(self) -> None:
         self._closed = True
-        self._room.close()
         self._stop(self._timer)
         self._stop(self._end_timer)
-        for lane in self._lanes.values():
-            lane.open = False
-        self._lanes.clear()
+        self._lanes.close()
 
     async def _note_fed(self) -> None:
         try:

@@ -11,7 +11,7 @@ refused here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,8 +24,8 @@ LARGEST_FRAME: Final = 131_072
 """Bytes in one message to a client
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html)."""
 
-_FIGURES: Final = len('"first_seq":,"seq":,"chunk_count":,"offset":,"reset":true,') + 4 * 20
-"""Bytes that the numbers of a chunk may take."""
+_FIGURES: Final = 400
+"""Bytes that the numbers of a chunk may take: eleven of at most 20, and their names."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -36,7 +36,9 @@ class _Frame(msgspec.Struct, omit_defaults=False):
     data: Any = msgspec.UNSET
 
 
-class _Chunk(msgspec.Struct, kw_only=True):
+class Chunk(msgspec.Struct, kw_only=True):
+    """The data of a ``MessageChunkReceived``; docs/broadcasting.md says what each means."""
+
     message_id: str
     chunk: str
     seq: int
@@ -44,6 +46,9 @@ class _Chunk(msgspec.Struct, kw_only=True):
     chunk_count: int
     offset: int | msgspec.UnsetType = msgspec.UNSET
     reset: bool | msgspec.UnsetType = msgspec.UNSET
+    cursor: str | msgspec.UnsetType = msgspec.UNSET
+    sentence_count: int | msgspec.UnsetType = msgspec.UNSET
+    progress: Mapping[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 def frame(event: str, channel: str | msgspec.UnsetType | None = msgspec.UNSET, data: Any = msgspec.UNSET) -> bytes:
@@ -102,6 +107,20 @@ class Frames:
                 run.pass_over()
         return run.finish(whole)
 
+    def chunk(self, channel: str, chunk: Chunk) -> bytes:
+        """Return one ``MessageChunkReceived``.
+
+        Raises:
+            TooLarge: it is over 128 KB.
+        """
+        return self.event("MessageChunkReceived", channel, chunk)
+
+    def room(self, channel: str, message_id: str) -> int:
+        """Return how many bytes of JSON the text of one ``MessageChunkReceived`` may have, with its numbers beside
+        it."""
+        empty = Chunk(message_id=message_id, chunk="", seq=0, first_seq=0, chunk_count=0)
+        return LARGEST_FRAME - len(self.chunk(channel, empty)) - _FIGURES
+
     def message_created(self, channel: str, message: Message) -> bytes:
         """Return the frame that says that a message is there; a reply's content is still empty."""
         return self._message("MessageCreated", channel, message, {})
@@ -158,7 +177,7 @@ class _Run:
         self._channel = channel
         self._id = message_id
         self._done: list[bytes] = []
-        self._room = LARGEST_FRAME - len(frames.event("MessageChunkReceived", channel, self._chunk(""))) - _FIGURES
+        self._room = frames.room(channel, message_id)
         self._first = first_seq  # of the frame that is being packed
         self._seq = first_seq - 1  # of the last entry that is whole
         self._offset = 0
@@ -166,20 +185,17 @@ class _Run:
         self._size = 0
         self._count = 0
 
-    def _chunk(self, text: str) -> _Chunk:
-        return _Chunk(message_id=self._id, chunk=text, seq=0, first_seq=0, chunk_count=0)
-
     def text(self, text: str) -> None:
-        size = _json_bytes(text)
+        size = json_bytes(text)
         if self._texts and self._size + size > self._room:
             self._close()
         taken = 0
         while size > self._room:
-            end = taken + _fitting(text, taken, self._room)
+            end = taken + fitting(text, taken, self._room)
             self._texts.append(text[taken:end])
             self._close()
             taken = self._offset = end
-            size = _json_bytes(text[taken:])
+            size = json_bytes(text[taken:])
         self._texts.append(text[taken:])
         self._size += size
         self._count += 1
@@ -203,7 +219,7 @@ class _Run:
         self._emit("".join(self._texts))
 
     def _emit(self, text: str, *, reset: bool = False) -> None:
-        chunk = _Chunk(
+        chunk = Chunk(
             message_id=self._id,
             chunk=text,
             seq=self._seq,
@@ -212,22 +228,23 @@ class _Run:
             offset=self._offset or msgspec.UNSET,
             reset=reset or msgspec.UNSET,
         )
-        self._done.append(self._frames.event("MessageChunkReceived", self._channel, chunk))
+        self._done.append(self._frames.chunk(self._channel, chunk))
         self._texts.clear()
         self._size = self._count = self._offset = 0
         self._first = self._seq + 1
 
 
-def _json_bytes(text: str) -> int:
+def json_bytes(text: str) -> int:
+    """Return how many bytes a text has in JSON."""
     return len(_encode(text)) - 2  # without the quotes
 
 
-def _fitting(text: str, start: int, room: int) -> int:
+def fitting(text: str, start: int, room: int) -> int:
     """Return how many characters from ``start`` on fit into so many bytes of JSON."""
     fits, too_many = 0, min(room, len(text) - start) + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if _json_bytes(text[start : start + middle]) <= room:
+        if json_bytes(text[start : start + middle]) <= room:
             fits = middle
         else:
             too_many = middle

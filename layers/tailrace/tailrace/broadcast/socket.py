@@ -28,8 +28,10 @@ from tailrace.broadcast.client_frames import (
 )
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames, frame
+from tailrace.broadcast.piece_frames import delivery_text
 from tailrace.broadcast.presence import Presence, member
 from tailrace.clock import Clock
+from tailrace.delivery import Delivery
 from tailrace.errors import ConfigurationError, NotFound, RequestError, TailraceError, TooLarge, where
 from tailrace.events import Json
 from tailrace.store import NEVER, Store, Subscription
@@ -130,14 +132,17 @@ class Sockets:
         if len(asked.after) > MOST_MESSAGES:
             raise RequestError(f"after may name {MOST_MESSAGES} messages.")
         who = await self._admit(socket, asked)
+        delivery = asked.delivery or Delivery()
         missed = await self._catch_up.missed(channel, socket, asked.after)
         starts = {each.id: NEVER for each in missed}
-        before = await self._subscriptions.put(channel, socket, member=who, starts=starts)
+        before = await self._subscriptions.put(
+            channel, socket, member=who, starts=starts, delivery=delivery_text(delivery)
+        )
         if who is None:
             await self._fan_out.post(socket, channel, frame(SUCCEEDED, channel, []))
         else:
             await self._join(channel, socket, who, before)
-        await self._catch_up.run(channel, socket, missed)
+        await self._catch_up.run(channel, socket, missed, delivery)
 
     async def _join(self, channel: str, socket: str, who: Json, before: Subscription | None) -> None:
         arrival = await self._presence.arrival(channel, socket, who, before)

@@ -152,6 +152,15 @@ class Pieces:
         self._ready_due = self._tail_due = None
         return found
 
+    def rest(self) -> list[Piece]:
+        """Return all that waits, although the reply goes on: somebody else delivers what follows. What follows of a
+        sentence has the same number."""
+        found: list[Piece | Voided] = []
+        self._cut_each(found)
+        rest = self._cut(self._end, blank=True)
+        self._ready_due = self._tail_due = None
+        return [piece for piece in (*found, rest) if isinstance(piece, Piece)]
+
     # ---- cutting ----
 
     def _add(self, seq: int, text: str) -> None:

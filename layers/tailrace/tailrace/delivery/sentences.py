@@ -71,6 +71,7 @@ class Sentences:
         self._line = 0  # where the line begins
         self._kind: Kind = "other"
         self._fence: str | None = None  # what the code that this is in was opened with
+        self._opened = False  # whether what opened it is the line of now, which looks as if it closed it
         self._marker = 0  # the end of the item's own number, whose full stop is none
         self._gap = 0  # the last place where it may be cut if it becomes too long
 
@@ -182,7 +183,8 @@ class Sentences:
         before, self._line, first = self._kind, line, self._line
         self._gap = line
         if self._fence is not None:
-            if not closes(text[first:place], self._fence):
+            opened, self._opened = self._opened, False
+            if opened or not closes(text[first:place], self._fence):
                 return None
             self._fence = None
             before = "row"  # the code is over
@@ -190,6 +192,7 @@ class Sentences:
         kind = self._kind = kind_of(word)
         if kind == "fence":
             self._fence = fence_of(word)
+            self._opened = True
         if kind == "item":
             self._marker = ahead
         blank = text.count("\n", place, after) > 1

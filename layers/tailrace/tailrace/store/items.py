@@ -157,6 +157,7 @@ class SubscriptionItem(Item):
     socket = UnicodeAttribute()
     since = NumberAttribute()
     member = UnicodeAttribute(null=True)
+    delivery = UnicodeAttribute(null=True)
     expires = NumberAttribute()
 
 

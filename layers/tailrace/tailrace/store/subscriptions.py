@@ -46,6 +46,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
         since: when it was put, microseconds since 1970. Another one on the same channel is later.
         member: of a presence channel, who it is.
         starts: message id to the first segment that a fan-out may send it, for what a catch-up sends before.
+        delivery: how it wants its chunks, as text that is the same for those who want the same; None for every chunk.
     """
 
     channel: str
@@ -54,6 +55,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     since: int
     member: Json | None = None
     starts: Mapping[str, int] = msgspec.field(default_factory=dict)
+    delivery: str | None = None
 
 
 class Subscriptions:
@@ -67,7 +69,13 @@ class Subscriptions:
     # ---- subscriptions ----
 
     async def put(
-        self, channel: str, socket: str, *, member: Json | None = None, starts: Mapping[str, int] | None = None
+        self,
+        channel: str,
+        socket: str,
+        *,
+        member: Json | None = None,
+        starts: Mapping[str, int] | None = None,
+        delivery: str | None = None,
     ) -> Subscription | None:
         """Put a subscription; return the one that was there before, or None. One write, and one of the index."""
         key = subscription_key(channel, socket)
@@ -78,6 +86,7 @@ class Subscriptions:
             expires=self._expires(),
             since=self._clock.now(),
             member=to_json(member),
+            delivery=delivery,
         ).serialize()
         if starts:
             item["from"] = {"M": {message_id: {"N": str(number)} for message_id, number in starts.items()}}
@@ -184,4 +193,5 @@ def _subscription(item: Payload) -> Subscription:
         since=int(item["since"]["N"]),
         member=from_json(item, "member"),
         starts={message_id: int(number["N"]) for message_id, number in starts.items()},
+        delivery=item.get("delivery", {}).get("S"),
     )
