@@ -18,6 +18,8 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 CODE := benchmarks examples functions layers local tests
 SAM := .tools/sam/bin/sam
+# A file's tests share what it starts, so they stay together. In order, since the longest (the crashes) comes early.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 export SAM_CLI_TELEMETRY := 0
 
@@ -46,7 +48,7 @@ run: .venv/.ready  ## everything on http://127.0.0.1:8787, until Ctrl-C
 
 .PHONY: test
 test: .venv/.ready  ## the tests; they need nothing and nobody
-	$(BIN)/pytest
+	$(BIN)/pytest $(IN_PARALLEL)
 
 .PHONY: test-crash
 test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every reader checked; some minutes
