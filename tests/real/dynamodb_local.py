@@ -11,7 +11,7 @@ right on both; tests that stand on one of these say so.
 - A key that is too long, BETWEEN with its ends swapped, and a table's name of two letters are refused; moto takes them.
 - A page of a query includes the item that passes 1 MB; moto's ends before it.
 - A number comes back as it is usually written, 0.10 as 0.1; moto keeps how it was sent.
-- It knows no other service; moto's server is Secrets Manager and Parameter Store too. Such tests ask for `emulator_url`.
+- It is no other service; moto's server is Secrets Manager and Parameter Store too, for tests with `emulator_url`.
 
 Of the streams:
 - The keys of a record come in any order, and moto's hash key first. So `local/table_stream.py` asks for it by its name.
