@@ -61,7 +61,8 @@ test-clients: .venv/.ready .tools/clients/.ready  ## Laravel Echo as npm has it,
 .PHONY: test-real
 test-real: .venv/.ready $(REAL_PARTS)  ## with the parts that AWS made, which it fetches; what `make build` built; some minutes
 	$(BIN)/python -m tests.real.lambda_emulator
-	$(BIN)/pytest --dynamodb-local tests tests/real/built_functions.py
+	# By their names: pytest drops, without a word, a file that is named beside the folder it lies in.
+	$(BIN)/pytest --dynamodb-local --override-ini 'python_files=test_*.py built_*.py'
 
 .PHONY: check
 check: .venv/.ready  ## format, lint, types, and that the locks are current

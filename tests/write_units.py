@@ -196,7 +196,10 @@ async def reply(
     clock = ManualClock()
     store = Store(calls, table, clock=clock)
     settings = Settings(table=table, flush_interval=flush_interval, websocket_url=websocket_url)
-    backend = Backend(settings, store=store, clock=clock, random_bytes=random.Random(1).randbytes)
+    # The same in memory as in an emulator, and another for each way: DynamoDB knows a transaction's token again, in
+    # whatever table it was.
+    dice = random.Random(f"a reply, broadcast at {websocket_url}")
+    backend = Backend(settings, store=store, clock=clock, random_bytes=dice.randbytes)
     conversation = await Conversation.create(backend=backend)
     calls.units.clear()
     calls.made.clear()

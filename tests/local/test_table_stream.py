@@ -29,7 +29,7 @@ DEADLINE = 30.0
 
 def record(number: int, key: str = "a", *, created: float = 1_767_225_600.0) -> Record:
     stream = {
-        "Keys": {"pk": {"S": key}, "sk": {"S": str(number)}},
+        "Keys": {"sk": {"S": str(number)}, "pk": {"S": key}},  # as DynamoDB Local orders them
         "SequenceNumber": str(number),
         "ApproximateCreationDateTime": created,
     }

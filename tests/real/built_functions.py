@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,51 +16,13 @@ from tailrace.backend import Backend
 from tailrace.clock import SystemClock
 from tailrace.conversation import Conversation
 from tailrace.settings import Settings
-from tailrace.store import create_table
 from tailrace.testing import ManualClock
 
-from tests.conftest import REGION
 from tests.real.lambda_emulator import CLIENT, LAYER, EmulatedFunction, descendants, free_port, python
 from tests.real.recording import Recording
 from tests.test_events import EVENTS, REQUESTS, STATUS, check_stream, sample
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def table(dynamodb_url: str) -> Settings:
-    """The table of the functions."""
-    create_table("functions", REGION, dynamodb_url)
-    return Settings(table="functions", region=REGION, dynamodb_endpoint=dynamodb_url)
-
-
-@pytest.fixture(scope="module")
-def variables(table: Settings) -> dict[str, str]:
-    """What the stack's parameters and the account would give every function."""
-    return {
-        "AWS_ENDPOINT_URL_DYNAMODB": table.dynamodb_endpoint or "",
-        "TAILRACE_TABLE": table.table,
-        "TAILRACE_AUTH": "iam",
-        "TAILRACE_LEASE_S": "30",
-        "TAILRACE_PRUNE_DAYS": "7",
-        "POWERTOOLS_METRICS_DISABLED": "true",
-    }
-
-
-@pytest.fixture
-async def api(variables: dict[str, str], tmp_path: Path) -> AsyncIterator[EmulatedFunction]:
-    """The API function, run by Lambda's Python client."""
-    (folder := tmp_path / "api").mkdir()
-    async with EmulatedFunction.run("api", folder, variables) as function:
-        yield function
-
-
-@pytest.fixture
-async def stream(variables: dict[str, str], tmp_path: Path) -> AsyncIterator[EmulatedFunction]:
-    """The stream function, run by the Web Adapter."""
-    (folder := tmp_path / "stream").mkdir()
-    async with EmulatedFunction.run("stream", folder, variables) as function:
-        yield function
 
 
 def mapped(pid: int) -> set[str]:

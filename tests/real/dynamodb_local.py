@@ -3,12 +3,22 @@
 `make test-real` fetches it (requirements/dynamodb-local.xml). It needs Java 17 or newer, and x86_64 for its native
 library. It keeps everything in memory, and it listens on all addresses: it has no option for one.
 
-Where it and moto were seen to differ in what the store relies on (it is believed, since the other is not Amazon's):
-- A transaction sent again under its token succeeds, and with other bytes it is an IdempotentParameterMismatchException;
-  moto keeps no tokens and makes it again, so our own nonce is what recognises it. Both are right for us.
+Where it and moto were seen to differ in what we rely on (it is believed, since the other is not Amazon's). Our code is
+right on both; tests that stand on one of these say so.
+- A transaction sent again under its token succeeds, and with other bytes it is an IdempotentParameterMismatchException,
+  whatever table it is for; moto keeps no tokens and makes it again, so our own nonce is what recognises it.
 - A start key that cannot be of the query is refused; moto reads from it, or crashes. So cursors are checked before.
 - A key that is too long, BETWEEN with its ends swapped, and a table's name of two letters are refused; moto takes them.
 - A page of a query includes the item that passes 1 MB; moto's ends before it.
+- A number comes back as it is usually written, 0.10 as 0.1; moto keeps how it was sent.
+- It is no other service; moto's server is Secrets Manager and Parameter Store too, for tests with `emulator_url`.
+
+Of the streams:
+- The keys of a record come in any order, and moto's hash key first. So `local/table_stream.py` asks for it by its name.
+- A write that changes nothing leaves no record; moto's leaves a MODIFY. Subscribers are told nothing by either.
+- An update that makes an item is one INSERT; moto has two. Nothing here makes an item by an update.
+- The time of a record is that of its minute, the region `ddblocal`, and an event's id has hyphens.
+- Each table makes it slower, so a test's own goes with the test (`tests/conftest.py`).
 """
 
 from __future__ import annotations

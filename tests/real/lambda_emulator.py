@@ -37,9 +37,14 @@ CLIENT: Final = ROOT / ".tools" / "ric"
 RESOURCES: Final = {
     "stream": "StreamFunction",
     "api": "ApiFunction",
+    "websocket": "WebSocketFunction",
+    "broadcast": "BroadcastFunction",
     "sweep": "SweepFunction",
 }
 """The functions, and what they are called in the template. One whose handler is a script is run by the Web Adapter."""
+
+ITS_NAME: Final = "function"
+"""The one by which the emulator lets its function be invoked."""
 
 Json = dict[str, Any]
 
@@ -78,11 +83,13 @@ class EmulatedFunction:
 
     Attributes:
         pid: of the emulator, whose children are the function.
+        endpoint: for ``AWS_ENDPOINT_URL_LAMBDA``: there it is ``ITS_NAME``, and one call is answered after the other.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, log: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, endpoint: str, log: Path) -> None:
         self.pid = process.pid
-        self._url = url
+        self.endpoint = endpoint
+        self._url = f"{endpoint}/2015-03-31/functions/{ITS_NAME}/invocations"
         self._log = log
 
     @classmethod
@@ -112,13 +119,14 @@ class EmulatedFunction:
         task_root = (BUILT / properties["CodeUri"]).resolve()
         (folder / "python3").symlink_to(python())
         variables: dict[str, str] = {
-            **properties.get("Environment", {}).get("Variables", {}),
+            **_variables(properties),
             "AWS_LWA_PORT": str(free_port()),
             "LAMBDA_TASK_ROOT": str(task_root),
             "_HANDLER": handler,
             "PATH": f"{folder}:/usr/bin:/bin",
             "PYTHONDONTWRITEBYTECODE": "1",
             "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",  # boto3 reads this one, and Lambda sets both
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_LAMBDA_FUNCTION_NAME": name,
@@ -153,7 +161,7 @@ class EmulatedFunction:
             )
         try:
             await _listens(port, process, folder / "log")
-            yield cls(process, f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations", folder / "log")
+            yield cls(process, f"http://127.0.0.1:{port}", folder / "log")
         finally:
             for pid in [*descendants(process.pid), process.pid]:
                 with suppress(ProcessLookupError):
@@ -173,6 +181,14 @@ class EmulatedFunction:
         parsed = json.loads(head)
         assert "statusCode" in parsed, (answer, self._log.read_text())
         return parsed["statusCode"], parsed["headers"], body if streamed else parsed["body"].encode()
+
+
+def _variables(properties: Json) -> dict[str, str]:
+    """Return the variables that the template gives a function. What another resource is called stands for it; what
+    takes more of CloudFormation than that, a test has to give."""
+    given = properties.get("Environment", {}).get("Variables", {})
+    plain = {name: value.get("Ref") if isinstance(value, dict) else value for name, value in given.items()}
+    return {name: value for name, value in plain.items() if isinstance(value, str)}
 
 
 async def _listens(port: int, process: asyncio.subprocess.Process, log: Path) -> None:
