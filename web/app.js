@@ -83,6 +83,7 @@ class Bubble {
     this.progress = element("p", "progress");
     this.waiting = this.counts = "";
     this.frame = null;
+    this.over = false;
     this.item.append(this.text, this.progress);
     this.item.setAttribute("aria-label", role === "user" ? "You" : "Reply");
     welcome.hidden = true;
@@ -96,6 +97,7 @@ class Bubble {
 
   // Drawn once a frame: a fast provider sends many chunks in one.
   add(chunk, progress) {
+    if (this.over) return; // was on its way when the reply was stopped
     this.waiting += chunk;
     this.counts = progress;
     this.frame ??= requestAnimationFrame(() => this.draw());
@@ -121,7 +123,8 @@ class Bubble {
     keepInView(() => {
       if (this.text.textContent !== message.content) this.text.textContent = message.content;
     });
-    this.busy = !TERMINAL.has(message.status);
+    this.over = TERMINAL.has(message.status);
+    this.busy = !this.over;
     if (message.error) this.end(message.error.type, message.error.message);
   }
 

@@ -31,8 +31,15 @@ export async function newPage() {
     return page;
 }
 
-/** Wait until something holds in the page. */
-export const until = (page, condition, ...values) => page.waitForFunction(condition, waiting, ...values);
+/** Wait until something holds in the page. If it never does, the error has what the page shows and said instead. */
+export async function until(page, condition, ...values) {
+    try {
+        await page.waitForFunction(condition, waiting, ...values);
+    } catch (error) {
+        const shown = await page.evaluate(() => document.body.innerText);
+        throw new Error(`Waited in vain for ${condition}\n${complaints(page).join('\n')}\n${shown}`, { cause: error });
+    }
+}
 
 /** What the console was told that is a complaint. */
 export const complaints = (page) => [
