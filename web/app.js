@@ -81,9 +81,9 @@ class Bubble {
     this.item = element("li", `message ${role}`);
     this.text = element("p", "text", text);
     this.progress = element("p", "progress");
-    this.waiting = this.counts = "";
+    this.waiting = "";
+    this.counts = [];
     this.frame = null;
-    this.over = false;
     this.item.append(this.text, this.progress);
     this.item.setAttribute("aria-label", role === "user" ? "You" : "Reply");
     welcome.hidden = true;
@@ -97,7 +97,6 @@ class Bubble {
 
   // Drawn once a frame: a fast provider sends many chunks in one.
   add(chunk, progress) {
-    if (this.over) return; // was on its way when the reply was stopped
     this.waiting += chunk;
     this.counts = progress;
     this.frame ??= requestAnimationFrame(() => this.draw());
@@ -108,7 +107,7 @@ class Bubble {
     this.frame = null;
     keepInView(() => {
       this.text.append(this.waiting);
-      this.progress.textContent = this.counts;
+      this.progress.replaceChildren(...this.counts.map((count) => element("span", "", count)));
     });
     this.waiting = "";
   }
@@ -121,10 +120,11 @@ class Bubble {
   settle(message) {
     this.draw();
     keepInView(() => {
-      if (this.text.textContent !== message.content) this.text.textContent = message.content;
+      if (this.text.textContent === message.content) return;
+      this.text.textContent = message.content;
+      this.progress.replaceChildren(); // it counted what was shown before
     });
-    this.over = TERMINAL.has(message.status);
-    this.busy = !this.over;
+    this.busy = !TERMINAL.has(message.status);
     if (message.error) this.end(message.error.type, message.error.message);
   }
 
@@ -145,9 +145,8 @@ function say(text) {
 
 function describe(progress, firstMs) {
   const { chunks, characters, speed } = progress;
-  const parts = [`${chunks} chunks`, `${characters} characters`, `${speed} characters/s`];
-  parts.push(`first chunk after ${Math.round(firstMs)} ms`);
-  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · "); // breaks only between the parts
+  const first = `first chunk after ${Math.round(firstMs)} ms`;
+  return [`${chunks} chunks`, `${characters} characters`, `${speed} characters/s`, first];
 }
 
 // ---- a reply ----
@@ -161,11 +160,13 @@ class Reply {
     this.began = performance.now();
     this.first = null;
     this.mine = shown;
+    this.stopped = false;
     bubble.busy = true;
   }
 
+  // Whether what still comes is not for the page any more.
   get stale() {
-    return this.mine !== shown;
+    return this.stopped || this.mine !== shown;
   }
 
   // From its beginning: posted again under the same key, the start attaches to the reply that it started before.
@@ -248,7 +249,7 @@ class Reply {
 
   add({ chunk, progress }) {
     this.first ??= performance.now() - this.began;
-    this.bubble.add(chunk, progress ? describe(progress, this.first) : "");
+    this.bubble.add(chunk, progress ? describe(progress, this.first) : []);
   }
 
   // An end without the whole message: what is stored is what counts.
@@ -262,10 +263,13 @@ class Reply {
     return true;
   }
 
-  // Ends it for everybody. The stream says so too; who is first does not matter.
+  // Ends it for everybody. Its connection would say so too, up to half a second and some chunks later.
   async cancel() {
     const stored = await (await post(`/messages/${this.id}/cancel`, {})).json();
-    if (!this.stale) this.bubble.settle(stored);
+    if (this.stale) return;
+    this.bubble.settle(stored);
+    this.stopped = true;
+    this.connection.abort();
   }
 }
 

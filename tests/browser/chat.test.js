@@ -27,7 +27,6 @@ async function answerBy(page, script) {
         cdp.send('Fetch.continueRequest', { requestId, postData: body && Buffer.from(body).toString('base64') })
             .catch((error) => page.failed.push(error.message));
     });
-    return () => cdp.detach();
 }
 
 async function ask(page, text) {
@@ -113,8 +112,8 @@ describe('the chat page', { concurrency: true }, () => {
                 assert.equal(first.status, 'completed');
                 assert.equal((await last(page)).text, first.content);
 
-                // One that would take a minute is stopped.
-                const asBefore = await answerBy(page, { chunks: 600, batch: 5, every: 0.5 });
+                // One that would take a minute, as all will from now on, is stopped.
+                await answerBy(page, { chunks: 600, batch: 5, every: 0.5 });
                 await ask(page, 'And now?');
                 await writing(page, 2);
                 await page.click('#stop');
@@ -125,18 +124,22 @@ describe('the chat page', { concurrency: true }, () => {
                 assert.deepEqual([text, note], [second.content, 'Stopped.']);
                 await assertFits(page);
                 await keep('3-stopped');
-                await asBefore();
 
-                // Another goes on after the page was loaded again in its midst.
-                await answerBy(page, { chunks: 60, batch: 3, every: 0.3 });
+                // Another goes on where it was after the page was loaded again in its midst.
                 await ask(page, 'Once more.');
                 await writing(page, 3);
+                const before = (await last(page)).text;
                 await page.reload();
-                await writing(page, 3);
+                await until(page, (length) => {
+                    const text = document.querySelector('#messages li:last-child .text')?.textContent ?? '';
+                    return text.length > length + 40;
+                }, before.length);
+                await page.click('#stop');
                 await ended(page, 3);
                 const third = await newest(page);
-                assert.equal(third.status, 'completed');
+                assert.equal(third.status, 'cancelled');
                 assert.equal((await last(page)).text, third.content);
+                assert.ok(third.content.startsWith(before));
                 await assertFits(page);
                 await keep('4-loaded-again');
 
