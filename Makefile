@@ -58,6 +58,10 @@ test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every rea
 test-clients: .venv/.ready .tools/clients/.ready  ## Laravel Echo as npm has it, in Node 24, against the whole stack
 	exec $(BIN)/python -m tests.clients
 
+.PHONY: test-browser
+test-browser: .venv/.ready .tools/clients/.ready .tools/browser/.ready  ## pages in a real Chromium, against the whole stack
+	exec $(BIN)/python -m tests.browser
+
 .PHONY: test-real
 test-real: .venv/.ready $(REAL_PARTS)  ## with the parts that AWS made, which it fetches; what `make build` built; some minutes
 	$(BIN)/python -m tests.real.lambda_emulator
@@ -174,6 +178,15 @@ check-locks: .venv/.uv
 	cp $^ .tools/clients/
 	cd .tools/clients
 	npm ci --loglevel=error
+	touch .ready
+
+.tools/browser/.ready: $(addprefix tests/browser/,package.json package-lock.json .npmrc unpack.js fonts.conf) | .tools/clients/.ready
+	echo "Setting up .tools/browser ..."
+	mkdir -p .tools/browser
+	cp $^ .tools/browser/
+	cd .tools/browser
+	npm ci --loglevel=error
+	node unpack.js
 	touch .ready
 
 .tools/lint/.ready: .venv/.uv requirements/lint.txt

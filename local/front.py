@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from tailrace.errors import TooLarge
 from tailrace.http.requests import App, ClientGone, Message, Receive, Scope, Send, read_body
 from tailrace.http.responses import respond_error, respond_json
+from tailrace.http.under_api import PREFIX
 
 from local.broadcasting import Broadcasting
 from local.child import ROOT
@@ -63,7 +64,9 @@ class Front:
         self._schedule = schedule
         self._broadcasting = broadcasting
         self._static = StaticFiles(directory=WEB)
-        self._streamed = [(method, compile_path(path)[0]) for method, path in STREAMED]
+        self._streamed = [
+            (method, compile_path(prefix + path)[0]) for prefix in ("", PREFIX) for method, path in STREAMED
+        ]
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()

@@ -3,8 +3,9 @@
 moto copies the whole table for each transaction, in case that has to be rolled back: every item and every record of the
 stream, a third of a millisecond for each, which makes a session slower and slower (1.4 s a transaction at 4,000 items).
 Here the copy shares what is never changed: records, and items too, because an update changes one of its own instead.
-What a transaction does, and what is left of one that failed, is the same. moto also takes 5 ms to write a record of a
-stream as JSON, which it nearly is.
+What a transaction does, and what is left of one that failed, is the same. moto also sorts all items for each query, 90 ms
+at 2,600 items; here a query of the table sees its own partition. And it takes 5 ms to write a record of a stream as JSON,
+which it nearly is.
 """
 
 from __future__ import annotations
@@ -28,6 +29,17 @@ def make_cheap() -> None:
     from moto.dynamodbstreams.responses import DynamoDBStreamsHandler
 
     update_item = DynamoDBBackend.update_item
+    query = Table.query
+
+    def query_its_partition(self: Table, hash_key: Any, *args: Any, **arguments: Any) -> Any:
+        index_name = args[6] if len(args) > 6 else arguments.get("index_name")
+        if index_name is None and self.has_range_key:
+            partition = copy.copy(self)
+            partition.items = defaultdict(dict)
+            if hash_key in self.items:
+                partition.items[hash_key] = self.items[hash_key]
+            return query(partition, hash_key, *args, **arguments)
+        return query(self, hash_key, *args, **arguments)
 
     def update_its_own(self: DynamoDBBackend, table_name: str, key: Any, *args: Any, **arguments: Any) -> Any:
         table = self.get_table(table_name)
@@ -50,6 +62,7 @@ def make_cheap() -> None:
 
     change: Any = setattr  # mypy does not let a method be assigned, nor Table have one that it does not have
     change(Table, "__deepcopy__", _copy)
+    change(Table, "query", query_its_partition)
     change(DynamoDBBackend, "update_item", update_its_own)
     change(DynamoDBStreamsHandler, "get_records", get_records)
 

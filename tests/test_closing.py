@@ -224,10 +224,11 @@ async def test_races_end_in_one_state(
 
 
 async def test_cancel_while_the_writer_writes(backend: Backend, clock: ManualClock, calls: FaultyCalls) -> None:
-    """The writer may be quicker again and again; the cancel reads on until it is its turn."""
+    """The writer may be quicker again and again; the cancel reads on until it is its turn, no segment twice."""
     stream = await open_stream(backend)
     await flush(stream, clock, calls, "0")
     wins = iter(range(3))
+    read: list[str] = []
 
     class Quick(FaultyCalls):
         """Lets the writer win before each of the first ends."""
@@ -235,11 +236,15 @@ async def test_cancel_while_the_writer_writes(backend: Backend, clock: ManualClo
         async def call(self, operation: str, payload: Payload) -> Payload:
             if is_end(operation, payload) and next(wins, None) is not None:
                 await flush(stream, clock, calls, "x")
-            return await self.inner.call(operation, payload)
+            answer = await self.inner.call(operation, payload)
+            if operation == "Query":
+                read.extend(item["sk"]["S"] for item in answer["Items"])
+            return answer
 
     backend.closing._store = Store(Quick(calls), backend.settings.table, clock=clock)
     message = await backend.closing.cancel(stream.id)
     assert (message.status, message.content) == ("cancelled", "0xxx")
+    assert len(read) == len(set(read)) == 4
 
 
 async def test_a_loser_never_reports_an_open_message(backend: Backend, clock: ManualClock, calls: FaultyCalls) -> None:

@@ -81,7 +81,8 @@ class Bubble {
     this.item = element("li", `message ${role}`);
     this.text = element("p", "text", text);
     this.progress = element("p", "progress");
-    this.waiting = this.counts = "";
+    this.waiting = "";
+    this.counts = [];
     this.frame = null;
     this.item.append(this.text, this.progress);
     this.item.setAttribute("aria-label", role === "user" ? "You" : "Reply");
@@ -106,7 +107,7 @@ class Bubble {
     this.frame = null;
     keepInView(() => {
       this.text.append(this.waiting);
-      this.progress.textContent = this.counts;
+      this.progress.replaceChildren(...this.counts.map((count) => element("span", "", count)));
     });
     this.waiting = "";
   }
@@ -119,7 +120,9 @@ class Bubble {
   settle(message) {
     this.draw();
     keepInView(() => {
-      if (this.text.textContent !== message.content) this.text.textContent = message.content;
+      if (this.text.textContent === message.content) return;
+      this.text.textContent = message.content;
+      this.progress.replaceChildren(); // it counted what was shown before
     });
     this.busy = !TERMINAL.has(message.status);
     if (message.error) this.end(message.error.type, message.error.message);
@@ -142,9 +145,8 @@ function say(text) {
 
 function describe(progress, firstMs) {
   const { chunks, characters, speed } = progress;
-  const parts = [`${chunks} chunks`, `${characters} characters`, `${speed} characters/s`];
-  parts.push(`first chunk after ${Math.round(firstMs)} ms`);
-  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · "); // breaks only between the parts
+  const first = `first chunk after ${Math.round(firstMs)} ms`;
+  return [`${chunks} chunks`, `${characters} characters`, `${speed} characters/s`, first];
 }
 
 // ---- a reply ----
@@ -158,11 +160,13 @@ class Reply {
     this.began = performance.now();
     this.first = null;
     this.mine = shown;
+    this.stopped = false;
     bubble.busy = true;
   }
 
+  // Whether what still comes is not for the page any more.
   get stale() {
-    return this.mine !== shown;
+    return this.stopped || this.mine !== shown;
   }
 
   // From its beginning: posted again under the same key, the start attaches to the reply that it started before.
@@ -245,7 +249,7 @@ class Reply {
 
   add({ chunk, progress }) {
     this.first ??= performance.now() - this.began;
-    this.bubble.add(chunk, progress ? describe(progress, this.first) : "");
+    this.bubble.add(chunk, progress ? describe(progress, this.first) : []);
   }
 
   // An end without the whole message: what is stored is what counts.
@@ -259,10 +263,13 @@ class Reply {
     return true;
   }
 
-  // Ends it for everybody. The stream says so too; who is first does not matter.
+  // Ends it for everybody. Its connection would say so too, up to half a second and some chunks later.
   async cancel() {
     const stored = await (await post(`/messages/${this.id}/cancel`, {})).json();
-    if (!this.stale) this.bubble.settle(stored);
+    if (this.stale) return;
+    this.bubble.settle(stored);
+    this.stopped = true;
+    this.connection.abort();
   }
 }
 

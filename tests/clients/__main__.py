@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,15 @@ OLDEST: Final = 22
 
 def main() -> int:
     """Run them; return Node's exit code."""
+    return run(HERE, {})
+
+
+def run(tests: Path, variables: Mapping[str, str]) -> int:
+    """Run the tests of a folder in Node on a stack of their own; return Node's exit code.
+
+    Args:
+        variables: more of the environment for them.
+    """
     node = find_node()
     if node is None:
         sys.stderr.write(
@@ -33,10 +43,10 @@ def main() -> int:
     stack = Child(["local", "--lifeline"], READY, {**os.environ, "PORT": "0"})
     try:
         url = stack.wait_until_ready().split()[0]
-        tests = sorted(str(path) for path in HERE.glob("*.test.js"))
-        environment = {**os.environ, "TAILRACE_URL": url, "TAILRACE_CLIENTS": str(PACKAGES)}
+        files = sorted(str(path) for path in tests.glob("*.test.js"))
+        environment = {**os.environ, "TAILRACE_URL": url, "TAILRACE_CLIENTS": str(PACKAGES), **variables}
         # One file after the other, and no proxy between a machine and itself.
-        command = [node, "--test", "--test-concurrency=1", "--test-timeout=120000", "--test-reporter=spec", *tests]
+        command = [node, "--test", "--test-concurrency=1", "--test-timeout=120000", "--test-reporter=spec", *files]
         return subprocess.run(command, env=environment | {"NO_PROXY": "*"}, check=False).returncode
     finally:
         stack.end()

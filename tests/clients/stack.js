@@ -2,10 +2,12 @@
 
 import { createRequire } from 'node:module';
 import { once } from 'node:events';
+import { URL_ } from './api.js';
+
+export { URL_, api, newConversation, reply } from './api.js';
 
 const require = createRequire(`${process.env.TAILRACE_CLIENTS}/package.json`);
 
-export const URL_ = process.env.TAILRACE_URL;
 export const axios = require('axios');
 const { broadcaster } = require('laravel-echo-api-gateway');
 // Its file for `require` is no CommonJS for Node, because its package says "type": "module".
@@ -69,25 +71,4 @@ export async function socketId(echo, before = undefined) {
         await new Promise((resolve) => setTimeout(resolve, 20));
     }
     return echo.socketId();
-}
-
-/** Make a JSON request without any X-Socket-Id. */
-export async function api(method, path, body) {
-    const response = await fetch(URL_ + path, {
-        method,
-        headers: { 'Content-Type': 'application/json', Accept: 'application/json' },
-        body: body === undefined ? undefined : JSON.stringify(body),
-    });
-    if (!response.ok && response.status !== 502) { // which is a reply that its provider broke off
-        throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`);
-    }
-    return response.json();
-}
-
-export const newConversation = () => api('POST', '/conversations', { title: 'Echo' });
-
-/** Have a reply written that takes a second, and return its message. */
-export async function reply(conversation, script = { chunks: 40, every: 0.025 }, more = {}) {
-    const body = { input: 'A story about a river 水', options: { script }, ...more };
-    return (await api('POST', `/conversations/${conversation.id}/stream`, body)).message;
 }

@@ -265,13 +265,14 @@ def test_the_end_in_mid_reply(signals: list[signal.Signals]) -> None:
         assert process.returncode == 0
 
 
-def test_who_serves_what(stack_url: str, client: Client) -> None:
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_who_serves_what(stack_url: str, client: Client, prefix: str) -> None:
     """Streams and long polls are the stream function's; the cancel goes through a Lambda event, and ends the
     reply for whoever reads it."""
-    conversation = client.json("POST", "/conversations", {})
-    path = START.format(conversation["id"])
+    conversation = client.json("POST", f"{prefix}/conversations", {})
+    path = prefix + START.format(conversation["id"])
     events = client.events(path, {"input": "hi", "options": {"script": {"chunks": 100_000, "every": 0.01}}})
-    message = f"/messages/{next(events)['message_id']}"
+    message = f"{prefix}/messages/{next(events)['message_id']}"
     for route in (path, f"{message}/stream", f"{message}/events?wait=20"):
         with urllib.request.urlopen(stack_url + route, timeout=DEADLINE) as response:
             assert response.read1()

@@ -98,6 +98,8 @@ class Closing:
         return Swept(looked_at, ended, failed)
 
     async def _end(self, message_id: str, ending: Ending, silence: float) -> bool:
+        events: list[Event] = []
+        number, first_written, newest = -1, None, None
         for _ in range(TRIES):
             stored = await self._store.messages.peek(message_id)
             if stored.status in TERMINAL:
@@ -105,16 +107,15 @@ class Closing:
                     # Its writer died, or was frozen, before its last chunks were sent: nobody waits for them any more.
                     await self._store.messages.fed(message_id)
                 return False
-            events: list[Event] = []
-            number, written, first_written = -1, stored.created, None
-            async for segment in self._store.log.read(message_id):
-                number, written = segment.number, segment.at
+            # From where the last try ended: whoever reads all of a long log again is later than the writer again.
+            async for segment in self._store.log.read(message_id, number):
+                number, newest = segment.number, segment.at
                 if segment.events and first_written is None:
                     first_written = segment.at
                 events += segment.events
             if events and isinstance(events[-1], End):
                 return False
-            if not self._is_silent(written, silence):
+            if not self._is_silent(stored.created if newest is None else newest, silence):
                 return False
             now = self._clock.now()
             account = account_of(events, started=stored.created, first_at=first_written, now=now)

@@ -36,6 +36,7 @@ from tailrace.http.schemas import (
     conversation_out,
 )
 from tailrace.http.stream_app import hot_routes, on_http_exception, on_tailrace_error
+from tailrace.http.under_api import UnderApi
 from tailrace.owner import Owner
 from tailrace.report import parse_day
 
@@ -73,6 +74,7 @@ def create_api_app(backend: Backend) -> FastAPI:
             TailraceError: on_tailrace_error,
         },
     )
+    app.add_middleware(UnderApi)
     app.add_middleware(LimitBody, limit=backend.settings.body_limit)
     app.add_middleware(MaskErrors)
     store = backend.store

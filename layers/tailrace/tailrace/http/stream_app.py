@@ -22,6 +22,7 @@ from tailrace.http.replay import message_cancel, message_events, message_stream
 from tailrace.http.requests import ClientGone, Receive, Scope, Send
 from tailrace.http.responses import error_content, respond_error
 from tailrace.http.start import get_stream, post_stream
+from tailrace.http.under_api import UnderApi
 
 
 def hot_routes(backend: Backend) -> list[BaseRoute]:
@@ -89,7 +90,7 @@ def create_stream_app(backend: Backend) -> Starlette:
 
     return Starlette(
         routes=hot_routes(backend),
-        middleware=[Middleware(MaskErrors)],
+        middleware=[Middleware(MaskErrors), Middleware(UnderApi)],
         exception_handlers={HTTPException: on_http_exception, TailraceError: on_tailrace_error},
         lifespan=lifespan,
     )

@@ -1,0 +1,180 @@
+// The chat page of `make run`, at the sizes and in the colours that people have.
+// TAILRACE_SCREENSHOTS=<a folder> keeps pictures of it.
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { api, URL_ } from '../clients/api.js';
+import { complaints, newPage, until } from './chromium.js';
+import { Cuts } from './cuts.js';
+
+const PHONE = { width: 390, height: 844, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const DESKTOP = { width: 1280, height: 800 };
+
+async function openChat(viewport, colours, origin = URL_) {
+    const page = await newPage();
+    await page.setViewport(viewport);
+    await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: colours }]);
+    await page.goto(origin);
+    return page;
+}
+
+/** Have the built-in provider answer the page by a script; what the page does is the same. */
+async function answerBy(page, script) {
+    const cdp = await page.createCDPSession();
+    await cdp.send('Fetch.enable', { patterns: [{ urlPattern: '*/conversations/*/stream' }] });
+    cdp.on('Fetch.requestPaused', ({ requestId, request }) => {
+        const body = request.postData && JSON.stringify({ ...JSON.parse(request.postData), options: { script } });
+        cdp.send('Fetch.continueRequest', { requestId, postData: body && Buffer.from(body).toString('base64') })
+            .catch((error) => page.failed.push(error.message));
+    });
+}
+
+async function ask(page, text) {
+    await page.type('#input', text);
+    await page.keyboard.press('Enter');
+}
+
+const last = (page) => page.$eval('#messages li:last-child', (item) => ({
+    id: location.hash.slice(1),
+    text: item.querySelector('.text').textContent,
+    note: item.querySelector('.stopped, .wrong')?.textContent ?? null,
+}));
+
+/** Wait until the nth reply has some text and has not ended. */
+const writing = (page, count) => until(page, (replies) => {
+    const items = document.querySelectorAll('#messages .assistant');
+    return items.length === replies && items[replies - 1].ariaBusy === 'true'
+        && items[replies - 1].querySelector('.text').textContent.length > 20;
+}, count);
+
+const ended = (page, count) => until(page, (replies) => {
+    const items = document.querySelectorAll('#messages .assistant');
+    return items.length === replies && items[replies - 1].ariaBusy === 'false';
+}, count);
+
+async function newest(page) {
+    const { messages } = await api('GET', `/conversations/${(await last(page)).id}/messages`);
+    return messages.at(-1);
+}
+
+/** Nothing is wider than the screen, nothing is drawn over the edge, and what can be pressed is large enough. */
+async function assertFits(page) {
+    const found = await page.evaluate(() => {
+        const width = document.documentElement.clientWidth;
+        const shown = [...document.body.querySelectorAll('*')].filter((each) => each.checkVisibility() && each.id !== 'input');
+        return {
+            scrolls: document.documentElement.scrollWidth > width || document.querySelector('main').scrollWidth > width,
+            over: shown.filter((each) => each.getBoundingClientRect().right > width + 0.5).map((each) => each.outerHTML.slice(0, 80)),
+            small: shown.filter((each) => each.matches('button') && each.getBoundingClientRect().height < 44).map((each) => each.id),
+            below: document.querySelector('#composer').getBoundingClientRect().bottom > innerHeight + 0.5,
+        };
+    });
+    assert.deepEqual(found, { scrolls: false, over: [], small: [], below: false });
+}
+
+/** The contrast of a text and what is behind it, as WCAG 2.2 counts it. */
+const contrast = (page, selector) => page.$eval(selector, (element) => {
+    const light = (colour) => {
+        const channels = colour.match(/[\d.]+/g).slice(0, 3).map((each) => each / 255)
+            .map((each) => (each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2];
+    };
+    let behind = element;
+    while (getComputedStyle(behind).backgroundColor === 'rgba(0, 0, 0, 0)') {
+        behind = behind.parentElement;
+    }
+    const [a, b] = [light(getComputedStyle(element).color), light(getComputedStyle(behind).backgroundColor)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+});
+
+async function picture(page, name) {
+    if (process.env.TAILRACE_SCREENSHOTS) {
+        await page.screenshot({ path: `${process.env.TAILRACE_SCREENSHOTS}/${name}.png` });
+    }
+}
+
+describe('the chat page', { concurrency: true }, () => {
+    for (const [size, viewport] of Object.entries({ phone: PHONE, desktop: DESKTOP })) {
+        for (const colours of ['light', 'dark']) {
+            test(`on a ${size}, ${colours}`, async () => {
+                const page = await openChat(viewport, colours);
+                const keep = (name) => picture(page, `${size}-${colours}-${name}`);
+                await assertFits(page);
+                await keep('1-empty');
+
+                // A reply streams. What was asked has a word that fits nowhere.
+                await ask(page, `Tell me of ${'water'.repeat(30)}, please.`);
+                await writing(page, 1);
+                await assertFits(page);
+                await keep('2-writing');
+                await ended(page, 1);
+                const first = await newest(page);
+                assert.equal(first.status, 'completed');
+                assert.equal((await last(page)).text, first.content);
+
+                // One that would take a minute, as all will from now on, is stopped.
+                await answerBy(page, { chunks: 600, batch: 5, every: 0.5 });
+                await ask(page, 'And now?');
+                await writing(page, 2);
+                await page.click('#stop');
+                await ended(page, 2);
+                const second = await newest(page);
+                assert.equal(second.status, 'cancelled');
+                const { text, note } = await last(page);
+                assert.deepEqual([text, note], [second.content, 'Stopped.']);
+                await assertFits(page);
+                await keep('3-stopped');
+
+                // Another goes on where it was after the page was loaded again in its midst.
+                await ask(page, 'Once more.');
+                await writing(page, 3);
+                const before = (await last(page)).text;
+                await page.reload();
+                await until(page, (length) => {
+                    const text = document.querySelector('#messages li:last-child .text')?.textContent ?? '';
+                    return text.length > length + 40;
+                }, before.length);
+                await page.click('#stop');
+                await ended(page, 3);
+                const third = await newest(page);
+                assert.equal(third.status, 'cancelled');
+                assert.equal((await last(page)).text, third.content);
+                assert.ok(third.content.startsWith(before));
+                await assertFits(page);
+                await keep('4-loaded-again');
+
+                for (const each of ['h1', '#new', '#send', '.user .text', '.assistant .text', '.stopped', '#input']) {
+                    assert.ok(await contrast(page, each) >= 4.5, each);
+                }
+                assert.deepEqual(complaints(page), []);
+                await page.browserContext().close();
+            });
+        }
+    }
+});
+
+test('a page that is cut in mid-reply has all of it, once', async (t) => {
+    const cuts = await Cuts.listen(URL_, [{ after: 3000, by: 'reset' }, { after: 3000, by: 'end' }]);
+    t.after(() => cuts.close());
+    const page = await openChat(PHONE, 'light', cuts.url);
+    await ask(page, 'A story, please.');
+    await ended(page, 1);
+    const message = await newest(page);
+    assert.equal(message.status, 'completed');
+    assert.equal((await last(page)).text, message.content);
+    assert.deepEqual(cuts.left, []);
+    assert.equal(await page.$$eval('#messages li', (items) => items.length), 2);
+});
+
+test('a server that is gone is told in a sentence, and what was typed is kept', async (t) => {
+    const cuts = await Cuts.listen(URL_, []);
+    const page = await openChat(PHONE, 'dark', cuts.url);
+    await cuts.close();
+    await ask(page, 'Is anybody there?');
+    await until(page, () => !document.querySelector('#notice').hidden);
+    assert.equal(await page.$eval('#notice', (notice) => notice.textContent), 'The server cannot be reached.');
+    assert.equal(await page.$eval('#input', (input) => input.value), 'Is anybody there?');
+    await assertFits(page);
+    assert.ok(await contrast(page, '#notice') >= 4.5);
+    await picture(page, 'phone-dark-5-gone');
+});
