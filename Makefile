@@ -50,6 +50,10 @@ run: .venv/.ready  ## everything on http://127.0.0.1:8787, until Ctrl-C
 test: .venv/.ready  ## the tests; they need nothing and nobody
 	$(BIN)/pytest $(IN_PARALLEL)
 
+.PHONY: reference
+reference: .venv/.ready  ## docs/reference.md, from the docstrings
+	exec $(BIN)/python -m tests.reference
+
 .PHONY: test-crash
 test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every reader checked; some minutes
 	exec $(BIN)/python -m tests.crash 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from tailrace.additions import MOST_AT_ONCE, NewMessage
 from tailrace.backend import Backend
 from tailrace.conversation import Conversation
 from tailrace.errors import Conflict, NotFound, Unprocessable
+from tailrace.events import End
+from tailrace.ids import new_message_id
 from tailrace.owner import Owner
+from tailrace.store import Draft, Outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -226,3 +230,26 @@ async def test_pruning_deletes_a_message_for_good(backend: Backend, conversation
         await conversation.restore_message(stream.id)
     assert [segment async for segment in backend.store.log.read(stream.id)] == []
     assert await contents(conversation) == ["question"]
+
+
+async def test_a_message_deleted_before_its_subscribers_had_it(backend: Backend, conversation: Conversation) -> None:
+    """That they have it now does not keep it from being pruned."""
+    store, now = backend.store, backend.clock.now()
+    draft = Draft(
+        id=new_message_id(conversation.id, now, os.urandom),
+        conversation_id=conversation.id,
+        role="assistant",
+        content="",
+        status="pending",
+        created=now,
+        feeding=True,
+    )
+    await store.messages.put([draft], nonce=b"n" * 16)
+    outcome = Outcome(status="completed", content="text", seq=1, metadata={}, completed=now)
+    await store.log.end(draft.id, 0, 1, [End("completed")], outcome, nonce=b"e" * 8, feeding=True)
+    await conversation.delete_message(draft.id)
+    await store.messages.fed(draft.id)
+    async with asyncio.timeout(20):
+        await store.prune(backend.clock.now() + 1)
+    with pytest.raises(NotFound, match=r"^No such message\.$"):
+        await conversation.restore_message(draft.id)

@@ -13,7 +13,7 @@ import re
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from tailrace import backend
@@ -153,3 +153,15 @@ def test_every_route_is_documented() -> None:
     routes = {(method, re.sub(r"\{[^}]+\}", "{id}", path)) for method, path in found}
     table = re.findall(r"^\| `([A-Z]+) ([^`?]+)", (ROOT / "docs" / "http.md").read_text(), re.MULTILINE)
     assert set(table) == routes
+
+
+def test_every_error_type_is_documented() -> None:
+    """docs/http.md lists each that a reply can end with, and no other: all but those of requests that were refused."""
+    from tailrace import errors
+
+    def types(root: type[errors.TailraceError]) -> set[str]:
+        return {root.error_type}.union(*map(types, root.__subclasses__()))
+
+    sentence = re.search(r"`error_type` is one of ([^;]+);", (ROOT / "docs" / "http.md").read_text())
+    assert sentence is not None
+    assert set(re.findall(r"`(\w+)`", sentence[1])) == set(get_args(errors.ErrorType)) - types(errors.RequestError)

@@ -31,6 +31,7 @@ STATUS = {
     "api-conversation-delete": 204,
     "api-invalid": 422,
     "api-message-add": 201,
+    "api-message-delete": 204,
     "api-not-found": 404,
 }
 """Every other sample is answered with 200."""

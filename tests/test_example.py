@@ -17,15 +17,31 @@ from tailrace.clock import SystemClock
 from tailrace.event_loop import run
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
+from tailrace.store.dynamodb import Payload
 
 from local.lambda_function import LambdaContext
-from tests.test_template import Loader, Operations
+from tests.test_template import Loader
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "summary"
 TEMPLATE: dict[str, Any] = yaml.load((EXAMPLE / "template.yaml").read_text(), Loader)
 FUNCTION: dict[str, Any] = TEMPLATE["Resources"]["SummaryFunction"]["Properties"]
 
 Call = Callable[[dict[str, str]], dict[str, Any]]
+
+
+class Operations:
+    """DynamoDB, and the names of what was asked of it as IAM knows them."""
+
+    def __init__(self, dynamodb: DynamoDB) -> None:
+        self._dynamodb = dynamodb
+        self.seen: set[str] = set()
+
+    async def call(self, operation: str, payload: Payload) -> Payload:
+        if operation == "TransactWriteItems":  # IAM asks for what the transaction consists of
+            self.seen |= {f"dynamodb:{kind}Item" for write in payload["TransactItems"] for kind in write}
+        else:
+            self.seen.add(f"dynamodb:{operation}")
+        return await self._dynamodb.call(operation, payload)
 
 
 @pytest.fixture

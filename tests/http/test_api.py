@@ -51,6 +51,57 @@ async def test_messages_of_a_deleted_conversation_are_gone(client: Client) -> No
     assert await client.json("GET", path) == (404, {"error": {"type": "not_found", "message": "No such message."}})
 
 
+async def test_a_deleted_conversation_is_restored(client: Client) -> None:
+    """With its messages, but for those that were deleted one by one; a second restore is answered as the first."""
+    conversation = await client.conversation()
+    path = f"/conversations/{conversation}"
+    kept, lost = [
+        (await client.json("POST", f"{path}/messages", {"role": "user", "content": content}))[1]
+        for content in ("kept", "lost")
+    ]
+    assert await client.json("DELETE", f"/messages/{lost['id']}") == (204, None)
+    _, before = await client.json("GET", path)
+    await client.json("DELETE", path)
+    assert (await client.json("POST", f"/messages/{lost['id']}/restore"))[0] == 404
+    for _ in range(2):
+        assert await client.json("POST", f"{path}/restore") == (200, before)
+    assert (await client.json("GET", f"{path}/messages"))[1]["messages"] == [kept]
+    assert (await client.json("GET", "/conversations"))[1]["conversations"] == [before]
+    gone = (404, {"error": {"type": "not_found", "message": "No such conversation."}})
+    assert await client.json("POST", "/conversations/x/restore") == gone
+
+
+async def test_a_message_is_deleted_and_restored(client: Client) -> None:
+    """In between it is nowhere, its stream included; deleting it twice is 404, restoring it twice is not."""
+    conversation = await client.conversation()
+    response, _ = await client.start(script("a"), conversation)
+    path = f"/messages/{response.headers['X-Message-Id']}"
+    _, message = await client.json("GET", path)
+    gone = (404, {"error": {"type": "not_found", "message": "No such message."}})
+    assert await client.json("DELETE", path) == (204, None)
+    for method, more in (("GET", ""), ("DELETE", ""), ("GET", "/stream"), ("GET", "/events"), ("POST", "/cancel")):
+        assert await client.json(method, path + more) == gone
+    _, listed = await client.json("GET", f"/conversations/{conversation}/messages")
+    assert [each["role"] for each in listed["messages"]] == ["user"]
+    for _ in range(2):
+        assert await client.json("POST", f"{path}/restore") == (200, message)
+    assert await client.json("GET", path) == (200, message)
+    assert await client.json("POST", "/messages/x/restore") == gone
+
+
+async def test_a_reply_that_is_being_written_is_not_deleted(client: Client) -> None:
+    """409, in words that say what to do; and after that nothing of it is left in the history."""
+    conversation = await Conversation.create(backend=client.backend)
+    stream = await conversation.stream_response("question")
+    path = f"/messages/{stream.id}"
+    said = {"error": {"type": "conflict", "message": "The reply is still being written: cancel it first."}}
+    assert await client.json("DELETE", path) == (409, said)
+    await client.json("POST", f"{path}/cancel")
+    assert await client.json("DELETE", path) == (204, None)
+    _, listed = await client.json("GET", f"/conversations/{conversation.id}/messages")
+    assert [each["content"] for each in listed["messages"]] == ["question"]
+
+
 async def test_pages(client: Client) -> None:
     """Conversations newest first, messages in order, each page once."""
     ids = [await client.conversation() for _ in range(5)]
@@ -86,7 +137,14 @@ async def test_system_messages_are_never_shown(client: Client) -> None:
     conversation = await Conversation.create(backend=client.backend)
     message = await conversation.add_system_message("the system prompt")
     assert (await client.json("GET", f"/conversations/{conversation.id}/messages"))[1]["messages"] == []
-    for method, path in (("GET", ""), ("GET", "/stream"), ("GET", "/events"), ("POST", "/cancel")):
+    for method, path in (
+        ("GET", ""),
+        ("DELETE", ""),
+        ("GET", "/stream"),
+        ("GET", "/events"),
+        ("POST", "/cancel"),
+        ("POST", "/restore"),
+    ):
         status, content = await client.json(method, f"/messages/{message.id}{path}")
         assert (status, content["error"]["message"]) == (404, "No such message."), path
 

@@ -52,9 +52,10 @@ class Additions(ABC):
             metadata: the caller's own; what is under ``private`` is stored and never sent.
             except_socket: the socket id that does not hear of it: Echo's ``toOthers``.
 
-        Raises:
+        Raises (and so do all that add a message):
             Unprocessable: a tool's message, or a user's ``parts``, that no prompt could take up.
             TooLarge: parts that do not fit into an item.
+            StoreError: the table cannot be written.
         """
         (message,) = await self._add([NewMessage(role, content, dict(metadata or {}))], except_socket)
         return message
@@ -68,6 +69,7 @@ class Additions(ABC):
 
         Raises:
             Unprocessable: one of them is none of these (the message says which), or there are more than 100.
+            TooLarge, StoreError: as for ``add_message``.
         """
         if len(messages) > MOST_AT_ONCE:
             raise Unprocessable(f"At most {MOST_AT_ONCE} messages can be added at once.")

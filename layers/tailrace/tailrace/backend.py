@@ -39,6 +39,7 @@ class Backend:
         store: made from the settings when None; tests hand in their own.
 
     Attributes:
+        settings, clock, store: as they were given, or made.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
     """
 
@@ -105,7 +106,12 @@ class Backend:
             raise ConfigurationError(f"{error.message} It is not in the secret {source[1]} either.") from error
 
     async def identify(self, scope: Mapping[str, Any]) -> str:
-        """Return the owner that a request of this ASGI scope acts for (see ``Auth``)."""
+        """Return the owner that a request of this ASGI scope acts for (see ``Auth``).
+
+        Raises:
+            Unauthenticated: nobody can be seen behind it.
+            IssuerUnavailable: the issuer of the tokens gives no keys now.
+        """
         return await self.auth.identify(scope)
 
     def on_close(self, closer: Callable[[], Awaitable[object]]) -> None:

@@ -204,6 +204,9 @@ class Conversation(Additions):
 
         Args:
             include_unfinished: also the partial text of replies that failed or were stopped.
+
+        Raises:
+            StoreError: the table cannot be read.
         """
         return [
             message
@@ -213,7 +216,13 @@ class Conversation(Additions):
         ]
 
     def to_request(self, *, include_unfinished: bool = False) -> Request:
-        """Return a request for the next reply: ``conversation.to_request().using("anthropic").stream()``."""
+        """Return a request for the next reply: ``conversation.to_request().using("anthropic").stream()``.
+
+        The history is read when the provider is called.
+
+        Args:
+            include_unfinished: as for ``to_messages``.
+        """
         return Request(self._backend, self.record, lambda: self.to_messages(include_unfinished=include_unfinished))
 
     # ---- replies ----
@@ -285,7 +294,17 @@ class Conversation(Additions):
     # ---- subscribers ----
 
     async def broadcast(self, event: str, data: Any, *, except_socket: str | None = None) -> None:
-        """Send an event of your own to those who listen to this conversation (see ``Broadcast``)."""
+        """Send an event of your own to those who listen to this conversation. Does nothing when broadcasting is off.
+
+        Args:
+            event: its name without the namespace, as Echo's ``listen`` takes it.
+            data: JSON.
+            except_socket: the socket id that is left out: Echo's ``toOthers``.
+
+        Raises:
+            TooLarge: the frame is over 128 KB.
+            StoreError: the subscriptions cannot be read. No subscriber's fault is ever raised.
+        """
         if self._backend.settings.broadcasting:
             await self._backend.broadcast(event, data, _channel_of(self.id), except_socket=except_socket)
 

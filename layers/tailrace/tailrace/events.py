@@ -171,7 +171,7 @@ Event = (
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message as readers get it (wire.md, "A message").
+    """A message as readers get it (docs/http.md).
 
     Attributes:
         seq: the last entry of its log that ``content`` includes; 0 for messages that were not streamed.

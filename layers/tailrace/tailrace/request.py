@@ -123,7 +123,8 @@ class Request:
         return self._changed(choices=(*self._choices, Choice(provider, model)))
 
     def options(self, **options: Any) -> Request:
-        """Ask with ``max_tokens``, ``temperature``, ``tools``, ``response_format``, ``timeouts`` and the like."""
+        """Ask with ``max_tokens``, ``temperature``, ``tools``, ``response_format``, ``timeouts`` and the like, as under
+        ``options`` over HTTP (docs/http.md). They are checked when the iteration starts."""
         return self._changed(options={**self._options, **options})
 
     def _changed(self, *, choices: Sequence[Choice] | None = None, options: Json | None = None) -> Request:
@@ -145,11 +146,19 @@ class Request:
         Raises (from the iteration):
             UnknownProvider, ConfigurationError, Unprocessable: before any call is made.
             ProviderError: nobody answered, or who did broke off, or sent what cannot be read.
+            StoreError: the history cannot be read.
         """
         return Reply(self._open(fallback))
 
     async def text(self, fallback: Mode = "before_first_chunk") -> Reply:
-        """Return the whole reply once it is there; its text is ``reply.content``."""
+        """Return the whole reply once it is there; its text is ``reply.content``.
+
+        Args:
+            fallback: as for ``stream``.
+
+        Raises:
+            TailraceError: as the iteration of ``stream`` raises them.
+        """
         reply = self.stream(fallback)
         async for _ in reply:
             pass

@@ -17,7 +17,7 @@ class Paced:
 
     Args:
         pieces: what cuts the reply.
-        deliver: gets what it gives.
+        deliver: called with the pieces that are due, never none; must not block.
     """
 
     def __init__(self, pieces: Pieces, deliver: Deliver, *, clock: Clock) -> None:

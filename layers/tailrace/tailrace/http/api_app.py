@@ -21,6 +21,7 @@ from tailrace.events import Message
 from tailrace.http.body_limit import LimitBody
 from tailrace.http.broadcasting import auth_request, channel_auth
 from tailrace.http.mask_errors import MaskErrors
+from tailrace.http.replay import check_owner
 from tailrace.http.requests import socket_id
 from tailrace.http.schemas import (
     ChannelAuth,
@@ -123,6 +124,16 @@ def create_api_app(backend: Backend) -> FastAPI:
         await store.conversations.delete(conversation_id, now=backend.clock.now())
         return Response(status_code=204)
 
+    @app.post("/conversations/{conversation_id}/restore", response_model=ConversationOut)
+    async def restore_conversation(request: Request, conversation_id: str) -> Response:
+        """Take back the deletion of a conversation, if there was one. Messages deleted one by one stay deleted."""
+        owner = await backend.identify(request.scope)
+        try:
+            conversation = await Conversation.restore(conversation_id, owner=owner, backend=backend)
+        except NotFound:  # it may be there all the time: a second restore is answered as the first
+            conversation = await Conversation.load(conversation_id, owner=owner, backend=backend)
+        return _json(conversation_out(conversation.record))
+
     @app.get("/conversations/{conversation_id}/messages", response_model=MessageList)
     async def list_messages(
         request: Request, conversation_id: str, limit: Limit = 50, cursor: Cursor = None
@@ -158,14 +169,25 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.get("/messages/{message_id}", response_model=MessageOut)
     async def read_message(request: Request, message_id: str) -> Response:
         """Read a message as it stands: of a reply that is being written, the text so far."""
-        owner = await backend.identify(request.scope)
-        record = await store.conversations.of_message(message_id)
-        if record.owner != owner:
-            raise NotFound("No such message.")
+        await check_owner(backend, request.scope, message_id)
         message: Message = await store.messages.get(message_id)
         if message.role == "system":
             raise NotFound("No such message.")
         return _json(message)
+
+    @app.delete("/messages/{message_id}", status_code=204)
+    async def delete_message(request: Request, message_id: str) -> Response:
+        """Delete one message from sight, and from the next prompt. It is 409 while it is being written."""
+        await check_owner(backend, request.scope, message_id)
+        await store.history.delete(message_id, now=backend.clock.now(), but="system")
+        return Response(status_code=204)
+
+    @app.post("/messages/{message_id}/restore", response_model=MessageOut)
+    async def restore_message(request: Request, message_id: str) -> Response:
+        """Take back the deletion of one message, if there was one."""
+        await check_owner(backend, request.scope, message_id)
+        await store.history.restore(message_id, but="system")
+        return _json(await store.messages.get(message_id))
 
     @app.post(
         "/broadcasting/auth",

@@ -36,14 +36,19 @@ class History:
                 break
         return await self._messages.read(items[::-1])
 
-    async def delete(self, message_id: str, *, now: int) -> None:
+    async def delete(self, message_id: str, *, now: int, but: Role | None = None) -> None:
         """Mark a message as deleted, which hides it.
+
+        Args:
+            but: a message of this role is as good as not there.
 
         Raises:
             NotFound: there is none, or it was deleted.
             Conflict: it is a reply that is still being written.
         """
         ended = MessageItem.completed.exists() & MessageItem.deleted.does_not_exist()
+        if but is not None:
+            ended &= MessageItem.role != but
         try:
             await self._table.update(
                 message_key(message_id),
@@ -51,23 +56,28 @@ class History:
                 [MessageItem.deleted.set(now), MessageItem.sweep.set(DELETED)],
             )
         except ConditionFailed as error:
-            await self._messages.peek(message_id)  # not found, or open
+            if (await self._messages.peek(message_id)).role == but:
+                raise NotFound("No such message.") from error
             raise Conflict("The reply is still being written: cancel it first.") from error
 
-    async def restore(self, message_id: str) -> None:
+    async def restore(self, message_id: str, *, but: Role | None = None) -> None:
         """Take back a deletion. Nothing is changed if there was none.
+
+        Args:
+            but: a message of this role is as good as not there.
 
         Raises:
             NotFound: there is no such message, or it was pruned.
         """
+        there = MessageItem.id.exists() & MessageItem.deleted.exists()
+        if but is not None:
+            there &= MessageItem.role != but
         try:
             await self._table.update(
                 message_key(message_id),
-                MessageItem.id.exists() & MessageItem.deleted.exists(),
+                there,
                 [MessageItem.deleted.remove(), MessageItem.sweep.remove()],
             )
         except ConditionFailed as error:
-            try:
-                await self._messages.peek(message_id)
-            except NotFound:
+            if (await self._messages.peek(message_id)).role == but:
                 raise NotFound("No such message.") from error

@@ -158,11 +158,14 @@ class Messages:
 
         Does nothing when that is noted already, or when the reply has not ended.
         """
+        key = message_key(message_id)
         condition = MessageItem.feeding.exists() & (MessageItem.status != "pending")
-        with suppress(ConditionFailed):
-            await self._table.update(
-                message_key(message_id), condition, [MessageItem.feeding.remove(), MessageItem.sweep.remove()]
-            )
+        actions = [MessageItem.feeding.remove(), MessageItem.sweep.remove()]
+        try:
+            await self._table.update(key, condition & MessageItem.deleted.does_not_exist(), actions)
+        except ConditionFailed:
+            with suppress(ConditionFailed):  # of one that was deleted since, sweep is what the pruning finds it by
+                await self._table.update(key, condition & MessageItem.deleted.exists(), actions[:1])
 
     async def peek(self, message_id: str) -> Open:
         """Return what is stored of a message besides its content.
