@@ -25,6 +25,7 @@ KEYS: Final = {
     "TAILRACE_JWT_SECRET_ID": "JwtSecret",
     "TAILRACE_ANTHROPIC_API_KEY_SECRET": "AnthropicSecret",
     "TAILRACE_OPENAI_API_KEY_PARAMETER": "/OpenAIParameter",
+    "TAILRACE_KEYS_SECRET": "KeysSecret",
 }
 """Where keys lie: the variables, and the names by which the template knows them."""
 
@@ -38,7 +39,8 @@ def put_keys(emulator: str) -> None:
         if name.startswith("/"):
             parameter_store.put_parameter(Name=name, Value=SECRET, Type="SecureString", Overwrite=True)
         else:
-            secrets.create_secret(Name=name, SecretString=SECRET)
+            many = name == KEYS["TAILRACE_KEYS_SECRET"]
+            secrets.create_secret(Name=name, SecretString=json.dumps({"GROQ_API_KEY": SECRET}) if many else SECRET)
 
 
 FUNCTION_NAMES: Final = {"broadcast": "BroadcastFunction"}
@@ -89,6 +91,7 @@ async def deployed(name: str, aws: AwsEndpoint, settings: Settings, **environmen
             "AWS_DEFAULT_REGION": settings.region,
             "AWS_LAMBDA_FUNCTION_NAME": FUNCTION_NAMES.get(name, name),
             "ANTHROPIC_BASE_URL": aws.url,
+            "GROQ_BASE_URL": aws.url,
             "OPENAI_BASE_URL": aws.url,
             "TAILRACE_AUTH": "iam",
             "TAILRACE_TABLE": settings.table,

@@ -30,6 +30,7 @@ WORDS: Final = {
     "POST/@connections": "the clients' connections, to post",
     "AnthropicSecret": "the providers' secrets",
     "OpenAISecret": "the providers' secrets",
+    "KeysSecret": "the secret of many keys",
     "AnthropicParameter": "the providers' parameters",
     "OpenAIParameter": "the providers' parameters",
     "JwtSecret": "the tokens' secret",

@@ -105,7 +105,7 @@ async def serve_requests(function: Deployed, backend: Backend, aws: AwsEndpoint)
     """Have replies started, read and ended in every way."""
     for name in REQUESTS:
         await function.call(sample(name, **await ids(backend)))
-    for provider in ("anthropic", "openai", "bedrock"):
+    for provider in ("anthropic", "openai", "groq", "bedrock"):
         here = await ids(backend)
         asked = start(here["CONVERSATION_ID"], provider=provider, model="BedrockModels", options={"retries": 0})
         assert (await function.call(asked))["statusCode"] == 200
