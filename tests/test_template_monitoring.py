@@ -11,6 +11,7 @@ import pytest
 from tailrace.events import Message, Usage
 from tailrace.telemetry import reply_ended, swept
 
+from tests import permissions
 from tests.resolved_template import Resolved, read_template
 
 FUNCTIONS: Final = {"StreamFunction", "ApiFunction", "SweepFunction", "WebSocketFunction", "BroadcastFunction"}
@@ -140,10 +141,8 @@ def test_the_service_of_the_metrics_is_the_stack() -> None:
 
 def test_errors_of_the_table_are_of_all_that_is_asked_of_it() -> None:
     """DynamoDB counts them by operation: those that the functions may call, and transactions of them."""
-    asked = {permission for function in FUNCTIONS for permission in allowed(function)}
-    operations = {
-        action.removeprefix("dynamodb:") for action, on in asked if on in ("the table", "the index `by_sweep`")
-    }
+    asked = {permission for function in permissions.FUNCTIONS for permission in permissions.allowed(function)}
+    operations = {action.removeprefix("dynamodb:") for action, on in asked if on == "the table"}
     metrics = watched(alarms(Resolved())["TableSystemErrors"])
     assert {dimensions(each)["Operation"] for each in metrics} == operations - {"ConditionCheckItem"} | {
         "TransactWriteItems"
