@@ -114,6 +114,7 @@ async def test_a_session(
         "subscribe": (["subscription_succeeded"], {public}),
         "unsubscribe": (["unsubscription_succeeded"], set()),
         "subscribe-after": (caught_up, {public}),
+        "subscribe-delivery": (["subscription_succeeded"], {public}),
         "subscribe-private": (["subscription_succeeded"], {public, private}),
         "subscribe-presence": (["subscription_succeeded"], {public, private, presence}),
         "whisper": ([], {public, private, presence}),
