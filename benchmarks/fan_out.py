@@ -31,6 +31,7 @@ from tailrace.segment import unpack
 from tailrace.settings import Settings
 
 from benchmarks import measure
+from benchmarks.server import Write, listen
 
 SUBSCRIBERS: Final = (1, 50, 500)
 CHUNKS_A_SECOND: Final = 50
@@ -65,29 +66,15 @@ class Record:
             self.since_stored.append(now - self.stored[appended])
 
 
-class Answer(asyncio.Protocol):
-    """Reads requests of a declared length, and answers as DynamoDB, as the management API, or with the record."""
-
-    record = Record()
+class Services:
+    """Answers as DynamoDB, as the management API, or with the record."""
 
     def __init__(self) -> None:
-        self._data = b""
+        self.record = Record()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head = self._data[:end].lower()
-            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            whole = end + 4 + int(length or 0)
-            if len(self._data) < whole:
-                return
-            body, self._data = self._data[end + 4 : whole], self._data[whole:]
-            answer = self._answer(head, body)
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+    def answer(self, head: bytes, body: bytes, write: Write) -> None:
+        """Answer one request."""
+        write(200, self._answer(head.lower(), body))
 
     def _answer(self, head: bytes, body: bytes) -> bytes:
         now = time.monotonic_ns()
@@ -95,7 +82,7 @@ class Answer(asyncio.Protocol):
             self.record.post(msgspec.json.decode(body), now)
             return b""
         if b"dynamodb_20120810." not in head:
-            taken, Answer.record = self.record, Record()
+            taken, self.record = self.record, Record()
             return msgspec.json.encode([taken.posts, taken.since_appended, taken.since_stored, taken.late])
         request = msgspec.json.decode(body)
         if b".query" in head:
@@ -131,13 +118,12 @@ def subscriptions(channel: str) -> bytes:
 
 async def serve() -> None:
     """Serve on a free port, which is printed."""
-    server = await asyncio.get_running_loop().create_server(Answer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    async with server:
+    services = Services()
+    async with await listen(services.answer):
         while True:
             before = time.monotonic_ns()
             await asyncio.sleep(0.005)
-            Answer.record.late.append(time.monotonic_ns() - before - 5_000_000)
+            services.record.late.append(time.monotonic_ns() - before - 5_000_000)
 
 
 # ---- the measurements --------------------------------------------------------------------------------

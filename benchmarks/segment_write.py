@@ -32,6 +32,7 @@ from tailrace.store.items import SegmentItem, segment_sort_key
 from yarl import URL
 
 from benchmarks import measure
+from benchmarks.server import Write, listen
 
 BUDGET = 0.35
 AT_ONCE = 50
@@ -45,34 +46,15 @@ EXPIRES = NOW // 1_000_000 + 86_400
 # ---- the server -----------------------------------------------------------------------------------
 
 
-class Answer(asyncio.Protocol):
-    """Reads requests of a declared length, and answers each with an empty object."""
-
-    def __init__(self) -> None:
-        self._data = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head = self._data[:end].lower()
-            whole = end + 4 + int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-            if len(self._data) < whole:
-                return
-            self._data = self._data[whole:]
-            self._transport.write(
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: 2\r\n\r\n{}"
-            )
+def answer(head: bytes, body: bytes, write: Write) -> None:
+    """Answer each request with an empty object."""
+    write(200, b"{}")
 
 
 async def serve() -> None:
     """Serve on a free port, which is printed."""
-    server = await asyncio.get_running_loop().create_server(Answer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    async with await listen(answer) as server:
+        await server.serve_forever()
 
 
 # ---- the ways -------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from tailrace.store.dynamodb import ConditionFailed, TransactionCancelled
 
 from benchmarks import measure
 from benchmarks.fan_out import percentile, written
+from benchmarks.server import Subject, Write, listen
 from tests.memory_calls import MemoryCalls
 
 SUBJECTS: Final = {
@@ -72,38 +73,6 @@ CHUNK: Final = re.compile(rb'"chunk":"(\d+) "')
 # ---- the servers -----------------------------------------------------------------------------------
 
 
-class Server(asyncio.Protocol):
-    """Reads requests of a declared length, and lets a subject answer them.
-
-    Args:
-        answer: takes the request's head and body, when it came (nanoseconds), and what to call with a status and a
-            body.
-    """
-
-    def __init__(self, answer: Callable[[bytes, bytes, int, Callable[[int, bytes], None]], None]) -> None:
-        self._answer = answer
-        self._data = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        while (end := self._data.find(b"\r\n\r\n")) >= 0:
-            head = self._data[:end]
-            length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-            whole = end + 4 + int(length or 0)
-            if len(self._data) < whole:
-                return
-            body, self._data = self._data[end + 4 : whole], self._data[whole:]
-            self._answer(head, body, time.monotonic_ns(), self._write)
-
-    def _write(self, status: int, body: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
-
-
 class Table:
     """The table in memory. ``GET`` returns when each chunk was stored, and empties it."""
 
@@ -111,8 +80,9 @@ class Table:
         self._calls = MemoryCalls()
         self._stored: list[tuple[int, int]] = []
 
-    def answer(self, head: bytes, body: bytes, now: int, write: Callable[[int, bytes], None]) -> None:
+    def answer(self, head: bytes, body: bytes, write: Write) -> None:
         """Answer one request."""
+        now = time.monotonic_ns()
         if head.startswith(b"GET"):
             write(200, msgspec.json.encode(self._stored))
             self.__init__()  # type: ignore[misc]  # as it was
@@ -148,8 +118,9 @@ class Management:
         self._seconds = seconds
         self._taken: list[tuple[str, int, bytes]] = []
 
-    def answer(self, head: bytes, body: bytes, now: int, write: Callable[[int, bytes], None]) -> None:
+    def answer(self, head: bytes, body: bytes, write: Write) -> None:
         """Answer one request, or do not."""
+        now = time.monotonic_ns()
         if head.startswith(b"GET"):
             frames = [
                 (name, when, msgspec.json.decode(frame)["data"].get("chunk", "")) for name, when, frame in self._taken
@@ -166,12 +137,10 @@ class Management:
         asyncio.get_running_loop().call_later(self._seconds, write, status, b"")
 
 
-async def serve(answer: Callable[[bytes, bytes, int, Callable[[int, bytes], None]], None]) -> None:
+async def serve(subject: Subject) -> None:
     """Serve on a free port, which is printed."""
-    listening = await asyncio.get_running_loop().create_server(lambda: Server(answer), "127.0.0.1", 0, backlog=1024)
-    print(listening.sockets[0].getsockname()[1], flush=True)
-    async with listening:
-        await listening.serve_forever()
+    async with await listen(subject) as server:
+        await server.serve_forever()
 
 
 # ---- the relay -------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import logging
 import re
 from typing import Any, Final
 
+import msgspec
 import pytest
-from tailrace.events import Message, Usage
 from tailrace.telemetry import reply_ended, swept
 
 from tests import permissions
 from tests.resolved_template import Resolved, read_template
+from tests.test_telemetry import MESSAGE as REPLY
 
 FUNCTIONS: Final = {"StreamFunction", "ApiFunction", "SweepFunction", "WebSocketFunction", "BroadcastFunction"}
 TOPIC: Final = "arn:aws:sns:eu-central-1:123456789012:alarms"
@@ -34,25 +35,8 @@ PUBLISHED: Final = {
     ("AWS/SQS", frozenset({"QueueName"})): {"ApproximateNumberOfMessagesVisible"},
 }
 
-MESSAGE = Message(
-    id="m",
-    conversation_id="c",
-    role="assistant",
-    content="text",
-    status="completed",
-    seq=3,
-    metadata={
-        "stream_chunks": 2,
-        "stream_duration": 1.5,
-        "time_to_first_chunk": 0.25,
-        "prompt_tokens": 3,
-        "completion_tokens": 4,
-    },
-    provider="scripted",
-    model="fast",
-    usage=Usage(3, 4),
-    created_at="2026-01-01T00:00:00.000000Z",
-)
+MESSAGE = msgspec.structs.replace(REPLY, metadata={**REPLY.metadata, "completion_tokens": 4})
+"""One that sends every metric there is."""
 
 Metrics = dict[tuple[str, frozenset[str]], set[str]]
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from random import SystemRandom
+from typing import Final
 
 import msgspec
 
@@ -17,6 +19,10 @@ from tailrace.errors import NotFound
 
 RandomBytes = Callable[[int], bytes]
 """``os.urandom``, or a seeded stand-in for tests."""
+
+JITTER: Final = SystemRandom().random
+"""Gives a number in [0, 1), for the wait before another try. The system's: a seed would be the same in all processes
+that Lambda restores from one snapshot (SnapStart)."""
 
 _TAG, _POSITION, _RANDOM = 12, 7, 16
 

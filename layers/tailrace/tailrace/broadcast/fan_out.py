@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
-from random import SystemRandom
 from typing import Final, Protocol
 
 import msgspec
@@ -18,12 +17,10 @@ from tailrace.broadcast.connections import Refused, SocketBusy, SocketGone
 from tailrace.broadcast.room import AT_ONCE
 from tailrace.clock import Clock
 from tailrace.errors import StoreError, where
+from tailrace.ids import JITTER
 from tailrace.store import Subscription, Subscriptions
 
 logger = logging.getLogger(__name__)
-
-# The system's: a seed would be the same in all processes that Lambda restores from one snapshot (SnapStart).
-_JITTER = SystemRandom().random
 
 PATIENCE: Final = 1.5
 """Seconds after which a post is not tried again. More than one try may take (``Connections``): when this process itself
@@ -72,7 +69,7 @@ class FanOut:
         clock: Clock,
         patience: float = PATIENCE,
         at_once: int = AT_ONCE,
-        jitter: Callable[[], float] = _JITTER,
+        jitter: Callable[[], float] = JITTER,
     ) -> None:
         self._connections = connections
         self._subscriptions = subscriptions

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from random import SystemRandom
 from typing import Any, Protocol
 
 import aiohttp
@@ -24,14 +23,12 @@ from yarl import URL
 from tailrace.clock import Clock
 from tailrace.credentials import default_credentials
 from tailrace.errors import StoreError
+from tailrace.ids import JITTER
 from tailrace.sessions import Sessions
 from tailrace.signing import Signing
 
 Payload = Mapping[str, Any]
 """A request or an answer in DynamoDB's JSON."""
-
-# The system's: a seed would be the same in all processes that Lambda restores from one snapshot (SnapStart).
-_JITTER = SystemRandom().random
 
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
 RETRYABLE = frozenset(
@@ -102,7 +99,7 @@ class DynamoDB:
         credentials: Callable[[], ReadOnlyCredentials] | None = None,
         attempt_timeout: float = 2.0,
         deadline: float = 6.0,
-        jitter: Callable[[], float] = _JITTER,
+        jitter: Callable[[], float] = JITTER,
     ) -> None:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         self._url = URL((endpoint_url or f"https://dynamodb.{region}.{suffix}").rstrip("/") + "/", encoded=True)
