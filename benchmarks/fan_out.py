@@ -24,11 +24,11 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import ConversationRecord, Text
 from tailrace.ids import new_conversation_id
-from tailrace.segment import unpack
 from tailrace.settings import Settings
+from tailrace.store.segment import unpack
 
 from benchmarks import measure
 from benchmarks.server import Write, listen

@@ -23,11 +23,11 @@ import botocore.config
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
+from tailrace.aws.signing import Signing
 from tailrace.broadcast.connections import Connections
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import SystemClock
-from tailrace.signing import Signing
 from tailrace.store import Store
 from yarl import URL
 

@@ -23,12 +23,12 @@ from typing import Any
 import boto3
 import botocore.config
 from botocore.credentials import ReadOnlyCredentials
+from tailrace.aws.signing import Signing
 from tailrace.clock import SystemClock
 from tailrace.events import Text
-from tailrace.segment import pack
-from tailrace.signing import Signing
 from tailrace.store import DynamoDB, Store
 from tailrace.store.items import SegmentItem, segment_sort_key
+from tailrace.store.segment import pack
 from yarl import URL
 
 from benchmarks import measure

@@ -34,16 +34,16 @@ from urllib.parse import unquote
 import aiohttp
 import msgspec
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import ProviderEvent, Text
 from tailrace.http.requests import Receive, Scope, Send
 from tailrace.http.server import server
 from tailrace.http.stream_app import create_stream_app
 from tailrace.providers import Provider, ProviderRequest
 from tailrace.providers.scripted import Scripted
-from tailrace.segment import unpack
 from tailrace.settings import Settings
 from tailrace.store.dynamodb import ConditionFailed, TransactionCancelled
+from tailrace.store.segment import unpack
 
 from benchmarks import measure
 from benchmarks.fan_out import percentile, written

@@ -9,7 +9,7 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tailrace.sse import SSEDecoder
+from tailrace.protocols.sse import SSEDecoder
 
 TIMEOUT_SECONDS: Final = 60.0
 """How long the server may be silent. Its keep-alive comes far more often."""

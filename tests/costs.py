@@ -21,8 +21,8 @@ import yaml
 from tailrace import telemetry
 from tailrace.backend import Backend
 from tailrace.events import Message
-from tailrace.follow import QUICK
 from tailrace.protocols.simple import SimpleProtocol
+from tailrace.reply.follow import QUICK
 from tailrace.settings import Settings
 from tailrace.store import Store
 from tailrace.testing import ManualClock
@@ -215,7 +215,7 @@ def sweep_reads() -> int:
     calls = CountingCalls(MemoryCalls())
     clock = ManualClock()
     backend = Backend(Settings(), store=Store(calls, "memory", clock=clock), clock=clock)
-    asyncio.run(backend.closing.sweep())
+    asyncio.run(backend.open_replies.sweep())
     return calls.made.total()
 
 

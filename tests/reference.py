@@ -23,7 +23,7 @@ CHAPTERS: Final[dict[str, tuple[str, ...]]] = {
         "tailrace.Owner",
         "tailrace.Report",
     ),
-    "Requests": ("tailrace.request.Request", "tailrace.Reply"),
+    "Requests": ("tailrace.conversation.request.Request", "tailrace.Reply"),
     "Streams": ("tailrace.MessageStream",),
     "Delivery": (
         "tailrace.Delivery",

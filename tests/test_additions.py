@@ -7,13 +7,13 @@ import os
 from typing import Any
 
 import pytest
-from tailrace.additions import MOST_AT_ONCE, NewMessage
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.additions import MOST_AT_ONCE, NewMessage
+from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.owner import Owner
 from tailrace.errors import Conflict, NotFound, Unprocessable
 from tailrace.events import End
 from tailrace.ids import new_message_id
-from tailrace.owner import Owner
 from tailrace.store import Draft, Outcome
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import NotFound, ProviderError, UnknownProvider, Unprocessable
 from tailrace.events import Text
 from tailrace.testing import ManualClock

@@ -14,12 +14,12 @@ from fastapi import FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import Reasoning, Reset, Usage
 from tailrace.http.api_app import create_api_app
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import Store
-from tailrace.stream import MessageStream
 from tailrace.testing import ManualClock
 
 from tests.faults import FaultyCalls
@@ -281,7 +281,7 @@ async def switched(steps: list[tuple[str, Any]], end: str) -> None:
     if end == "complete":
         await stream.complete()
     elif end == "cancel":
-        await world.backend.closing.cancel(stream.id)
+        await world.backend.open_replies.cancel(stream.id)
     else:
         world.crash()  # and the reader itself ends it
     while not reader.history.ended:

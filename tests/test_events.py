@@ -13,7 +13,7 @@ import pytest
 from starlette.routing import Route
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.http.stream_app import hot_routes
 from tailrace.settings import Settings
 from tailrace.store import create_table

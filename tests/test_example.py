@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tailrace.aws.event_loop import run
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
-from tailrace.event_loop import run
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 from tailrace.store.dynamodb import Payload

@@ -27,11 +27,11 @@ from tailrace.events import (
     ToolCall,
     Usage,
 )
-from tailrace.fallback import Candidate, Fallback, Mode
-from tailrace.options import read_options
 from tailrace.providers import PromptMessage, ProviderRequest
+from tailrace.providers.fallback import Candidate, Fallback, Mode
+from tailrace.providers.options import read_options
+from tailrace.providers.output_schema import Schema
 from tailrace.providers.timeouts import Timeouts
-from tailrace.schema import Schema
 from tailrace.testing import ManualClock
 
 pytestmark = pytest.mark.anyio

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import Event, Text
-from tailrace.follow import Follower
+from tailrace.reply.follow import Follower
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import Store
 from tailrace.store.dynamodb import Payload
-from tailrace.stream import MessageStream
 from tailrace.testing import ManualClock
 
 from tests.memory_calls import MemoryCalls
@@ -48,7 +48,7 @@ async def started() -> tuple[Backend, ManualClock, Reads, MessageStream, Followe
     backend = Backend(Settings(), store=Store(memory, "t", clock=clock), clock=clock)
     stream = await (await Conversation.create(backend=backend)).stream_response("question")
     reads = Reads(memory)
-    follower = Follower(Store(reads, "t", clock=clock), backend.closing, stream.id, 0, clock=clock, lease=30)
+    follower = Follower(Store(reads, "t", clock=clock), backend.open_replies, stream.id, 0, clock=clock, lease=30)
     return backend, clock, reads, stream, follower
 
 

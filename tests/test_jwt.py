@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tailrace.backend import Backend
 from tailrace.errors import ConfigurationError, IssuerUnavailable, Unauthenticated
-from tailrace.jwt.issuer import FRESH_SECONDS, PAUSE_SECONDS, RETRY_SECONDS, STALE_SECONDS
-from tailrace.jwt.rsa import PublicKey
+from tailrace.identity.jwt.issuer import FRESH_SECONDS, PAUSE_SECONDS, RETRY_SECONDS, STALE_SECONDS
+from tailrace.identity.jwt.rsa import PublicKey
 from tailrace.settings import Settings
 from tailrace.testing import ManualClock
 

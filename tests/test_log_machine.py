@@ -16,11 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tailrace.backend import Backend
-from tailrace.closing import Closing
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import StoreError, StreamEnded
 from tailrace.events import TERMINAL, End, Event, Message, ProviderEvent, Reasoning, Reset, Text, ToolCall, Usage
-from tailrace.follow import Follower
+from tailrace.reply.follow import Follower
+from tailrace.reply.open_replies import OpenReplies
 from tailrace.settings import Settings
 from tailrace.store import LONGEST_REPLY, Store
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
@@ -105,7 +105,7 @@ class LogMachine(RuleBasedStateMachine):
         self.raw = self._store(self.memory)
         self.store = self._store(self.calls)
         randomness = random.Random(1).randbytes
-        self.closing = Closing(self.store, clock=self.clock, random_bytes=randomness, lease=LEASE)
+        self.open_replies = OpenReplies(self.store, clock=self.clock, random_bytes=randomness, lease=LEASE)
         self.backend = Backend(
             Settings(lease=LEASE), store=self._store(self.writing), clock=self.clock, random_bytes=randomness
         )
@@ -245,7 +245,7 @@ class LogMachine(RuleBasedStateMachine):
             trouble, where = ("arrives late", 1), "end"
         self._expect(trouble, where)
         try:
-            message = self._run(self.closing.cancel(self.stream.id))
+            message = self._run(self.open_replies.cancel(self.stream.id))
         except StoreError:
             assert self.troubled
             return
@@ -261,7 +261,7 @@ class LogMachine(RuleBasedStateMachine):
         self._look()
         before, lived = self.ended, self._lives()
         try:
-            swept = self._run(self.closing.sweep())
+            swept = self._run(self.open_replies.sweep())
         except StoreError:
             assert self.troubled
             return
@@ -308,7 +308,7 @@ class LogMachine(RuleBasedStateMachine):
         if follower is None or again:
             follower = Follower(
                 self._store(self.stale),
-                self.closing,
+                self.open_replies,
                 self.stream.id,
                 reader.history.cursor,
                 clock=self.clock,

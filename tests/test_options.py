@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from tailrace.errors import Unprocessable
-from tailrace.options import read_options
 from tailrace.providers import OutputSchema, Tool
+from tailrace.providers.options import read_options
 from tailrace.providers.timeouts import Timeouts
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}

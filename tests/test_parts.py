@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.errors import TooLarge, Unprocessable
-from tailrace.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.providers import FilePart, ImagePart
 
 IMAGE = {"type": "image", "media_type": "image/png", "data": "iVBORw0KGgo="}

@@ -17,9 +17,9 @@ import pytest
 from tailrace.backend import Backend
 from tailrace.broadcast.channels import signature
 from tailrace.clock import SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
-from tailrace.stream import MessageStream
 from tailrace.testing import ManualClock
 
 from tests.aws_endpoint import AwsEndpoint, Permission

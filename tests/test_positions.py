@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tailrace.positions import Positions
+from tailrace.conversation.order import Positions
 
 actions = st.sampled_from(["open", "message", "chunk"])
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tailrace.conversation.prompt import check_tool_message, estimate, is_prompt, prompt_messages
 from tailrace.errors import Unprocessable
 from tailrace.events import Message, Role, ToolCall, ToolResult
-from tailrace.prompt import check_tool_message, estimate, is_prompt, prompt_messages
 from tailrace.providers import ImagePart, PromptMessage, ProviderRequest, Tool
 
 

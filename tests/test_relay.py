@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import ProviderError, StoreError
 from tailrace.events import Event, Message, ProviderEvent, ResponseInfo, Text, Usage
-from tailrace.outcome import CANCELLED
-from tailrace.relay import Deliver, Relay
+from tailrace.reply.ending import CANCELLED
+from tailrace.reply.relay import Deliver, Relay
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
-from tailrace.stream import MessageStream
 
 from tests.faults import FaultyCalls, is_append, once
 

@@ -6,11 +6,11 @@ from datetime import date, timedelta
 
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.owner import Owner
+from tailrace.conversation.report import Report, TimeToFirstChunk, bounds, day_of, parse_day
 from tailrace.errors import ProviderError, StoreError, Unprocessable
 from tailrace.events import Usage
-from tailrace.owner import Owner
-from tailrace.report import Report, TimeToFirstChunk, bounds, day_of, parse_day
 from tailrace.settings import Settings
 from tailrace.store import Store
 from tailrace.testing import START, ManualClock

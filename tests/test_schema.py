@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tailrace.errors import InvalidOutput, Unprocessable
-from tailrace.schema import Schema
+from tailrace.providers.output_schema import Schema
 
 pytestmark = pytest.mark.anyio
 

@@ -20,7 +20,7 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
-from tailrace.segment import pack, text_of, unpack
+from tailrace.store.segment import pack, text_of, unpack
 
 counts = st.none() | st.integers(0, 2**40)
 texts = st.text(min_size=1, max_size=20)

@@ -10,13 +10,13 @@ from typing import Any
 
 import boto3
 import pytest
-from tailrace.auth import Auth
+from tailrace.aws.sessions import Sessions
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
 from tailrace.errors import ConfigurationError, Unauthenticated
+from tailrace.identity.auth import Auth
 from tailrace.providers import names
 from tailrace.providers.presets import PRESETS
-from tailrace.sessions import Sessions
 from tailrace.settings import Settings
 
 

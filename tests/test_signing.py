@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
-from tailrace.signing import Signing
+from tailrace.aws.signing import Signing
 from yarl import URL
 
 words = st.text("abcXYZ0189-_.~", min_size=1, max_size=12)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tailrace.sse import KEEP_ALIVE, EventTooLargeError, ServerSentEvent, SSEDecoder, encode
+from tailrace.protocols.sse import KEEP_ALIVE, EventTooLargeError, ServerSentEvent, SSEDecoder, encode
 
 
 def judge() -> Any:

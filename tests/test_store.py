@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import AppendConflict, NotFound, RequestError
 from tailrace.events import ConversationRecord, End, Text
 from tailrace.ids import new_conversation_id, new_message_id

@@ -7,12 +7,12 @@ import itertools
 
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import ProviderError, StoreError, StreamEnded, TailraceError
 from tailrace.events import TERMINAL, End, Event, Message, Reasoning, Reset, ResponseInfo, Text, Usage
+from tailrace.reply.stream import TRANSITIONS, MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
-from tailrace.stream import TRANSITIONS, MessageStream
 from tailrace.testing import ManualClock
 
 from tests.faults import Fault, FaultyCalls, is_append, is_end, once

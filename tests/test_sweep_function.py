@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Settings
 from tailrace.testing import ManualClock
 

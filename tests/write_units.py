@@ -20,9 +20,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import Event, Message, ProviderEvent, ResponseInfo, Text, Usage
-from tailrace.relay import Relay
+from tailrace.reply.relay import Relay
 from tailrace.settings import Settings
 from tailrace.store import Calls, Store
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled

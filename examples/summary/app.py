@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tailrace import Backend, Conversation, Message, NotFound, TailraceError
-from tailrace.event_loop import run
+from tailrace.aws.event_loop import run
 
 backend = Backend()  # from the environment, once for all calls; it connects when it is first used
 

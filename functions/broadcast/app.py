@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, Protocol
 
+from tailrace.aws.event_loop import run
 from tailrace.backend import Backend
 from tailrace.broadcast.announcer import Announcer
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.hand_over import PATIENCE, HandOver
 from tailrace.broadcast.invoke import Invoke
-from tailrace.event_loop import run
 from tailrace.telemetry import logger
 
 MARGIN: Final = 20.0

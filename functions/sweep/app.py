@@ -27,7 +27,7 @@ async def _run(task: str) -> dict[str, int]:
 
 
 async def _sweep() -> dict[str, int]:
-    swept = await backend.closing.sweep()
+    swept = await backend.open_replies.sweep()
     send_metrics(looked_at=swept.looked_at, ended=swept.ended, failed=swept.failed)
     return {"looked_at": swept.looked_at, "ended": swept.ended, "failed": swept.failed}
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from tailrace.aws.event_loop import run
 from tailrace.backend import Backend
 from tailrace.broadcast.socket import Sockets
-from tailrace.event_loop import run
 from tailrace.telemetry import logger
 
 backend = Backend()

@@ -18,7 +18,7 @@ from tailrace.broadcast.announcer import Announced, Announcer
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import Clock, SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Settings
 from tailrace.store import Store
 from tailrace.testing import ManualClock

@@ -16,14 +16,14 @@ from tailrace.backend import Backend
 from tailrace.broadcast.catch_up import SECONDS
 from tailrace.broadcast.feed import Feed
 from tailrace.broadcast.lifecycle import Announcement
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import End, Event, Message, Reasoning, Reset, Text, ToolCall
 from tailrace.ids import new_conversation_id, new_message_id
-from tailrace.segment import text_of
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import NEVER, Draft, Outcome
 from tailrace.store.dynamodb import Payload
-from tailrace.stream import MessageStream
+from tailrace.store.segment import text_of
 from tailrace.testing import ManualClock
 
 from tests.broadcast import websocket
@@ -133,7 +133,7 @@ async def test_who_has_everything() -> None:
     assert names(await api.subscribe("s1", channel, after={stream.id: message.seq})) == ["subscription_succeeded"]
 
     stream, channel = await opened(api, "a")
-    message = await Backend(Settings(), store=api.store, clock=api.clock).closing.cancel(stream.id)
+    message = await Backend(Settings(), store=api.store, clock=api.clock).open_replies.cancel(stream.id)
     frames = await api.subscribe("s1", channel, after={stream.id: message.seq})
     assert names(frames) == ["subscription_succeeded", FAILED]
 
@@ -171,7 +171,7 @@ async def test_several_replies() -> None:
     """One after the other, in the order of the conversation, whatever order they are named in."""
     api = WebSocketApi()
     first, _ = await reply(api, ["a"], channel="lobby")
-    await stream_backend(api).closing.cancel(first)
+    await stream_backend(api).open_replies.cancel(first)
     await api.clock.advance(1.0)
     second, _ = await reply(api, ["b"], channel="lobby")
     frames = await api.subscribe("s1", "lobby", after={second: 0, first: 0})
@@ -230,7 +230,7 @@ async def test_a_socket_that_is_left_out() -> None:
     said = "This socket is left out of the reply (X-Socket-ID). Follow it by HTTP."
     assert frames == [{"event": "error", "channel": channel, "data": {"message": said}}]
     assert chunks(await api.subscribe("s2", channel, after={stream: 0})) == [(1, 1, "a")]
-    await stream_backend(api).closing.cancel(stream)
+    await stream_backend(api).open_replies.cancel(stream)
     assert names(await api.subscribe("s1", channel, after={stream: 0})) == ["subscription_succeeded", CHUNK, FAILED]
 
 
@@ -331,7 +331,7 @@ async def test_what_a_catch_up_costs() -> None:
     api = WebSocketApi()
     goes_on, _ = await reply(api, ["a"], channel="lobby")
     ended, _ = await reply(api, ["b"], channel="lobby")
-    await stream_backend(api).closing.cancel(ended)
+    await stream_backend(api).open_replies.cancel(ended)
     api.calls.made.clear()
     await api.subscribe("s1", "lobby", after={goes_on: 0, ended: 0})
     writes = [operation for operation, _ in api.calls.made if operation not in ("GetItem", "Query")]

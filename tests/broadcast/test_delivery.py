@@ -15,7 +15,7 @@ from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.broadcast.piece_frames import DeliveredFrames, delivery_of, delivery_text
 from tailrace.delivery import Delivery, Piece, Voided
 from tailrace.events import Event, Reasoning, Reset, Text, ToolCall
-from tailrace.segment import text_of
+from tailrace.store.segment import text_of
 
 from tests.broadcast.test_catch_up import CHUNK, chunks, names, opened
 from tests.broadcast.test_feed import CHANNEL, Function, Reply, joined, queries

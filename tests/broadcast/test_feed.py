@@ -21,9 +21,9 @@ from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.room import AT_ONCE, SLOW_SECONDS
 from tailrace.errors import StoreError
 from tailrace.events import End, Event, Reasoning, Reset, Text, Usage
-from tailrace.segment import text_of
 from tailrace.store import NEVER, Calls, Store
 from tailrace.store.dynamodb import Payload
+from tailrace.store.segment import text_of
 from tailrace.testing import ManualClock
 
 from tests.broadcast.test_frames import message

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames, frame
 from tailrace.errors import TooLarge
 from tailrace.events import ConversationRecord, End, Event, Message, Reasoning, Reset, Text, ToolCall, Usage
-from tailrace.segment import text_of
+from tailrace.store.segment import text_of
 
 FRAMES = Frames("App\\Events\\")
 

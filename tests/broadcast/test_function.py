@@ -13,7 +13,7 @@ import boto3
 import msgspec
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import Text
 from tailrace.settings import Settings
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tailrace.backend import Backend
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.lifecycle import Announcement, announcement
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import StoreError
 from tailrace.events import TERMINAL, ConversationRecord, Message
 from tailrace.http.schemas import conversation_out
@@ -78,10 +78,10 @@ async def test_whoever_ends_a_reply(backend: Backend, settings: Settings) -> Non
     conversation = await Conversation.create(backend=backend)
     failing = await conversation.stream_response()
     await failing.fail("because")
-    await backend.closing.cancel((await conversation.stream_response()).id)
+    await backend.open_replies.cancel((await conversation.stream_response()).id)
     orphan = await conversation.stream_response()
     hasty = Backend(msgspec.structs.replace(settings, lease=0.0), store=backend.store)
-    assert await hasty.closing.interrupt(orphan.id)
+    assert await hasty.open_replies.interrupt(orphan.id)
 
     ends = [frame for frame in sent(records(settings)) if frame["event"].endswith("MessageFailed")]
     assert [frame["data"]["message"]["status"] for frame in ends] == ["failed", "cancelled", "interrupted"]

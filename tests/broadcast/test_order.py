@@ -11,10 +11,10 @@ import pytest
 from tailrace.backend import Backend
 from tailrace.broadcast.announcer import Announcer
 from tailrace.clock import SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
-from tailrace.stream import MessageStream
 
 from local.event_source import read_event_source
 from tests.broadcast.table_stream import records
@@ -122,7 +122,7 @@ async def test_an_end_from_elsewhere(broadcasting: Backend, server: FakeServer) 
     await broadcasting.store.subscriptions.put(f"conversation.{conversation.id}", "reader")
     stream = await conversation.stream_response()
     table_stream = TableStream(broadcasting)
-    await broadcasting.closing.cancel(stream.id)
+    await broadcasting.open_replies.cancel(stream.id)
     await table_stream.deliver()
     assert [name for name, _ in told(server, stream.id)].count("MessageFailed") == 1
     assert (await stream.complete()).status == "cancelled"
@@ -148,8 +148,8 @@ async def test_a_relay_that_died_before_its_last_chunk_was_sent(settings: Settin
     await table_stream.deliver()
     assert [name for name, _ in told(server, stream.id)] == ["MessageCreated"]
     hasty = Backend(msgspec.structs.replace(changed, lease=0.001), store=backend.store)
-    assert (await hasty.closing.sweep()).looked_at == 1
-    assert (await hasty.closing.sweep()).looked_at == 0
+    assert (await hasty.open_replies.sweep()).looked_at == 1
+    assert (await hasty.open_replies.sweep()).looked_at == 0
     await table_stream.deliver()
     _, (end, data) = told(server, stream.id)
     assert (end, data["message"]) == ("MessageCompleted", msgspec.to_builtins(completed))

@@ -12,15 +12,15 @@ import aiohttp
 import msgspec
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import NotFound, RequestError
 from tailrace.http.api_app import create_api_app
 from tailrace.http.server import server
 from tailrace.http.start import _check_channel
 from tailrace.ids import message_address
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
-from tailrace.stream import MessageStream
 from tailrace.testing import ManualClock
 
 from tests.broadcast.fake_management import STUCK, FakeManagement
@@ -136,7 +136,7 @@ async def test_an_end_from_elsewhere_takes_the_mark_along(broadcaster: Backend, 
     stream = await open_stream(broadcaster)
     await stream.append("a")
     await management.until(lambda: management.text("one") == "a")
-    await broadcaster.closing.cancel(stream.id)
+    await broadcaster.open_replies.cancel(stream.id)
     assert not (await item(broadcaster, stream.id)).keys() & {"feeding", "sweep"}
     await stream.append("b")
     assert (await stream.complete()).status == "cancelled"
@@ -164,14 +164,14 @@ async def test_the_sweep_frees_the_end_of_a_reply_whose_writer_died(
     assert ended.status == "completed"
     assert (await backend.store.messages.peek(stream.id)).feeding
     await clock.advance(backend.settings.lease - 1)
-    await backend.closing.sweep()
+    await backend.open_replies.sweep()
     assert (await backend.store.messages.peek(stream.id)).feeding
     await clock.advance(2)
-    swept = await backend.closing.sweep()
+    swept = await backend.open_replies.sweep()
     assert (swept.looked_at, swept.ended, swept.failed) == (1, 0, 0)
     assert not (await item(backend, stream.id)).keys() & {"feeding", "sweep"}
     assert await backend.store.messages.get(stream.id) == ended
-    assert (await backend.closing.sweep()).looked_at == 0
+    assert (await backend.open_replies.sweep()).looked_at == 0
     await backend.store.messages.fed(stream.id)  # once more does nothing
     await backend.close()
     await dynamodb.close()
@@ -187,7 +187,7 @@ async def test_a_cancel_that_comes_late_leaves_the_mark_to_the_writer(
     ending = asyncio.create_task(stream.complete())
     while (await broadcaster.store.messages.peek(stream.id)).status != "completed":
         pass
-    assert (await broadcaster.closing.cancel(stream.id)).status == "completed"
+    assert (await broadcaster.open_replies.cancel(stream.id)).status == "completed"
     assert (await broadcaster.store.messages.peek(stream.id)).feeding
     await ending
     assert not (await broadcaster.store.messages.peek(stream.id)).feeding

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tailrace.backend import Backend
 from tailrace.broadcast.lifecycle import announcement
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import TERMINAL
 from tailrace.settings import Settings
 from tailrace.store import change
@@ -41,7 +41,7 @@ async def test_it_wakes_for_what_it_sends_and_nothing_else(backend: Backend, set
     stream = await conversation.stream_response("hello")
     await stream.append("x" * 3000)
     await stream.complete()
-    await backend.closing.cancel((await conversation.stream_response()).id)
+    await backend.open_replies.cancel((await conversation.stream_response()).id)
     await backend.store.conversations.update(conversation.id, now=backend.clock.now(), title="Rivers")
     await backend.store.subscriptions.remove("conversation.x", "socket")
     await backend.store.conversations.delete(conversation.id, now=backend.clock.now())

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from tailrace.backend import Backend
 from tailrace.broadcast.channels import signature
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Auth, Settings
 
 from local.lambda_function import LambdaContext, LambdaFunction, load_function

@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 import msgspec
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Settings
 
 from tests import histories
@@ -209,7 +209,7 @@ class Run:
     async def _sweep(self, backend: Backend) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self.report.swept += (await backend.closing.sweep()).ended
+            self.report.swept += (await backend.open_replies.sweep()).ended
 
     async def _judge(self, reply: Reply, readers: Iterable[Reader], backend: Backend) -> None:
         report = self.report

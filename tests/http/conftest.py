@@ -12,13 +12,13 @@ import aiohttp
 import msgspec
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import TERMINAL, Message
 from tailrace.http.api_app import create_api_app
 from tailrace.http.server import server
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
-from tailrace.stream import MessageStream
 
 from tests.faults import FaultyCalls
 

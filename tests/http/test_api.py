@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 
 from tests.http.conftest import Client, script
 

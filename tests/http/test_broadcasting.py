@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from tailrace.broadcast.channels import is_signed
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import Forbidden
 from tailrace.http.broadcasting import AuthRequest, channel_auth
 from tailrace.settings import Settings

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import Reset, ToolCall, Usage
-from tailrace.stream import MessageStream
+from tailrace.reply.stream import MessageStream
 
 from tests.http.conftest import Client, events, script
 from tests.test_cut_everywhere import Call, World, is_terminal

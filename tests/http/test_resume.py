@@ -405,7 +405,7 @@ async def test_an_orphan_is_ended_by_its_reader(client: Client, settings: Settin
     await stream.append("all that was stored")
     await client.flushed(stream)
     client.abandon(stream)
-    client.backend.closing._lease = 1.0
+    client.backend.open_replies._lease = 1.0
     lease = msgspec.structs.replace(client.backend.settings, lease=1.0)
     client.backend.settings = lease
     status, body = await get(client, f"/messages/{stream.id}/stream")

@@ -1,4 +1,4 @@
-"""Whoever ends a reply that somebody else writes, step by step as ``closing.py``: a cancel, the sweep."""
+"""Whoever ends a reply that somebody else writes, step by step as ``open_replies.py``: a cancel, the sweep."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import msgspec
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.request import Choice, open_source, provider_request
 from tailrace.events import Message
-from tailrace.options import read_options
 from tailrace.providers import variables
-from tailrace.relay import Relay
-from tailrace.request import Choice, open_source, provider_request
+from tailrace.providers.options import read_options
+from tailrace.reply.relay import Relay
 from tailrace.settings import Settings
 from tailrace.store import Store
 

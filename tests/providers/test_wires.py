@@ -18,12 +18,12 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
+from tailrace.protocols.sse import ServerSentEvent, SSEDecoder
 from tailrace.providers.anthropic_parser import MessagesParser
 from tailrace.providers.gemini_parser import GeminiParser
 from tailrace.providers.http import Parser
 from tailrace.providers.openai_parser import ChatParser
 from tailrace.providers.responses_parser import ResponsesParser
-from tailrace.sse import ServerSentEvent, SSEDecoder
 
 from .helpers import WIRES, Answer, cuts, fixture
 from .whole_answers import WHOLE

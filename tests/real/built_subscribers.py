@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 from tailrace.backend import Backend
 from tailrace.broadcast.channels import signature
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Settings
 
 from local.event_source import Record, read_event_source

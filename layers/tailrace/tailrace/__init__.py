@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailrace.additions import NewMessage as NewMessage
     from tailrace.backend import Backend as Backend
-    from tailrace.conversation import Conversation as Conversation
+    from tailrace.conversation.additions import NewMessage as NewMessage
+    from tailrace.conversation.conversation import Conversation as Conversation
+    from tailrace.conversation.owner import Owner as Owner
+    from tailrace.conversation.report import Report as Report
+    from tailrace.conversation.request import Reply as Reply
     from tailrace.delivery import Delivery as Delivery
     from tailrace.delivery import Paced as Paced
     from tailrace.delivery import Piece as Piece
@@ -35,32 +38,29 @@ if TYPE_CHECKING:
     from tailrace.events import ToolCallStart as ToolCallStart
     from tailrace.events import ToolResult as ToolResult
     from tailrace.events import Usage as Usage
-    from tailrace.owner import Owner as Owner
-    from tailrace.report import Report as Report
-    from tailrace.request import Reply as Reply
+    from tailrace.reply.stream import MessageStream as MessageStream
     from tailrace.settings import Settings as Settings
-    from tailrace.stream import MessageStream as MessageStream
 
 _HOME = {
     "Attempt": "events",
     "Backend": "backend",
     "Citation": "events",
     "ContentFiltered": "errors",
-    "Conversation": "conversation",
+    "Conversation": "conversation.conversation",
     "Delivery": "delivery",
     "InvalidOutput": "errors",
     "Message": "events",
-    "MessageStream": "stream",
-    "NewMessage": "additions",
+    "MessageStream": "reply.stream",
+    "NewMessage": "conversation.additions",
     "NotFound": "errors",
-    "Owner": "owner",
+    "Owner": "conversation.owner",
     "Paced": "delivery",
     "Piece": "delivery",
     "ProviderError": "errors",
     "ProviderTimeout": "errors",
     "Reasoning": "events",
-    "Reply": "request",
-    "Report": "report",
+    "Reply": "conversation.request",
+    "Report": "conversation.report",
     "Reset": "events",
     "Settings": "settings",
     "StoreError": "errors",

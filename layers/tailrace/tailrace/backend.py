@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tailrace.auth import Auth
+from tailrace.aws.secrets import read_key
+from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock, SystemClock
-from tailrace.closing import Closing
 from tailrace.errors import ConfigurationError
+from tailrace.identity.auth import Auth
 from tailrace.ids import RandomBytes
-from tailrace.keys import read_key
 from tailrace.providers import Provider, check_name, open_provider, variables
-from tailrace.sessions import Sessions
+from tailrace.reply.open_replies import OpenReplies
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 
@@ -69,7 +69,7 @@ class Backend:
                 random_bytes=random_bytes,
             )
         self.store = store
-        self.closing = Closing(store, clock=self.clock, random_bytes=random_bytes, lease=self.settings.lease)
+        self.open_replies = OpenReplies(store, clock=self.clock, random_bytes=random_bytes, lease=self.settings.lease)
         self._sessions = Sessions(limit=1024)
         self.auth = Auth(self.settings, clock=self.clock, sessions=self._sessions, read_secret=_read_secret)
         self.channel_rules: list[ChannelRule] = []
@@ -104,6 +104,11 @@ class Backend:
             if source is None or source[0] != "keys" or config.api_key is not None:
                 raise
             raise ConfigurationError(f"{error.message} It is not in the secret {source[1]} either.") from error
+
+    @property
+    def closing(self) -> OpenReplies:
+        """``open_replies`` by the name it had before."""
+        return self.open_replies
 
     async def identify(self, scope: Mapping[str, Any]) -> str:
         """Return the owner that a request of this ASGI scope acts for (see ``Auth``).

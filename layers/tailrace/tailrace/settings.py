@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tailrace.aws.secrets import KeyKind
 from tailrace.errors import ConfigurationError
-from tailrace.keys import KeyKind
 from tailrace.providers import ProviderConfig, names, variables
 
 Auth = Literal["none", "iam", "jwt"]

@@ -19,10 +19,10 @@ import aiohttp
 from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
+from tailrace.aws.credentials import default_credentials
+from tailrace.aws.sessions import Sessions
+from tailrace.aws.signing import Signing
 from tailrace.clock import Clock, SystemClock
-from tailrace.credentials import default_credentials
-from tailrace.sessions import Sessions
-from tailrace.signing import Signing
 
 AT_ONCE = 512
 """Connections to the service. A Lambda environment has 1,024 file descriptors

@@ -13,11 +13,11 @@ import msgspec
 from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
+from tailrace.aws.credentials import default_credentials
+from tailrace.aws.sessions import Sessions
+from tailrace.aws.signing import Signing
 from tailrace.clock import Clock, SystemClock
-from tailrace.credentials import default_credentials
 from tailrace.events import Json
-from tailrace.sessions import Sessions
-from tailrace.signing import Signing
 
 
 class InvokeError(Exception):

@@ -1,0 +1,1 @@
+"""Routes and connections: the library over HTTP, as ASGI."""

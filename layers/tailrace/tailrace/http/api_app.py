@@ -15,7 +15,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.owner import Owner
+from tailrace.conversation.report import parse_day
 from tailrace.errors import NotFound, TailraceError
 from tailrace.events import Message
 from tailrace.http.body_limit import LimitBody
@@ -38,8 +40,6 @@ from tailrace.http.schemas import (
 )
 from tailrace.http.stream_app import hot_routes, on_http_exception, on_tailrace_error
 from tailrace.http.under_api import UnderApi
-from tailrace.owner import Owner
-from tailrace.report import parse_day
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=2048)]

@@ -8,7 +8,7 @@ from typing import Final
 from tailrace.clock import Clock, Timer
 from tailrace.http.requests import Send
 from tailrace.http.responses import Headers
-from tailrace.sse import KEEP_ALIVE
+from tailrace.protocols.sse import KEEP_ALIVE
 
 LARGEST_BACKLOG: Final = 4 * 1024 * 1024
 """Bytes that may wait for a client. One that is further behind is dropped, without a terminal event, and

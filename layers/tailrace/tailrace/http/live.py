@@ -16,10 +16,10 @@ from tailrace.http.connection import DRAIN_SECONDS, Connection
 from tailrace.http.delivered import Delivered
 from tailrace.http.requests import Receive, Send, client_gone
 from tailrace.http.responses import respond_error, respond_message, stream_headers
-from tailrace.outcome import CANCELLED
 from tailrace.protocols.simple import SimpleProtocol
-from tailrace.relay import Deliver, Relay, Source
-from tailrace.stream import MessageStream
+from tailrace.reply.ending import CANCELLED
+from tailrace.reply.relay import Deliver, Relay, Source
+from tailrace.reply.stream import MessageStream
 
 SETTLE_SECONDS = 20.0
 """How long a reply whose end could not be stored keeps trying after its reader was told."""

@@ -10,13 +10,13 @@ from tailrace.backend import Backend
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import NotFound, RequestError, StoreError
 from tailrace.events import ENDED_BY_OTHERS, TERMINAL
-from tailrace.follow import Batch, Follower
 from tailrace.http.connection import DRAIN_SECONDS, Connection
 from tailrace.http.cursor import NOT_OURS, Cursor, last_event_id, query
 from tailrace.http.delivered import Delivered, asked_delivery
 from tailrace.http.requests import Receive, Scope, Send, client_gone, time_left
 from tailrace.http.responses import respond_empty, respond_json, respond_message, stream_headers
 from tailrace.protocols.simple import SimpleProtocol
+from tailrace.reply.follow import Batch, Follower
 
 LONGEST_WAIT: Final = 25
 """Seconds a long poll may last: API Gateway ends an integration after 29 or 30
@@ -53,7 +53,7 @@ class Replay:
         self._pieces = None if plain else delivery.open(after=cursor.seq, taken=cursor.taken)
         self._follower = Follower(
             backend.store,
-            backend.closing,
+            backend.open_replies,
             message_id,
             cursor.seq if plain else 0,
             clock=backend.clock,
@@ -199,7 +199,7 @@ async def message_cancel(backend: Backend, scope: Scope, receive: Receive, send:
     """``POST /messages/{id}/cancel``: end the reply and keep its text; from any device, any number of times."""
     message_id = scope["path_params"]["message_id"]
     await check_owner(backend, scope, message_id)
-    message = await backend.closing.cancel(message_id)
+    message = await backend.open_replies.cancel(message_id)
     if message.role == "system":
         raise NotFound("No such message.")
     await respond_json(send, 200, message)

@@ -8,10 +8,12 @@ from typing import Any, Literal
 import msgspec
 
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.parts import Input, split_input
+from tailrace.conversation.prompt import estimate
+from tailrace.conversation.request import Choice, open_source, provider_request
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
-from tailrace.fallback import Mode
 from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.delivered import asked_delivery
 from tailrace.http.live import Live, Started
@@ -28,11 +30,9 @@ from tailrace.http.requests import (
     time_left,
 )
 from tailrace.ids import conversation_tag, message_address
-from tailrace.options import read_options
-from tailrace.parts import Input, split_input
-from tailrace.prompt import estimate
 from tailrace.providers import PromptMessage
-from tailrace.request import Choice, open_source, provider_request
+from tailrace.providers.fallback import Mode
+from tailrace.providers.options import read_options
 from tailrace.store import Start
 
 LONGEST_KEY = 255

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from tailrace import sse
 from tailrace.delivery import Piece, Progress, Voided
 from tailrace.events import ENDED_BY_OTHERS, Event, Message, Reset, Text
+from tailrace.protocols import sse
 
 _encode = msgspec.json.Encoder().encode
 

@@ -19,10 +19,10 @@ import msgspec
 
 from tailrace.errors import FirstChunkTimeout, ProviderError, ProviderTimeout
 from tailrace.events import ProviderEvent
+from tailrace.protocols.sse import LIMIT, EventTooLargeError, ServerSentEvent, SSEDecoder
 from tailrace.providers import failures
 from tailrace.providers.lean_reader import lean
 from tailrace.providers.timeouts import Timeouts, Watch
-from tailrace.sse import LIMIT, EventTooLargeError, ServerSentEvent, SSEDecoder
 
 LINGER = 0.05
 """Seconds the whole answer's connection may take to end its body. One that does is used again, which spares the

@@ -29,8 +29,8 @@ from tailrace.events import (
     ToolCallStart,
     Usage,
 )
+from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
-from tailrace.sse import ServerSentEvent
 
 STATUS_OF_ERROR: Mapping[str, int] = {
     "invalid_request_error": 400,

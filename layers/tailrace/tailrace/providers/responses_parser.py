@@ -25,8 +25,8 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
+from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
-from tailrace.sse import ServerSentEvent
 
 STATUS_OF_ERROR: Mapping[str, int] = {
     "invalid_prompt": 400,

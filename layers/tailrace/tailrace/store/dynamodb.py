@@ -20,12 +20,12 @@ import msgspec
 from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
+from tailrace.aws.credentials import default_credentials
+from tailrace.aws.sessions import Sessions
+from tailrace.aws.signing import Signing
 from tailrace.clock import Clock
-from tailrace.credentials import default_credentials
 from tailrace.errors import StoreError
 from tailrace.ids import JITTER
-from tailrace.sessions import Sessions
-from tailrace.signing import Signing
 
 Payload = Mapping[str, Any]
 """A request or an answer in DynamoDB's JSON."""

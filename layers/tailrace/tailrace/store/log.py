@@ -12,10 +12,10 @@ from pynamodb.expressions.update import Action
 from tailrace.clock import Clock
 from tailrace.errors import AppendConflict
 from tailrace.events import Event, Json, Status, Usage
-from tailrace.segment import pack, unpack
 from tailrace.store.content import store_content
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import Item, MessageItem, SegmentItem, is_expired, message_key, segment_sort_key, to_json
+from tailrace.store.segment import pack, unpack
 from tailrace.store.table import Table, expressions
 
 # The same for every segment; building it anew is a third of what it costs to build the request.

@@ -10,7 +10,6 @@ import msgspec
 
 from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError
 from tailrace.events import TERMINAL, End, Event, Json, Message, Role, Status
-from tailrace.segment import text_of
 from tailrace.store.content import read_contents, store_content
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import (
@@ -28,6 +27,7 @@ from tailrace.store.items import (
     to_json,
 )
 from tailrace.store.log import Log
+from tailrace.store.segment import text_of
 from tailrace.store.table import Table, expressions
 
 

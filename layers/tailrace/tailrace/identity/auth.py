@@ -8,13 +8,13 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock
 from tailrace.errors import IssuerUnavailable, Unauthenticated
-from tailrace.sessions import Sessions
 from tailrace.settings import Settings
 
 if TYPE_CHECKING:
-    from tailrace.jwt import Tokens
+    from tailrace.identity.jwt import Tokens
 
 ANYBODY: Final = "anonymous"
 """The one owner of everything when auth is ``none``."""
@@ -95,7 +95,7 @@ class Auth:
 def _tokens(
     settings: Settings, clock: Clock, sessions: Sessions, read_secret: Callable[[str], Awaitable[str]]
 ) -> Tokens:
-    from tailrace.jwt import Issuer, SharedSecret, Tokens  # only who asks for tokens pays for them
+    from tailrace.identity.jwt import Issuer, SharedSecret, Tokens  # only who asks for tokens pays for them
 
     secret, secret_id, issuer = settings.jwt_secret, settings.jwt_secret_id, settings.jwt_issuer
     signers: SharedSecret | Issuer

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from tailrace.clock import Clock
-from tailrace.closing import Closing
 from tailrace.errors import StoreError
 from tailrace.events import TERMINAL, End, Event, Message
+from tailrace.reply.open_replies import OpenReplies
 from tailrace.store import Open, Store
 
 QUICK: Final = 0.3
@@ -38,10 +38,10 @@ class Follower:
     """
 
     def __init__(
-        self, store: Store, closing: Closing, message_id: str, after: int, *, clock: Clock, lease: float
+        self, store: Store, open_replies: OpenReplies, message_id: str, after: int, *, clock: Clock, lease: float
     ) -> None:
         self._store = store
-        self._closing = closing
+        self._open_replies = open_replies
         self._id = message_id
         self._after = after
         self._clock = clock
@@ -120,7 +120,7 @@ class Follower:
             StoreError: the table cannot be read.
         """
         if self._clock.now() - self._sign_of_life > self._lease * 1_000_000:
-            await self._closing.interrupt(self._id)
+            await self._open_replies.interrupt(self._id)
             await self.open()
             self._sign_of_life = self._clock.now()  # it has an end now, or its writer lives after all
             self._idle = 0

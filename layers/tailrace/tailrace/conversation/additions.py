@@ -8,9 +8,9 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from tailrace.conversation.parts import parts_metadata
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message, Role
-from tailrace.parts import parts_metadata
 from tailrace.providers import InputPart
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)

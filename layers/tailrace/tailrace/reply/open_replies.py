@@ -12,12 +12,12 @@ from typing import Final
 
 import msgspec
 
-from tailrace.account import account_of
 from tailrace.clock import Clock
 from tailrace.errors import AppendConflict, StoreError, TailraceError
 from tailrace.events import TERMINAL, End, Event, Message
 from tailrace.ids import RandomBytes
-from tailrace.outcome import CANCELLED, INTERRUPTED, Ending, outcome
+from tailrace.reply.ending import CANCELLED, INTERRUPTED, Ending, outcome
+from tailrace.reply.totals import totals_of
 from tailrace.store import Store
 
 TRIES: Final = 50
@@ -41,7 +41,7 @@ class Swept(msgspec.Struct, frozen=True):
     failed: int
 
 
-class Closing:
+class OpenReplies:
     """Ends replies that somebody else writes.
 
     Args:
@@ -118,9 +118,9 @@ class Closing:
             if not self._is_silent(stored.created if newest is None else newest, silence):
                 return False
             now = self._clock.now()
-            account = account_of(events, started=stored.created, first_at=first_written, now=now)
+            totals = totals_of(events, started=stored.created, first_at=first_written, now=now)
             end = outcome(
-                ending, account, given=stored.metadata, private=stored.private, model=stored.model, completed=now
+                ending, totals, given=stored.metadata, private=stored.private, model=stored.model, completed=now
             )
             terminal = [End(ending.status, ending.error_type, ending.error)]
             nonce = self._random_bytes(8)

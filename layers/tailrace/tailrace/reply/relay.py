@@ -15,8 +15,8 @@ from typing import Final
 from tailrace.clock import Clock
 from tailrace.errors import ProviderError, StoreError, StreamEnded, where
 from tailrace.events import Event, Message, SourceEvent
-from tailrace.outcome import CANCELLED, COMPLETED, INTERRUPTED, TIMED_OUT, Ending, failed
-from tailrace.stream import MessageStream
+from tailrace.reply.ending import CANCELLED, COMPLETED, INTERRUPTED, TIMED_OUT, Ending, failed
+from tailrace.reply.stream import MessageStream
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tailrace.account import Account, account_of, tokens_in
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import ProviderError
 from tailrace.events import (
     TERMINAL,
@@ -30,30 +29,31 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
-from tailrace.outcome import COMPLETED, TIMED_OUT, Ending, failed, outcome
+from tailrace.reply.ending import COMPLETED, TIMED_OUT, Ending, failed, outcome
+from tailrace.reply.totals import Totals, tokens_in, totals_of
 from tailrace.store import Outcome
 
 FELL_BACK = Attempt("a", "a-1", "api_error", 529, "b", "b-1", detail="private words")
 
 
-def of(*events: Event) -> Account:
+def of(*events: Event) -> Totals:
     """Return what the log says."""
-    return account_of(events, started=0, first_at=1_000_000, now=2_000_000)
+    return totals_of(events, started=0, first_at=1_000_000, now=2_000_000)
 
 
-def ended(account: Account, ending: Ending = COMPLETED, prompt: int | None = None) -> Outcome:
+def ended(totals: Totals, ending: Ending = COMPLETED, prompt: int | None = None) -> Outcome:
     """Return what the end writes."""
     private = {} if prompt is None else {"prompt_tokens_estimate": prompt}
-    return outcome(ending, account, given={}, private=private, model="a-1", completed=0)
+    return outcome(ending, totals, given={}, private=private, model="a-1", completed=0)
 
 
 def test_a_reset_voids_everything_that_was_said() -> None:
     """Text, calls, results, citations and counts; who was asked in vain stays."""
     said: list[Event] = [Text("x"), ToolCall("1", "n", "{}"), ToolResult("2", "n", "1"), Citation("u"), Usage(7, 8)]
-    account = of(*said, Reset(), FELL_BACK, Text("y"))
-    assert (account.content, account.usage, account.written) == ("y", None, 1)
-    assert (account.tool_calls, account.tool_results, account.citations) == ([], [], [])
-    assert account.attempts == [FELL_BACK]
+    totals = of(*said, Reset(), FELL_BACK, Text("y"))
+    assert (totals.content, totals.usage, totals.written) == ("y", None, 1)
+    assert (totals.tool_calls, totals.tool_results, totals.citations) == ([], [], [])
+    assert totals.attempts == [FELL_BACK]
 
 
 def test_who_answered() -> None:
@@ -172,10 +172,10 @@ async def test_usage_is_on_every_ending(backend: Backend, how: str, chunks: list
         case "timed out":
             await stream.end(TIMED_OUT)
         case "close":
-            await backend.closing.cancel(stream.id)
+            await backend.open_replies.cancel(stream.id)
         case "sweep":
-            backend.closing._lease = 0
-            await backend.closing.sweep()
+            backend.open_replies._lease = 0
+            await backend.open_replies.sweep()
     message = await backend.store.messages.get(stream.id)
     await stream.complete()
     assert message.status in TERMINAL

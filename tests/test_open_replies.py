@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from tailrace.backend import Backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
 from tailrace.errors import NotFound, StoreError, StreamEnded
 from tailrace.events import End, Event, Message, Text, Usage
+from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 from tailrace.store.dynamodb import Payload
-from tailrace.stream import MessageStream
 from tailrace.testing import ManualClock
 
 from tests.faults import FaultyCalls, is_append, is_end, once
@@ -70,7 +70,7 @@ async def test_cancel_keeps_what_the_log_has(backend: Backend, clock: ManualCloc
     stream = await open_stream(backend)
     await stream.append(Usage(prompt_tokens=7))
     await flush(stream, clock, calls, "eight ch", "aracters")
-    cancelled = await backend.closing.cancel(stream.id)
+    cancelled = await backend.open_replies.cancel(stream.id)
     assert (cancelled.status, cancelled.content, cancelled.seq) == ("cancelled", "eight characters", 4)
     assert cancelled.usage == Usage(7, 4, "estimate")
     assert cancelled.metadata["stream_chunks"] == 2
@@ -82,7 +82,7 @@ async def test_cancel_keeps_what_the_log_has(backend: Backend, clock: ManualCloc
     await asyncio.wait_for(lost.wait(), 10)
     with pytest.raises(StreamEnded):
         await stream.append("never")
-    assert await stream.complete() == cancelled == await backend.closing.cancel(stream.id)
+    assert await stream.complete() == cancelled == await backend.open_replies.cancel(stream.id)
 
 
 async def test_a_silent_writer_finds_out_by_its_heartbeat(
@@ -91,7 +91,7 @@ async def test_a_silent_writer_finds_out_by_its_heartbeat(
     """Also while the provider says nothing, within a sixth of the lease."""
     stream = await open_stream(backend)
     await flush(stream, clock, calls, "a")
-    await backend.closing.cancel(stream.id)
+    await backend.open_replies.cancel(stream.id)
     lost = asyncio.Event()
     stream.when_lost(lost.set)
     await clock.advance(LEASE / 6)
@@ -106,7 +106,7 @@ async def test_heartbeats_renew_the_lease(backend: Backend, clock: ManualClock, 
         before = len(calls.made)
         await clock.advance(5)
         await calls.finished(before + 1)
-    assert (await backend.closing.sweep()).ended == 0
+    assert (await backend.open_replies.sweep()).ended == 0
     await stream.append("b")
     message = await stream.complete()
     assert (message.content, message.seq) == ("ab", 3)
@@ -121,7 +121,7 @@ async def test_a_forgotten_stream_does_not_live_for_ever(
     message = (await open_stream(backend)).id  # and the stream itself is gone
     await clock.advance(2 * LEASE)
     await calls.finished(len(calls.made))
-    assert (await backend.closing.sweep()).ended == 1
+    assert (await backend.open_replies.sweep()).ended == 1
     assert (await backend.store.messages.get(message)).status == "interrupted"
 
 
@@ -140,15 +140,15 @@ async def test_the_sweep_ends_orphans(
         await flush(stream, clock, calls, *chunks)
     die(stream)
     await clock.advance(LEASE - 1)
-    assert (await backend.closing.sweep()).ended == 0
+    assert (await backend.open_replies.sweep()).ended == 0
     await clock.advance(2)
-    swept = await backend.closing.sweep()
+    swept = await backend.open_replies.sweep()
     assert (swept.looked_at, swept.ended, swept.failed) == (1, 1, 0)
     message = await backend.store.messages.get(stream.id)
     assert (message.status, message.content) == ("interrupted", "".join(chunks))
     assert message.error == {"type": "interrupted", "message": "The reply was interrupted."}
     assert message.metadata["stream_chunks"] == len(chunks)
-    assert (await backend.closing.sweep()).looked_at == 0
+    assert (await backend.open_replies.sweep()).looked_at == 0
 
 
 async def test_two_sweeps_at_once(backend: Backend, clock: ManualClock, calls: FaultyCalls) -> None:
@@ -157,7 +157,7 @@ async def test_two_sweeps_at_once(backend: Backend, clock: ManualClock, calls: F
     for stream in streams:
         die(stream)
     await clock.advance(LEASE + 1)
-    swept = await asyncio.gather(*(backend.closing.sweep() for _ in range(3)))
+    swept = await asyncio.gather(*(backend.open_replies.sweep() for _ in range(3)))
     assert sum(each.ended for each in swept) == 5
     for stream in streams:
         assert await log_of(backend, stream.id) == [End("interrupted", "interrupted", "The reply was interrupted.")]
@@ -171,9 +171,9 @@ async def test_one_that_cannot_be_ended_keeps_no_other_waiting(
         die(await open_stream(backend))
     await clock.advance(LEASE + 1)
     calls.choose = once("refused", is_end)
-    swept = await backend.closing.sweep()
+    swept = await backend.open_replies.sweep()
     assert (swept.looked_at, swept.ended, swept.failed) == (3, 2, 1)
-    assert (await backend.closing.sweep()).ended == 1
+    assert (await backend.open_replies.sweep()).ended == 1
 
 
 async def test_a_zombie_that_wakes_after_its_lease(backend: Backend, clock: ManualClock, calls: FaultyCalls) -> None:
@@ -182,7 +182,7 @@ async def test_a_zombie_that_wakes_after_its_lease(backend: Backend, clock: Manu
     await flush(stream, clock, calls, "a")
     die(stream)
     await clock.advance(LEASE + 1)
-    await backend.closing.sweep()
+    await backend.open_replies.sweep()
     stream._writer._closed = False
     await stream.append("b")
     message = await stream.complete()
@@ -202,9 +202,9 @@ async def end(backend: Backend, stream: MessageStream, how: str) -> Message:
     if how == "cancel":
         return await stream.cancel("Enough.")
     if how == "close":
-        return await backend.closing.cancel(stream.id)
-    backend.closing._lease = 0
-    await backend.closing.sweep()
+        return await backend.open_replies.cancel(stream.id)
+    backend.open_replies._lease = 0
+    await backend.open_replies.sweep()
     return await backend.store.messages.get(stream.id)
 
 
@@ -241,8 +241,8 @@ async def test_cancel_while_the_writer_writes(backend: Backend, clock: ManualClo
                 read.extend(item["sk"]["S"] for item in answer["Items"])
             return answer
 
-    backend.closing._store = Store(Quick(calls), backend.settings.table, clock=clock)
-    message = await backend.closing.cancel(stream.id)
+    backend.open_replies._store = Store(Quick(calls), backend.settings.table, clock=clock)
+    message = await backend.open_replies.cancel(stream.id)
     assert (message.status, message.content) == ("cancelled", "0xxx")
     assert len(read) == len(set(read)) == 4
 

@@ -25,7 +25,7 @@ BYTES_A_TOKEN: Final = 4
 bytes, most of a token."""
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a reply.
 
     Attributes:
@@ -130,10 +130,10 @@ class Tally:
         for gathered in (self._calls, self._results, self._citations):
             gathered.clear()
 
-    def account(self, *, seq: int, started: int, duration: float, first_chunk: float | None) -> Account:
-        """Return the whole; the arguments are ``Account``'s."""
+    def totals(self, *, seq: int, started: int, duration: float, first_chunk: float | None) -> Totals:
+        """Return the whole; the arguments are ``Totals``'s."""
         content = self.content
-        return Account(
+        return Totals(
             content=content,
             seq=seq,
             chunks=self.chunks,
@@ -150,7 +150,7 @@ class Tally:
         )
 
 
-def account_of(events: Sequence[Event], *, started: int, first_at: int | None, now: int) -> Account:
+def totals_of(events: Sequence[Event], *, started: int, first_at: int | None, now: int) -> Totals:
     """Return what the log alone says of a reply.
 
     Args:
@@ -163,7 +163,7 @@ def account_of(events: Sequence[Event], *, started: int, first_at: int | None, n
     for event in events:
         tally.add(event)
         tally.chunks += isinstance(event, Text | Reasoning)
-    return tally.account(
+    return tally.totals(
         seq=len(events),
         started=started,
         duration=(now - started) / 1_000_000,

@@ -22,9 +22,9 @@ import msgspec
 from tailrace.clock import Clock
 from tailrace.errors import ConnectTimeout, ProviderError, ProviderTimeout, Unprocessable
 from tailrace.events import Attempt, ProviderEvent, Reset, ResponseInfo, SourceEvent, Text, ToolCall, Usage
-from tailrace.options import Options
 from tailrace.providers import Provider, ProviderRequest
-from tailrace.schema import Schema
+from tailrace.providers.options import Options
+from tailrace.providers.output_schema import Schema
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace.account import Tally
 from tailrace.backend import Backend
+from tailrace.conversation.prompt import prompt_messages
 from tailrace.errors import Unprocessable
 from tailrace.events import (
     Citation,
@@ -23,11 +23,11 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
-from tailrace.fallback import Candidate, Fallback, Mode
-from tailrace.options import Options, read_options
-from tailrace.prompt import prompt_messages
 from tailrace.providers import PromptMessage, ProviderRequest
-from tailrace.schema import Schema
+from tailrace.providers.fallback import Candidate, Fallback, Mode
+from tailrace.providers.options import Options, read_options
+from tailrace.providers.output_schema import Schema
+from tailrace.reply.totals import Tally
 
 Messages = Callable[[], Awaitable[Sequence[Message]]]
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tailrace.errors import ConfigurationError, Unauthenticated
-from tailrace.jwt.token import Token
+from tailrace.identity.jwt.token import Token
 
 SHORTEST: Final = 32
 """Bytes: as long as the hash, RFC 7518 asks. A shorter one can be guessed from a single token, without asking us."""

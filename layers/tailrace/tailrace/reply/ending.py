@@ -7,10 +7,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from tailrace.account import Account, tokens_in
 from tailrace.clock import rfc3339
 from tailrace.errors import ProviderError, TailraceError
 from tailrace.events import Attempt, Json, Status, Usage
+from tailrace.reply.totals import Totals, tokens_in
 from tailrace.store import Outcome
 
 PROMPT_ESTIMATE: Final = "prompt_tokens_estimate"
@@ -97,7 +97,7 @@ def failed(error: str | TailraceError, about: Json | None = None) -> Ending:
 
 
 def outcome(
-    ending: Ending, account: Account, *, given: Json, private: Json, model: str | None, completed: int
+    ending: Ending, totals: Totals, *, given: Json, private: Json, model: str | None, completed: int
 ) -> Outcome:
     """Return what is written into the message.
 
@@ -107,42 +107,42 @@ def outcome(
         model: what the start said would answer.
         completed: microseconds since 1970.
     """
-    usage = _labelled(ending, account, private.get(PROMPT_ESTIMATE))
-    last = account.attempts[-1] if account.attempts else None
-    model = account.info.model or (last.next_model if last else None) or model
+    usage = _labelled(ending, totals, private.get(PROMPT_ESTIMATE))
+    last = totals.attempts[-1] if totals.attempts else None
+    model = totals.info.model or (last.next_model if last else None) or model
     known: dict[str, Any] = {
         "streamed": last is None or last.streamed,
-        "stream_chunks": account.chunks,
-        "chunks": account.chunks,  # the PHP original's own spelling, as are stream_duration_ms and chunks_received
-        "stream_duration": round(account.duration, 6),
-        "stream_duration_ms": round(account.duration * 1000, 3),
-        "time_to_first_chunk": None if account.first_chunk is None else round(account.first_chunk, 6),
-        "stream_started_at": rfc3339(account.started),
+        "stream_chunks": totals.chunks,
+        "chunks": totals.chunks,  # the PHP original's own spelling, as are stream_duration_ms and chunks_received
+        "stream_duration": round(totals.duration, 6),
+        "stream_duration_ms": round(totals.duration * 1000, 3),
+        "time_to_first_chunk": None if totals.first_chunk is None else round(totals.first_chunk, 6),
+        "stream_started_at": rfc3339(totals.started),
         "stream_completed_at" if ending.status == "completed" else "stream_failed_at": rfc3339(completed),
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "completion_tokens": usage.completion_tokens if usage else None,
         "model": model,
-        "finish_reason": account.info.finish_reason,
-        "provider_request_id": account.info.provider_request_id,
-        "attempts": [_without_none(_public(attempt)) for attempt in account.attempts] or None,
-        **_extras(account),
+        "finish_reason": totals.info.finish_reason,
+        "provider_request_id": totals.info.provider_request_id,
+        "attempts": [_without_none(_public(attempt)) for attempt in totals.attempts] or None,
+        **_extras(totals),
     }
     if ending.status != "completed":
-        known |= {"chunks_received": account.chunks, **ending.about, "error": ending.error}
+        known |= {"chunks_received": totals.chunks, **ending.about, "error": ending.error}
     secret: dict[str, Any] = {
         "error_detail": ending.detail,
-        "attempt_details": [attempt.detail for attempt in account.attempts] or None,
+        "attempt_details": [attempt.detail for attempt in totals.attempts] or None,
     }
     return Outcome(
         status=ending.status,
-        content=account.content,
-        seq=account.seq + 1,
+        content=totals.content,
+        seq=totals.seq + 1,
         metadata={**given, **_without_none(known)},
         private={**private, **_without_none(secret)} or None,
         provider=last.next_provider if last else None,
         model=model,
         usage=usage,
-        finish_reason=account.info.finish_reason,
+        finish_reason=totals.info.finish_reason,
         error=None if ending.status == "completed" else {"type": ending.error_type, "message": ending.error},
         completed=completed,
     )
@@ -157,13 +157,13 @@ def _public(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _extras(account: Account) -> dict[str, Any]:
+def _extras(totals: Totals) -> dict[str, Any]:
     """Return what the reply has besides its text, as far as there is room: without the results' and the quotes' text if
     there is too little, then without the arguments."""
     extras: dict[str, Any] = {
-        "tool_calls": msgspec.to_builtins(account.tool_calls),
-        "tool_results": msgspec.to_builtins(account.tool_results),
-        "citations": [_without_none(each) for each in msgspec.to_builtins(account.citations)],
+        "tool_calls": msgspec.to_builtins(totals.tool_calls),
+        "tool_results": msgspec.to_builtins(totals.tool_results),
+        "citations": [_without_none(each) for each in msgspec.to_builtins(totals.citations)],
     }
     for key, long in (("tool_results", "result"), ("citations", "quote"), ("tool_calls", "arguments")):
         if len(msgspec.json.encode(extras)) <= LARGEST_EXTRAS:
@@ -175,17 +175,17 @@ def _extras(account: Account) -> dict[str, Any]:
     return {name: value for name, value in extras.items() if value}
 
 
-def _labelled(ending: Ending, account: Account, prompt_estimate: Any) -> Usage:
+def _labelled(ending: Ending, totals: Totals, prompt_estimate: Any) -> Usage:
     """Return the usage with its source: who counted the completion. Of a reply that was cut, the provider never told
     what it cost; and some providers never do."""
-    usage = account.usage or Usage()
+    usage = totals.usage or Usage()
     if usage.completion_tokens is not None:
         return Usage(usage.prompt_tokens, usage.completion_tokens, "provider")
     prompt = usage.prompt_tokens
     # A prompt that was refused was not read.
-    if prompt is None and isinstance(prompt_estimate, int) and (account.written or ending.status != "failed"):
+    if prompt is None and isinstance(prompt_estimate, int) and (totals.written or ending.status != "failed"):
         prompt = prompt_estimate
-    return Usage(prompt, tokens_in(account.written), "estimate")
+    return Usage(prompt, tokens_in(totals.written), "estimate")
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

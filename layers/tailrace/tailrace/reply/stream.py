@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
-from tailrace.account import Tally
 from tailrace.clock import Clock, rfc3339
 from tailrace.errors import AppendConflict, ProviderError, StoreError, StreamEnded, TailraceError
 from tailrace.events import (
@@ -26,8 +25,9 @@ from tailrace.events import (
     ToolResult,
 )
 from tailrace.ids import RandomBytes
-from tailrace.log_writer import LogWriter
-from tailrace.outcome import COMPLETED, Ending, Response, failed, outcome, stopped
+from tailrace.reply.ending import COMPLETED, Ending, Response, failed, outcome, stopped
+from tailrace.reply.log_writer import LogWriter
+from tailrace.reply.totals import Tally
 from tailrace.store import Outcome, Store
 
 if TYPE_CHECKING:  # not imported where nothing is broadcast
@@ -300,7 +300,7 @@ class MessageStream:
         return self._message
 
     def _outcome(self, ending: Ending) -> Outcome:
-        account = self._tally.account(
+        totals = self._tally.totals(
             seq=self.seq,
             started=self._opened_at,
             duration=self._clock.monotonic() - self._opened,
@@ -308,7 +308,7 @@ class MessageStream:
         )
         return outcome(
             ending,
-            account,
+            totals,
             given=self._message.metadata,
             private=self._private,
             model=self._message.model,

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from tailrace.errors import Unauthenticated
-from tailrace.jwt.token import MALFORMED
+from tailrace.identity.jwt.token import MALFORMED
 
 LEEWAY_SECONDS: Final = 60
 """How far the issuer's clock and ours may differ."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date
 
 from tailrace.backend import Backend, default_backend
-from tailrace.conversation import Conversation
+from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.report import Report, bounds, day_of, report
 from tailrace.events import ConversationRecord, Json
-from tailrace.report import Report, bounds, day_of, report
 
 
 class Owner:

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace.account import tokens_in
+from tailrace.conversation.parts import read_parts
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message, ToolCall, ToolResult
-from tailrace.parts import read_parts
 from tailrace.providers import PromptMessage, ProviderRequest
+from tailrace.reply.totals import tokens_in
 
 
 class _Result(msgspec.Struct):

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from tailrace.additions import Additions, NewMessage
 from tailrace.backend import Backend, default_backend
+from tailrace.conversation.additions import Additions, NewMessage
+from tailrace.conversation.order import Positions
+from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
+from tailrace.conversation.prompt import check_tool_message, is_prompt
+from tailrace.conversation.request import Request
 from tailrace.errors import NotFound, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
 from tailrace.ids import conversation_tag, message_address, new_conversation_id, new_message_id
-from tailrace.outcome import PROMPT_ESTIMATE
-from tailrace.parts import Input, check_parts, parts_metadata, read_parts, split_input
-from tailrace.positions import Positions
-from tailrace.prompt import check_tool_message, is_prompt
-from tailrace.request import Request
+from tailrace.reply.ending import PROMPT_ESTIMATE
+from tailrace.reply.stream import MessageStream
 from tailrace.store import Draft, Start
-from tailrace.stream import MessageStream
 
 if TYPE_CHECKING:
-    from tailrace.report import Report
+    from tailrace.conversation.report import Report
 
 Audience = tuple[str, str | None]
 """A channel, and the socket id that is left out there."""
@@ -142,7 +142,7 @@ class Conversation(Additions):
         Raises:
             StoreError: the table cannot be read.
         """
-        from tailrace.report import report  # no reply needs it
+        from tailrace.conversation.report import report  # no reply needs it
 
         return report(await self._store.replies.of_conversation(self.id))
 

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock
 from tailrace.errors import IssuerUnavailable, Unauthenticated
-from tailrace.jwt.rsa import HASHES, PublicKey
-from tailrace.jwt.token import Token, decode
-from tailrace.sessions import Sessions
+from tailrace.identity.jwt.rsa import HASHES, PublicKey
+from tailrace.identity.jwt.token import Token, decode
 
 FRESH_SECONDS: Final = 3600.0
 STALE_SECONDS: Final = 24 * 3600.0

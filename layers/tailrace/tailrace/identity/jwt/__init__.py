@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tailrace.clock import Clock
-from tailrace.jwt.claims import subject
-from tailrace.jwt.issuer import Issuer
-from tailrace.jwt.secret import SharedSecret
-from tailrace.jwt.token import Token, parse
+from tailrace.identity.jwt.claims import subject
+from tailrace.identity.jwt.issuer import Issuer
+from tailrace.identity.jwt.secret import SharedSecret
+from tailrace.identity.jwt.token import Token, parse
 
 
 class Signers(Protocol):

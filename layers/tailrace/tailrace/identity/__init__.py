@@ -1,0 +1,1 @@
+"""Who is asking: bearer tokens, IAM, or a check of your own."""

@@ -1,0 +1,1 @@
+"""One assistant message while it is written: relayed, logged, ended, followed."""
