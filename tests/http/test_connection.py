@@ -1,12 +1,12 @@
-"""The connection: never blocks who writes, keeps quiet connections alive, and gives up on readers that are
-too far behind."""
+"""The connection: never blocks who writes, keeps quiet connections alive, and tells who
+writes that the reader is behind."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from tailrace.http.connection import LARGEST_BACKLOG, Connection
+from tailrace.http.connection import LARGEST_BACKLOG, LARGEST_SEND, Connection
 from tailrace.http.requests import Message
 from tailrace.testing import ManualClock
 
@@ -73,16 +73,40 @@ async def test_silence_is_bridged_by_comments() -> None:
     assert reader.body == before
 
 
-async def test_a_reader_too_far_behind_is_dropped() -> None:
-    """The backlog is bounded: what it holds is discarded and the response ends without a terminal event."""
+async def test_a_reader_far_behind_gets_everything_in_time() -> None:
+    """Whoever writes learns that so much waits, and when to go on; nothing is lost, and no send is large."""
     reader, clock = Reader(reading=False), ManualClock()
     connection = Connection(reader.send, [], clock=clock, keep_alive=10)
     running = asyncio.create_task(connection.run())
     await clock.advance(0)
-    for _ in range(2 * LARGEST_BACKLOG // 100_000):
-        connection.write(b"x" * 100_000)
-    connection.write(b"terminal")
+    written = b""
+    while not connection.is_behind:
+        written += b"%015d " % len(written) * 256
+        connection.write(written[-4096:])
+    assert len(written) == LARGEST_BACKLOG
+    waiting = asyncio.create_task(connection.drained())
+    await clock.advance(0)
+    assert not waiting.done()
+    reader.reading.set()
+    assert await asyncio.wait_for(waiting, 5)
+    assert not connection.is_behind
     connection.close()
+    assert await asyncio.wait_for(connection.drained(0), 5)
+    await asyncio.wait_for(running, 5)
+    assert reader.body == written
+    assert max(len(message.get("body", b"")) for message in reader.sent) == LARGEST_SEND
+
+
+async def test_a_client_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for it to read is told after a while, and nothing is kept for it."""
+    monkeypatch.setattr("tailrace.http.connection.STALLED_SECONDS", 0.01)
+    reader, clock = Reader(reading=False), ManualClock()
+    connection = Connection(reader.send, [], clock=clock, keep_alive=10)
+    running = asyncio.create_task(connection.run())
+    await clock.advance(0)
+    connection.write(b"x" * LARGEST_BACKLOG)
+    assert not await asyncio.wait_for(connection.drained(), 5)
+    connection.write(b"more")
     reader.reading.set()
     await asyncio.wait_for(running, 5)
     assert reader.body == b""

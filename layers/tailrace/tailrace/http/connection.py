@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
 from tailrace.clock import Clock, Timer
@@ -10,12 +11,18 @@ from tailrace.http.requests import Send
 from tailrace.http.responses import Headers
 from tailrace.protocols.sse import KEEP_ALIVE
 
-LARGEST_BACKLOG: Final = 4 * 1024 * 1024
-"""Bytes that may wait for a client. One that is further behind is dropped, without a terminal event, and
-resumes from its cursor; it must neither hold up the relay nor fill the memory."""
+LARGEST_BACKLOG: Final = 1024 * 1024
+"""Bytes that may wait for a client before it counts as behind. Whoever writes then stops, and goes on when the client
+has read: it must neither hold up the relay nor fill the memory."""
+
+LARGEST_SEND: Final = 64 * 1024
+"""Bytes of one send, unless one write has more: a slow client is seen to read."""
+
+STALLED_SECONDS: Final = 120.0
+"""How long a client may take for one send. One that reads nothing for so long is gone."""
 
 DRAIN_SECONDS: Final = 30.0
-"""How long after its end a reply's connection may take to send the rest."""
+"""How long the end of the response may take when all of it was sent."""
 
 
 class Connection:
@@ -32,25 +39,38 @@ class Connection:
         self._headers = headers
         self._clock = clock
         self._keep_alive = keep_alive
-        self._backlog: list[bytes] = []
+        self._backlog: deque[bytes] = deque()
         self._size = 0
         self._closed = False
         self._dropped = False
+        self._progress = asyncio.Event()
         self._wake: asyncio.Future[None] | None = None
         self._timer: Timer | None = None
         self._last_sent = clock.monotonic()
 
     def write(self, data: bytes) -> None:
-        """Take bytes to send; what a client that fell too far behind would get is discarded."""
+        """Take bytes to send, of any length; ``is_behind`` and ``drained`` are for whoever writes much."""
         if self._dropped or self._closed or not data:
             return
         self._size += len(data)
-        if self._size > LARGEST_BACKLOG:
-            self._dropped = True
-            self._backlog.clear()
-        else:
-            self._backlog.append(data)
+        self._backlog.append(data)
         self._notify()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much waits for the client that no more should be written before ``drained``."""
+        return self._size >= LARGEST_BACKLOG
+
+    async def drained(self, left: int = LARGEST_BACKLOG // 2) -> bool:
+        """Wait until not more than ``left`` bytes wait for the client; return False if it has gone or reads nothing."""
+        while self._size > left and not self._dropped:
+            self._progress.clear()
+            try:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await self._progress.wait()
+            except TimeoutError:
+                self._drop()
+        return self._size <= left
 
     def close(self) -> None:
         """No more is written; ``run`` returns when all is sent."""
@@ -64,12 +84,11 @@ class Connection:
             await self._send({"type": "http.response.start", "status": 200, "headers": list(self._headers)})
             while True:
                 if self._backlog:
-                    # All that has come meanwhile leaves in one send.
-                    data = b"".join(self._backlog)
-                    self._backlog.clear()
+                    data = self._take()
                     self._last_sent = self._clock.monotonic()
                     await self._send({"type": "http.response.body", "body": data, "more_body": True})
                     self._size -= len(data)
+                    self._progress.set()
                 elif self._closed or self._dropped:
                     break
                 else:
@@ -79,6 +98,27 @@ class Connection:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._timer.cancel()
+            self._drop()
+
+    def _take(self) -> bytes:
+        """Return what waits, up to the length of one send: what has come meanwhile leaves together."""
+        if self._size <= LARGEST_SEND:
+            data = b"".join(self._backlog)
+            self._backlog.clear()
+            return data
+        taken = [self._backlog.popleft()]
+        size = len(taken[0])
+        while self._backlog and size + len(self._backlog[0]) <= LARGEST_SEND:
+            taken.append(self._backlog.popleft())
+            size += len(taken[-1])
+        return b"".join(taken)
+
+    def _drop(self) -> None:
+        """Take no more, and let nobody wait."""
+        self._dropped = True
+        self._backlog.clear()
+        self._progress.set()
+        self._notify()
 
     def _notify(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from typing import Literal
 
 from tailrace.clock import Clock
 from tailrace.delivery import Delivery, Paced, Pieces
-from tailrace.errors import RequestError, Unprocessable
+from tailrace.errors import RequestError, StoreError, Unprocessable
 from tailrace.events import Event, Message
+from tailrace.http.connection import Connection
 from tailrace.http.cursor import query
 from tailrace.http.requests import Scope
-from tailrace.protocols.simple import SimpleProtocol
+from tailrace.protocols import DEFAULT, check_protocol
+from tailrace.protocols.reader import ReaderProtocol
+from tailrace.reply.follow import Batch, Follower
 
 _YES_OR_NO = {"true": True, "1": True, "false": False, "0": False}
 
@@ -44,6 +48,17 @@ def asked_delivery(scope: Scope) -> Delivery:
     return delivery
 
 
+def asked_protocol(scope: Scope) -> str:
+    """Return the name of the wire format that a request asks for: ``protocol`` in its query.
+
+    Raises:
+        RequestError: there is none of that name.
+    """
+    name = query(scope).get("protocol", DEFAULT)
+    check_protocol(name)
+    return name
+
+
 class Delivered:
     """Writes one reply for one reader, as it asked for it.
 
@@ -53,7 +68,7 @@ class Delivered:
     """
 
     def __init__(
-        self, protocol: SimpleProtocol, pieces: Pieces | None, write: Callable[[bytes], object], *, clock: Clock
+        self, protocol: ReaderProtocol, pieces: Pieces | None, write: Callable[[bytes], object], *, clock: Clock
     ) -> None:
         self._protocol = protocol
         self._write = write
@@ -87,3 +102,31 @@ class Delivered:
         """Write nothing more."""
         if self._paced is not None:
             self._paced.close()
+
+
+async def follow_into(reader: Delivered, connection: Connection, follower: Follower) -> None:
+    """Give a reader what a follower finds, as fast as its client reads, until the reply's end.
+
+    It stops without an end when the client reads nothing or the log cannot be read now: a reader that is cut without a
+    terminal event knows that there is more, and resumes.
+    """
+    try:
+        if not await connection.drained():
+            return
+        await follower.open()
+        async with aclosing(follower.follow()) as pages:
+            async for batches in pages:
+                for first_seq, events in joined(batches):
+                    reader.events(first_seq, events)
+                if not await connection.drained():
+                    return
+        reader.end(await follower.message())
+    except StoreError:
+        pass
+
+
+def joined(batches: Sequence[Batch]) -> list[Batch]:
+    """Return what was read at once as one batch: it is delivered at once."""
+    if len(batches) < 2:
+        return list(batches)
+    return [(batches[0][0], [event for _, events in batches for event in events])]

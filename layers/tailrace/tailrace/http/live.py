@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,13 +12,14 @@ from tailrace import telemetry
 from tailrace.backend import Backend
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import StoreError
-from tailrace.events import TERMINAL, Message
+from tailrace.events import TERMINAL, Event, Message
 from tailrace.http.connection import DRAIN_SECONDS, Connection
-from tailrace.http.delivered import Delivered
+from tailrace.http.delivered import Delivered, follow_into
 from tailrace.http.requests import Receive, Send, client_gone
 from tailrace.http.responses import respond_error, respond_message, stream_headers
-from tailrace.protocols.simple import SimpleProtocol
+from tailrace.protocols import open_protocol
 from tailrace.reply.ending import CANCELLED
+from tailrace.reply.follow import LONGEST_PAGE, Follower
 from tailrace.reply.relay import Deliver, Relay, Source
 from tailrace.reply.stream import MessageStream
 
@@ -34,7 +36,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     """A reply that is stored and about to be relayed.
 
     Attributes:
-        delivery: how the reader wants it.
+        protocol: the wire format that the reader wants.
+        delivery: how it wants it.
         progress: counts for the reader, or None when it did not ask.
         cancel_on_disconnect: whether the reply ends when this reader leaves, where that can be seen.
         deadline: seconds after which this process will be gone, or None.
@@ -43,6 +46,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
     stream: MessageStream
     source: Source
+    protocol: str
     delivery: Delivery
     progress: Progress | None
     cancel_on_disconnect: bool
@@ -58,7 +62,7 @@ class Live:
         self._started = started
 
     async def stream(self, receive: Receive, send: Send, first: bytes = b"") -> None:
-        """Send the reply as it arrives.
+        """Send the reply as it arrives, to a reader that falls behind from the log.
 
         Args:
             first: sent before everything else.
@@ -68,14 +72,33 @@ class Live:
 
     async def _stream(self, receive: Receive, send: Send, first: bytes) -> None:
         backend, stream, delivery = self._backend, self._started.stream, self._started.delivery
-        protocol = SimpleProtocol(stream.id, self._started.progress, backend.clock.monotonic)
+        protocol = open_protocol(self._started.protocol, stream.id, self._started.progress, backend.clock.monotonic)
         connection = Connection(
-            send, stream_headers(stream.id), clock=backend.clock, keep_alive=backend.settings.keep_alive
+            send,
+            [*stream_headers(stream.id), *protocol.headers],
+            clock=backend.clock,
+            keep_alive=backend.settings.keep_alive,
         )
         connection.write(first)
         pieces = delivery.open() if delivery.is_paced else None
         reader = Delivered(protocol, pieces, connection.write, clock=backend.clock)
-        relay = self._relay(reader.events)
+        deadline = self._started.deadline
+        gone_at = None if deadline is None else backend.clock.monotonic() + deadline
+        catching_up: asyncio.Task[None] | None = None
+
+        def deliver(first_seq: int, events: Sequence[Event]) -> None:
+            nonlocal catching_up
+            for place in range(0, len(events), LONGEST_PAGE):
+                if catching_up is not None:
+                    return
+                if connection.is_behind:
+                    # From here on the log serves it, at its own speed: the relay waits for nobody.
+                    catching_up = asyncio.create_task(self._catch_up(reader, connection, first_seq + place - 1))
+                    tasks.append(catching_up)
+                else:
+                    reader.events(first_seq + place, events[place : place + LONGEST_PAGE])
+
+        relay = self._relay(deliver)
         relaying = asyncio.create_task(self._run(relay))
         sending = asyncio.create_task(connection.run())
         tasks: list[asyncio.Task[Any]] = [relaying, sending]
@@ -83,19 +106,26 @@ class Live:
             tasks.append(asyncio.create_task(self._cancel_when_gone(relay, receive)))
         try:
             try:
-                reader.end(await asyncio.shield(relaying))
+                message = await asyncio.shield(relaying)
+                if catching_up is None:
+                    reader.end(message)
             except StoreError as error:
-                reader.failure(stream.seq, error.message, error.error_type)
+                if catching_up is None:
+                    reader.failure(stream.seq, error.message, error.error_type)
                 await self._settle()  # before the response ends: Lambda freezes after it
             await stream.drain()  # likewise; the reader has its end by now
-            connection.close()
             # A client that left or does not read is no reason to fail: the reply is in the log.
+            if catching_up is not None:
+                left = None if gone_at is None else max(0.0, gone_at - backend.clock.monotonic())
+                await asyncio.wait((catching_up,), timeout=left)
+            connection.close()
+            await connection.drained(0)
             await asyncio.wait((sending,), timeout=DRAIN_SECONDS)
         except asyncio.CancelledError:
             # The server shuts down. The relay ends its stream, and the reader is told.
             relaying.cancel()
             await asyncio.wait((relaying,))
-            if stream.message.status in TERMINAL:
+            if stream.message.status in TERMINAL and catching_up is None:
                 reader.end(stream.message)
             connection.close()
             await asyncio.wait((sending,), timeout=FAREWELL_SECONDS)
@@ -105,6 +135,19 @@ class Live:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _catch_up(self, reader: Delivered, connection: Connection, after: int) -> None:
+        """Give the reader what comes after a cursor from the log, until the reply's end."""
+        backend = self._backend
+        follower = Follower(
+            backend.store,
+            backend.open_replies,
+            self._started.stream.id,
+            after,
+            clock=backend.clock,
+            lease=backend.settings.lease,
+        )
+        await follow_into(reader, connection, follower)
 
     async def whole(self, send: Send) -> None:
         """Send the message at the reply's end."""

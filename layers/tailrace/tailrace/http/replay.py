@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from tailrace.backend import Backend
 from tailrace.delivery import Delivery, Progress
-from tailrace.errors import NotFound, RequestError, StoreError
-from tailrace.events import ENDED_BY_OTHERS, TERMINAL
+from tailrace.errors import NotFound, RequestError
+from tailrace.events import ENDED_BY_OTHERS, TERMINAL, Event
 from tailrace.http.connection import DRAIN_SECONDS, Connection
 from tailrace.http.cursor import NOT_OURS, Cursor, last_event_id, query
-from tailrace.http.delivered import Delivered, asked_delivery
+from tailrace.http.delivered import Delivered, asked_delivery, asked_protocol, follow_into, joined
 from tailrace.http.requests import Receive, Scope, Send, client_gone, time_left
 from tailrace.http.responses import respond_empty, respond_json, respond_message, stream_headers
-from tailrace.protocols.simple import SimpleProtocol
+from tailrace.protocols import open_protocol
 from tailrace.reply.follow import Batch, Follower
 
 LONGEST_WAIT: Final = 25
@@ -41,27 +41,21 @@ class Replay:
     """Serves one reader of one reply.
 
     Args:
+        protocol: the wire format it wants.
         delivery: how it wants it. Where a sentence ends and what progress counts depends on all of the log, so for
             those, and for a cursor inside an entry, the follower reads it from its beginning; it pays for that anyway.
     """
 
-    def __init__(self, backend: Backend, cursor: Cursor, delivery: Delivery = PLAIN) -> None:
+    def __init__(self, backend: Backend, cursor: Cursor, protocol: str, delivery: Delivery = PLAIN) -> None:
         self._backend = backend
         self._cursor = cursor
         self._id = message_id = cursor.message_id
         plain = delivery == PLAIN and not cursor.taken
         self._pieces = None if plain else delivery.open(after=cursor.seq, taken=cursor.taken)
-        self._follower = Follower(
-            backend.store,
-            backend.open_replies,
-            message_id,
-            cursor.seq if plain else 0,
-            clock=backend.clock,
-            lease=backend.settings.lease,
-        )
+        self._follower = self._follow_from(cursor.seq if plain else 0)
         self._delivery = delivery
-        self._begun: list[Batch] = []
-        self._protocol = SimpleProtocol(message_id, None, backend.clock.monotonic)
+        self._name = protocol
+        self._protocol = open_protocol(protocol, message_id, None, backend.clock.monotonic)
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what comes after the cursor, then what comes live, then the terminal event; 204 when the reader
@@ -71,17 +65,22 @@ class Replay:
             await respond_empty(send, self._id)
             return
         connection = Connection(
-            send, stream_headers(self._id), clock=backend.clock, keep_alive=backend.settings.keep_alive
+            send,
+            [*stream_headers(self._id), *self._protocol.headers],
+            clock=backend.clock,
+            keep_alive=backend.settings.keep_alive,
         )
         reader = Delivered(self._protocol, self._pieces, connection.write, clock=backend.clock)
         sending = asyncio.create_task(connection.run())
-        following = asyncio.create_task(self._follow(reader))
+        following = asyncio.create_task(follow_into(reader, connection, self._follower))
         leaving = asyncio.create_task(client_gone(receive))
         tasks = (sending, following, leaving)
         try:
             # A reader that is cut without a terminal event knows that there is more, and resumes.
             await asyncio.wait(tasks, timeout=time_left(scope, backend), return_when=asyncio.FIRST_COMPLETED)
             connection.close()
+            if following.done():
+                await connection.drained(0)
             await asyncio.wait((sending,), timeout=DRAIN_SECONDS if following.done() else 0.0)
         finally:
             reader.close()
@@ -97,7 +96,7 @@ class Replay:
         await respond_message(send, await self._follower.message())
 
     async def events(self, wait: float) -> list[dict[str, Any]]:
-        """Return what comes after the cursor; wait for it if there is nothing yet.
+        """Return a page of what comes after the cursor; wait for it if there is nothing yet.
 
         Args:
             wait: seconds.
@@ -107,10 +106,11 @@ class Replay:
         found: list[dict[str, Any]] = []
         try:
             async with asyncio.timeout(wait or None):
-                found = self._objects(self._begun)
-                while not self._follower.ended:
-                    found += self._objects(await self._follower.read())
-                    if found or not wait or self._follower.ended:
+                while not (found or self._follower.ended):
+                    found = self._objects(await self._follower.read())
+                    if self._follower.has_more or found or self._follower.ended:
+                        continue
+                    if not wait:
                         break
                     await self._follower.pause()
         except TimeoutError:
@@ -118,7 +118,7 @@ class Replay:
         if self._follower.ended:
             if self._pieces is not None:
                 found += self._protocol.piece_objects(self._pieces.flush())
-            found.append(self._protocol.end_object(await self._follower.message()))
+            found += self._protocol.end_objects(await self._follower.message())
         return found
 
     async def _open(self) -> bool:
@@ -131,29 +131,32 @@ class Replay:
             return True
         if self._delivery.progress:
             # By the log's own time, so that it goes on where the connection was that was cut.
-            self._protocol = SimpleProtocol(
-                self._id, Progress(stored.created / 1_000_000), lambda: self._follower.written / 1_000_000
+            self._protocol = open_protocol(
+                self._name,
+                self._id,
+                Progress(stored.created / 1_000_000),
+                lambda: self._follower.written / 1_000_000,
             )
         if self._cursor.taken and stored.seq == self._cursor.seq and stored.status not in ENDED_BY_OTHERS:
             raise RequestError(NOT_OURS)  # the terminal event has no characters
         if self._cursor.taken and not self._follower.ended:
-            self._begun = await self._follower.read()
-            for first_seq, events in self._begun:
-                place = self._cursor.seq - first_seq
-                if 0 <= place < len(events) and not self._cursor.could_be_ours(events[place]):
-                    raise RequestError(NOT_OURS)
+            entry = await self._entry()
+            if entry is not None and not self._cursor.could_be_ours(entry):
+                raise RequestError(NOT_OURS)
         return False
 
-    async def _follow(self, reader: Delivered) -> None:
-        try:
-            for first_seq, events in joined(self._begun):
-                reader.events(first_seq, events)
-            async for batches in self._follower.follow():
-                for first_seq, events in joined(batches):
-                    reader.events(first_seq, events)
-            reader.end(await self._follower.message())
-        except StoreError:
-            pass  # the log cannot be read now: the reader is cut and resumes
+    async def _entry(self) -> Event | None:
+        """Return the entry of the log that the cursor is inside of; None when it is not there yet."""
+        looking = self._follow_from(self._cursor.seq - 1)
+        while not (batches := await looking.read()) and looking.has_more:
+            pass
+        return batches[0][1][0] if batches else None
+
+    def _follow_from(self, after: int) -> Follower:
+        backend = self._backend
+        return Follower(
+            backend.store, backend.open_replies, self._id, after, clock=backend.clock, lease=backend.settings.lease
+        )
 
     def _objects(self, batches: Sequence[Batch]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -168,19 +171,12 @@ class Replay:
         return found
 
 
-def joined(batches: Sequence[Batch]) -> list[Batch]:
-    """Return what was read at once as one batch: it is delivered at once."""
-    if len(batches) < 2:
-        return list(batches)
-    return [(batches[0][0], [event for _, events in batches for event in events])]
-
-
 async def message_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
     """``GET /messages/{id}/stream``: replay after the cursor, then live until the terminal event."""
     message_id = scope["path_params"]["message_id"]
     await check_owner(backend, scope, message_id)
     cursor = last_event_id(scope, message_id) or Cursor(message_id, 0)
-    await Replay(backend, cursor, asked_delivery(scope)).stream(scope, receive, send)
+    await Replay(backend, cursor, asked_protocol(scope), asked_delivery(scope)).stream(scope, receive, send)
 
 
 async def message_events(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,7 +187,7 @@ async def message_events(backend: Backend, scope: Scope, receive: Receive, send:
     wait = query(scope).get("wait", "0")
     if not (wait.isascii() and wait.isdigit() and int(wait) <= LONGEST_WAIT):
         raise RequestError(f"wait must be a whole number of seconds from 0 to {LONGEST_WAIT}.")
-    events = await Replay(backend, cursor, asked_delivery(scope)).events(int(wait))
+    events = await Replay(backend, cursor, asked_protocol(scope), asked_delivery(scope)).events(int(wait))
     await respond_json(send, 200, events, [(b"cache-control", b"no-store")])
 
 

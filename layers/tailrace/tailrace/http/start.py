@@ -15,7 +15,7 @@ from tailrace.conversation.request import Choice, open_source, provider_request
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
 from tailrace.http.cursor import Cursor, last_event_id, query
-from tailrace.http.delivered import asked_delivery
+from tailrace.http.delivered import asked_delivery, asked_protocol
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
 from tailrace.http.requests import (
@@ -67,13 +67,14 @@ async def post_stream(backend: Backend, scope: Scope, receive: Receive, send: Se
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
     body = parse(await read_body(scope, receive, backend.settings.body_limit), StartBody)
+    protocol = asked_protocol(scope)
     accept = header(scope, b"accept") or ""
     whole = "application/json" in accept and "text/event-stream" not in accept
     try:
-        started = await _start(backend, scope, owner, body, header(scope, b"idempotency-key"), arrived)
+        started = await _start(backend, scope, owner, body, protocol, header(scope, b"idempotency-key"), arrived)
     except AlreadyStarted as before:
         cursor = last_event_id(scope, before.message_id) or Cursor(before.message_id, 0)
-        replay = Replay(backend, cursor, body.delivery)
+        replay = Replay(backend, cursor, protocol, body.delivery)
         await (replay.whole(send) if whole else replay.stream(scope, receive, send))
         return
     live = Live(backend, started)
@@ -87,13 +88,13 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
     owner = await backend.identify(scope)
     conversation_id = scope["path_params"]["conversation_id"]
     parameters = query(scope)
-    delivery = asked_delivery(scope)
+    delivery, protocol = asked_delivery(scope), asked_protocol(scope)
     cursor = last_event_id(scope)
     if cursor is not None:
         if message_address(cursor.message_id).tag != conversation_tag(conversation_id):
             raise RequestError("The cursor is not one of ours.")
         await Conversation.load(conversation_id, owner=owner, backend=backend)
-        await Replay(backend, cursor, delivery).stream(scope, receive, send)
+        await Replay(backend, cursor, protocol, delivery).stream(scope, receive, send)
         return
     if "message" in parameters:
         body = StartBody(
@@ -103,9 +104,9 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
             delivery=delivery,
         )
         try:
-            started = await _start(backend, scope, owner, body, parameters.get("key"), arrived)
+            started = await _start(backend, scope, owner, body, protocol, parameters.get("key"), arrived)
         except AlreadyStarted as before:
-            await Replay(backend, Cursor(before.message_id, 0), delivery).stream(scope, receive, send)
+            await Replay(backend, Cursor(before.message_id, 0), protocol, delivery).stream(scope, receive, send)
             return
         # An id alone is no event, but a browser keeps it: should the connection drop before the first chunk, the
         # reconnect resumes this reply instead of starting another.
@@ -113,11 +114,11 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
         return
     await Conversation.load(conversation_id, owner=owner, backend=backend)
     newest = await backend.store.messages.newest_reply(conversation_id)
-    await Replay(backend, Cursor(newest, 0), delivery).stream(scope, receive, send)
+    await Replay(backend, Cursor(newest, 0), protocol, delivery).stream(scope, receive, send)
 
 
 async def _start(
-    backend: Backend, scope: Scope, owner: str, body: StartBody, key: str | None, arrived: float
+    backend: Backend, scope: Scope, owner: str, body: StartBody, protocol: str, key: str | None, arrived: float
 ) -> Started:
     """Check everything that can be refused, then store the start; the provider is not called yet.
 
@@ -153,6 +154,7 @@ async def _start(
     return Started(
         stream=stream,
         source=source,
+        protocol=protocol,
         delivery=body.delivery,
         progress=Progress(arrived) if body.delivery.progress else None,
         cancel_on_disconnect=body.on_disconnect == "cancel",

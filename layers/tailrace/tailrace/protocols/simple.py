@@ -13,113 +13,79 @@ import msgspec
 
 from tailrace.delivery import Piece, Progress, Voided
 from tailrace.events import ENDED_BY_OTHERS, Event, Message, Reset, Text
-from tailrace.protocols import sse
+from tailrace.protocols.reader import Object, ReaderProtocol, encode
 
 _encode = msgspec.json.Encoder().encode
 
 
-class SimpleProtocol:
-    """Encodes one reply for one reader.
-
-    Args:
-        message_id: whose events these are.
-        progress: counts for the reader, or None when it did not ask.
-        monotonic: the clock that progress is measured with, in seconds.
-    """
+class SimpleProtocol(ReaderProtocol):
+    """The default; its arguments are ``ReaderProtocol``'s."""
 
     def __init__(self, message_id: str, progress: Progress | None, monotonic: Callable[[], float]) -> None:
-        self._id = message_id.encode()
-        self._progress = progress
-        self._monotonic = monotonic
-        self._after_chunk = b',"message_id":"' + self._id + b'"}\nid: ' + self._id + b":%d\n\n"
+        super().__init__(message_id, progress, monotonic)
+        name = message_id.encode()
+        self._after_chunk = b',"message_id":"' + name + b'"}\nid: ' + name + b":%d\n\n"
 
     def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
         """Return the blocks of consecutive events; empty when there is nothing to show."""
+        if self.progress is not None:
+            return encode(self.objects(first_seq, events))
         # The hot path: one block is a few microseconds, and a batch is one bytes object for one send.
         blocks: list[bytes] = []
         for seq, event in enumerate(events, first_seq):
             if isinstance(event, Text):
-                if self._progress is None:
-                    blocks.append(b'data: {"chunk":' + _encode(event.text) + self._after_chunk % seq)
-                else:
-                    blocks.append(self._with_progress(seq, event.text, self._progress))
+                blocks.append(b'data: {"chunk":' + _encode(event.text) + self._after_chunk % seq)
             elif isinstance(event, Reset):
-                if self._progress is not None:
-                    self._progress.reset()
-                blocks.append(self._block(seq, {"reset": True, "message_id": self._id.decode()}))
+                blocks.append(encode(self.objects(seq, [event])))
         return b"".join(blocks)
 
-    def pieces(self, pieces: Sequence[Piece | Voided]) -> bytes:
-        """Return the blocks of what a delivery made of the events."""
-        return b"".join(
-            sse.encode(_encode(self._piece_data(piece)), _piece_id(self._id.decode(), piece).encode())
-            for piece in pieces
-        )
-
-    def end(self, message: Message) -> bytes:
-        """Return the terminal block."""
-        return sse.encode(_encode(self._end_data(message)), self._end_id(message).encode())
-
-    def failure(self, seq: int, text: str, error_type: str) -> bytes:
-        """Return a terminal block for a reply whose end could not be stored; ``seq`` is the last one sent."""
-        return self._block(seq, self._error_data(text, error_type))
-
-    # ---- the same as objects, for readers that poll ----
-
-    def objects(self, first_seq: int, events: Sequence[Event]) -> list[dict[str, Any]]:
-        """Return what ``events`` would put into blocks, each with its ``id``."""
-        found: list[dict[str, Any]] = []
+    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Object]:
+        """Return the chunks and resets among the entries."""
+        found: list[Object] = []
         for seq, event in enumerate(events, first_seq):
             if isinstance(event, Text):
-                found.append(self._object(seq, {"chunk": event.text, "message_id": self._id.decode()}))
+                data: Object = {"chunk": event.text, "message_id": self.message_id}
+                if self.progress is not None:
+                    data["progress"] = self.progress.count(event.text, self.monotonic())
             elif isinstance(event, Reset):
-                found.append(self._object(seq, {"reset": True, "message_id": self._id.decode()}))
+                data = {"reset": True, "message_id": self.message_id}
+                if self.progress is not None:
+                    self.progress.reset()
+            else:
+                continue
+            found.append({**data, "id": f"{self.message_id}:{seq}"})
         return found
 
-    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[dict[str, Any]]:
-        """Return the same of what a delivery made of the events."""
-        message_id = self._id.decode()
-        return [{**self._piece_data(piece), "id": _piece_id(message_id, piece)} for piece in pieces]
+    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Object]:
+        """Return the pieces, whole sentences as such."""
+        return [{**self._piece_data(piece), "id": _piece_id(self.message_id, piece)} for piece in pieces]
 
-    def end_object(self, message: Message) -> dict[str, Any]:
+    def end_objects(self, message: Message) -> list[Object]:
         """Return the terminal event."""
-        return {**self._end_data(message), "id": self._end_id(message)}
-
-    def _end_id(self, message: Message) -> str:
         # An id that no chunk can have, where others than the writer may have chosen the number (http/cursor.py).
-        return f"{message.id}:{message.seq}" + (".0" if message.status in ENDED_BY_OTHERS else "")
+        end_id = f"{message.id}:{message.seq}" + (".0" if message.status in ENDED_BY_OTHERS else "")
+        if message.status == "completed":
+            return [{"done": True, "message": message, "id": end_id}]
+        error = message.error or {}
+        text = str(error.get("message", "The reply ended early."))
+        return [{**self._error_data(text, str(error.get("type", "general_error"))), "id": end_id}]
+
+    def failure_objects(self, seq: int, text: str, error_type: str) -> list[Object]:
+        """Return a terminal event with the id of the last chunk."""
+        return [{**self._error_data(text, error_type), "id": f"{self.message_id}:{seq}"}]
 
     def _piece_data(self, piece: Piece | Voided) -> dict[str, Any]:
-        message_id = self._id.decode()
         if isinstance(piece, Voided):
-            return {"reset": True, "message_id": message_id}
-        data: dict[str, Any] = {"chunk": piece.text, "message_id": message_id}
+            return {"reset": True, "message_id": self.message_id}
+        data: dict[str, Any] = {"chunk": piece.text, "message_id": self.message_id}
         if piece.sentences:
-            data = {"sentence": piece.text, "sentence_count": piece.sentences, "message_id": message_id}
-        if self._progress is not None:
-            data["progress"] = self._progress.at(piece.chunks, piece.characters, self._monotonic())
+            data = {"sentence": piece.text, "sentence_count": piece.sentences, "message_id": self.message_id}
+        if self.progress is not None:
+            data["progress"] = self.progress.at(piece.chunks, piece.characters, self.monotonic())
         return data
 
-    def _object(self, seq: int, data: dict[str, Any]) -> dict[str, Any]:
-        return {**data, "id": f"{self._id.decode()}:{seq}"}
-
-    def _end_data(self, message: Message) -> dict[str, Any]:
-        if message.status == "completed":
-            return {"done": True, "message": message}
-        error = message.error or {}
-        return self._error_data(
-            str(error.get("message", "The reply ended early.")), str(error.get("type", "general_error"))
-        )
-
     def _error_data(self, text: str, error_type: str) -> dict[str, Any]:
-        return {"error": True, "message": text, "error_type": error_type, "message_id": self._id.decode()}
-
-    def _with_progress(self, seq: int, text: str, progress: Progress) -> bytes:
-        counts = progress.count(text, self._monotonic())
-        return self._block(seq, {"chunk": text, "message_id": self._id.decode(), "progress": counts})
-
-    def _block(self, seq: int, data: object) -> bytes:
-        return sse.encode(_encode(data), self._id + b":%d" % seq)
+        return {"error": True, "message": text, "error_type": error_type, "message_id": self.message_id}
 
 
 def _piece_id(message_id: str, piece: Piece | Voided) -> str:

@@ -7,7 +7,8 @@ compare-and-append as the sweep's, so a reader does not wait for the sweep.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from tailrace.clock import Clock
@@ -24,6 +25,15 @@ SLOW: Final = 2.0
 """Seconds between two looks after a long silence."""
 
 BACK_OFF: Final = 1.5
+
+LONGEST_PAGE: Final = 2_000
+"""Entries after which a read stops and leaves the rest to the next one: some 300 KB as server-sent events."""
+
+LARGEST_PAGE: Final = 256 * 1024
+"""Bytes of packed entries, likewise."""
+
+SEGMENTS_AT_ONCE: Final = 128
+"""Of one query; they have about 1 KB each."""
 
 Batch = tuple[int, Sequence[Event]]
 """The seq of the first event, and events that follow on each other."""
@@ -50,11 +60,18 @@ class Follower:
         self._sign_of_life = 0  # of the writer, microseconds since 1970
         self._idle = 0  # reads in a row that brought nothing
         self._ended = False
+        self._has_more = False
+        self._kept: list[Batch] = []  # read and not yet returned: less than one segment
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last read stopped before the end of what is there."""
+        return self._has_more or bool(self._kept)
 
     @property
     def ended(self) -> bool:
-        """Whether all of the log was read, up to the terminal event: now ask ``message``."""
-        return self._ended
+        """Whether all of the log was returned, up to the terminal event: now ask ``message``."""
+        return self._ended and not self._kept
 
     @property
     def written(self) -> int:
@@ -76,7 +93,9 @@ class Follower:
         return stored
 
     async def read(self) -> list[Batch]:
-        """Return what is there beyond the cursor, and move it on. The terminal event is not among it.
+        """Return a page of what is there beyond the cursor, and move it on. The terminal event is not among it.
+
+        A page that lies before the cursor is empty, and ``has_more`` then says to go on.
 
         Raises:
             StoreError: the table cannot be read.
@@ -84,33 +103,57 @@ class Follower:
         return await self._read(consistent=False)
 
     async def _read(self, *, consistent: bool) -> list[Batch]:
+        if self._kept:
+            return self._page(self._kept)
         batches: list[Batch] = []
         self._idle += 1
-        async for segment in self._store.log.read(self._id, self._number, consistent=consistent):
-            self._number = segment.number
-            self._idle = 0
-            self._sign_of_life = segment.at
-            events = segment.events
-            if events and isinstance(events[-1], End):
-                self._ended = True
-                events = events[:-1]
-            skip = max(0, self._after + 1 - segment.first_seq)
-            if skip < len(events):
-                batches.append((segment.first_seq + skip, events[skip:]))
-                self._after = segment.first_seq + len(events) - 1
-        return batches
+        self._has_more = False
+        length = size = 0
+        segments = self._store.log.read(self._id, self._number, consistent=consistent, at_once=SEGMENTS_AT_ONCE)
+        async with aclosing(segments):
+            async for segment in segments:
+                self._number = segment.number
+                self._idle = 0
+                self._sign_of_life = segment.at
+                events = segment.events
+                if events and isinstance(events[-1], End):
+                    self._ended = True
+                    events = events[:-1]
+                skip = max(0, self._after + 1 - segment.first_seq)
+                if skip < len(events):
+                    batches.append((segment.first_seq + skip, events[skip:]))
+                    self._after = segment.first_seq + len(events) - 1
+                length += len(events)
+                size += segment.size
+                if not self._ended and (length >= LONGEST_PAGE or size >= LARGEST_PAGE):
+                    self._has_more = True
+                    break
+        return self._page(batches)
 
-    async def follow(self) -> AsyncIterator[list[Batch]]:
-        """Yield what is there, then what comes, until the reply has ended. Only after ``open``.
+    def _page(self, batches: list[Batch]) -> list[Batch]:
+        """Return the first of these, and keep the rest: one segment may have more than a page."""
+        page: list[Batch] = []
+        left = LONGEST_PAGE
+        self._kept = []
+        for first_seq, events in batches:
+            if events[:left]:
+                page.append((first_seq, events[:left]))
+            if events[left:]:
+                self._kept.append((first_seq + left, events[left:]))
+            left = max(0, left - len(events))
+        return page
+
+    async def follow(self) -> AsyncGenerator[list[Batch], None]:
+        """Yield what is there, page by page, then what comes, until the reply has ended. Only after ``open``.
 
         Raises:
             StoreError: the table cannot be read.
         """
-        while not self._ended:
+        while not self.ended:
             batches = await self.read()
             if batches:
                 yield batches
-            if not self._ended:
+            if not (self.ended or self.has_more):
                 await self.pause()
 
     async def pause(self) -> None:
@@ -139,6 +182,7 @@ class Follower:
 
     async def _has_log(self) -> bool:
         """Whether the log is still there: it expires from its beginning, so its first segment tells."""
-        async for _ in self._store.log.read(self._id):
-            return True
+        async with aclosing(self._store.log.read(self._id, at_once=1)) as segments:
+            async for _ in segments:
+                return True
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +35,7 @@ class Segment(msgspec.Struct, frozen=True):
         number: 0, 1, 2...
         first_seq: the seq of its first event.
         at: when it was written, microseconds since 1970.
+        size: bytes of its packed events.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Segment(msgspec.Struct, frozen=True):
     at: int
     nonce: bytes
     events: Sequence[Event]
+    size: int
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,24 +146,32 @@ class Log:
             return int(item["t"]["N"])
         return None
 
-    async def read(self, message_id: str, after: int = -1, *, consistent: bool = True) -> AsyncIterator[Segment]:
+    async def read(
+        self, message_id: str, after: int = -1, *, consistent: bool = True, at_once: int | None = None
+    ) -> AsyncGenerator[Segment, None]:
         """Yield the segments after number ``after``, in order, as long as they follow without a gap.
 
         An inconsistent read costs half; it may come late, and thanks to the numbers it is never wrong. A segment
         that has expired is as good as gone.
+
+        Args:
+            at_once: how many one query may bring, or None for as many as it can (1 MB): for who may stop early.
         """
         condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(after + 1), "L~")
-        async for item in self._table.query(condition, ConsistentRead=consistent):
+        options: dict[str, Any] = {"ConsistentRead": consistent} | ({} if at_once is None else {"Limit": at_once})
+        async for item in self._table.query(condition, **options):
             number = int(item["sk"]["S"][2:])
             if number != after + 1 or is_expired(item, self._clock.now()):
                 return
             after = number
+            packed = b64decode(item["e"]["B"])
             yield Segment(
                 number=number,
                 first_seq=int(item["f"]["N"]),
                 at=int(item["t"]["N"]),
                 nonce=b64decode(item["n"]["B"]),
-                events=unpack(b64decode(item["e"]["B"])),
+                events=unpack(packed),
+                size=len(packed),
             )
 
     def _segment(
