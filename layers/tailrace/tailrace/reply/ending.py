@@ -21,6 +21,19 @@ LARGEST_EXTRAS: Final = 100_000
 beyond stays in the log alone."""
 
 
+LONGEST_NAME: Final = 200
+"""Characters that are kept of a model's name, a finish reason, a provider's id of a request."""
+
+LONGEST_TEXT: Final = 2_000
+"""Characters that are kept of an error, for readers or in its own words."""
+
+MOST_ATTEMPTS: Final = 20
+"""Attempts that are told in a message; all of them are in the log."""
+
+LARGEST_ABOUT: Final = 20_000
+"""Bytes of JSON that a caller's own words on a failure may add."""
+
+
 class Response(Protocol):
     """What ``complete`` takes from a provider's answer. None says nothing."""
 
@@ -43,6 +56,10 @@ class Response(Protocol):
     def usage(self) -> Usage | None:
         """The token counts."""
         ...
+
+
+ABOUT: Final = ("error_type", "provider", "status_code", "retryable")
+"""What an ending says of itself."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +126,10 @@ def outcome(
     """
     usage = _labelled(ending, totals, private.get(PROMPT_ESTIMATE))
     last = totals.attempts[-1] if totals.attempts else None
-    model = totals.info.model or (last.next_model if last else None) or model
+    model = _cut(totals.info.model or (last.next_model if last else None) or model, LONGEST_NAME)
+    finish_reason = _cut(totals.info.finish_reason, LONGEST_NAME)
+    error = _cut(ending.error, LONGEST_TEXT)
+    attempts = totals.attempts[-MOST_ATTEMPTS:]
     known: dict[str, Any] = {
         "streamed": last is None or last.streamed,
         "stream_chunks": totals.chunks,
@@ -122,16 +142,16 @@ def outcome(
         "prompt_tokens": usage.prompt_tokens if usage else None,
         "completion_tokens": usage.completion_tokens if usage else None,
         "model": model,
-        "finish_reason": totals.info.finish_reason,
-        "provider_request_id": totals.info.provider_request_id,
-        "attempts": [_without_none(_public(attempt)) for attempt in totals.attempts] or None,
+        "finish_reason": finish_reason,
+        "provider_request_id": _cut(totals.info.provider_request_id, LONGEST_NAME),
+        "attempts": [_without_none(_public(attempt)) for attempt in attempts] or None,
         **_extras(totals),
     }
     if ending.status != "completed":
-        known |= {"chunks_received": totals.chunks, **ending.about, "error": ending.error}
+        known |= {"chunks_received": totals.chunks, **_about(ending), "error": error}
     secret: dict[str, Any] = {
-        "error_detail": ending.detail,
-        "attempt_details": [attempt.detail for attempt in totals.attempts] or None,
+        "error_detail": _cut(ending.detail, LONGEST_TEXT),
+        "attempt_details": [_cut(attempt.detail, LONGEST_NAME) for attempt in attempts] or None,
     }
     return Outcome(
         status=ending.status,
@@ -142,8 +162,10 @@ def outcome(
         provider=last.next_provider if last else None,
         model=model,
         usage=usage,
-        finish_reason=totals.info.finish_reason,
-        error=None if ending.status == "completed" else {"type": ending.error_type, "message": ending.error},
+        finish_reason=finish_reason,
+        error=None
+        if ending.status == "completed"
+        else {"type": _cut(ending.error_type, LONGEST_NAME), "message": error},
         completed=completed,
     )
 
@@ -151,10 +173,25 @@ def outcome(
 def _public(attempt: Attempt) -> dict[str, Any]:
     return {
         "provider": attempt.provider,
-        "model": attempt.model,
+        "model": _cut(attempt.model, LONGEST_NAME),
         "error_type": attempt.error_type,
         "status_code": attempt.status_code,
     }
+
+
+def _about(ending: Ending) -> Json:
+    """Return what is said of a failure for programs, without a caller's own words if they are too many to store."""
+    if len(msgspec.json.encode(ending.about)) <= LARGEST_ABOUT:
+        return ending.about
+    return {name: _short(ending.about[name]) for name in ABOUT if name in ending.about}
+
+
+def _short(value: Any) -> Any:
+    return value[:LONGEST_NAME] if isinstance(value, str) else value
+
+
+def _cut(text: str | None, length: int) -> str | None:
+    return text if text is None else text[:length]
 
 
 def _extras(totals: Totals) -> dict[str, Any]:

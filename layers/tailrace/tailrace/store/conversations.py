@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from pynamodb.expressions.update import Action
 
-from tailrace.errors import NotFound
+from tailrace.errors import NotFound, Unprocessable
 from tailrace.events import ConversationRecord, Json
 from tailrace.store.dynamodb import ConditionFailed, Payload
 from tailrace.store.items import DELETED, ConversationItem, conversation_key, conversation_record, message_key, to_json
 from tailrace.store.table import Key, Table
+
+LARGEST: Final = {"title": 20_000, "system": 180_000, "metadata": 90_000}
+"""Bytes of each as stored. They lie in one item, which may have 400 KB
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)."""
 
 
 class Conversations:
@@ -20,7 +25,11 @@ class Conversations:
         self._table = table
 
     async def put(self, conversation: ConversationRecord) -> None:
-        """Put a new conversation. Its id is fresh, so putting it again changes nothing."""
+        """Put a new conversation. Its id is fresh, so putting it again changes nothing.
+
+        Raises:
+            Unprocessable: a text or the metadata are too long for its item.
+        """
         key = conversation_key(conversation.id)
         item = ConversationItem(
             key["pk"],
@@ -29,9 +38,9 @@ class Conversations:
             owner=conversation.owner,
             created=conversation.created,
             updated=conversation.updated,
-            title=conversation.title,
-            system=conversation.system,
-            metadata=to_json(conversation.metadata),
+            title=_fitting("title", conversation.title),
+            system=_fitting("system", conversation.system),
+            metadata=_fitting("metadata", to_json(conversation.metadata)),
         )
         await self._table.put(item.serialize())
 
@@ -75,12 +84,13 @@ class Conversations:
 
         Raises:
             NotFound: there is no such conversation.
+            Unprocessable: the title or the metadata are too long for its item.
         """
         actions: list[Action] = [ConversationItem.updated.set(now)]
         if title is not None:
-            actions.append(ConversationItem.title.set(title))
+            actions.append(ConversationItem.title.set(_fitting("title", title) or ""))
         if metadata is not None:
-            actions.append(ConversationItem.metadata.set(to_json(metadata) or "{}"))
+            actions.append(ConversationItem.metadata.set(_fitting("metadata", to_json(metadata)) or "{}"))
         return conversation_record(await self._update(conversation_id, actions))
 
     async def delete(self, conversation_id: str, *, now: int) -> None:
@@ -129,3 +139,15 @@ class Conversations:
             return await self._table.update(conversation_key(conversation_id), there, actions)
         except ConditionFailed as error:
             raise NotFound("No such conversation.") from error
+
+
+def _fitting(name: str, text: str | None) -> str | None:
+    """Return a text of a conversation.
+
+    Raises:
+        Unprocessable: it is too long for its item.
+    """
+    size = len((text or "").encode())
+    if size > LARGEST[name]:
+        raise Unprocessable(f"The {name} may have at most {LARGEST[name]} bytes as stored; this has {size}.")
+    return text

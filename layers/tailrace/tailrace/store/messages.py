@@ -5,10 +5,11 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from typing import Any, Final
 
 import msgspec
 
-from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError
+from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unprocessable
 from tailrace.events import TERMINAL, End, Event, Json, Message, Role, Status
 from tailrace.store.content import read_contents, store_content
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
@@ -29,6 +30,14 @@ from tailrace.store.items import (
 from tailrace.store.log import Log
 from tailrace.store.segment import text_of
 from tailrace.store.table import Table, expressions
+
+LARGEST_ITEM: Final = 380_000
+"""Bytes of what is stored of a message besides its content. An item may have 400 KB with its attributes' names
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)."""
+
+LARGEST_OPEN_ITEM: Final = 150_000
+"""The same of a reply that is about to be written: its end adds up to 240,000 (``reply/ending.py``), and whatever
+is started must be able to end."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +114,10 @@ class Messages:
         Raises:
             AlreadyStarted: the key was used for the same body; the error has the message.
             Conflict: the key was used for another body.
+            Unprocessable: one of them does not fit into an item; nothing was stored.
         """
-        items = [await self._item(draft, nonce) for draft in drafts]
+        values = [_values(draft) for draft in drafts]
+        items = [await self._item(draft, value, nonce) for draft, value in zip(drafts, values, strict=True)]
         writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}} for item in items]
         if start is not None:
             writes.insert(0, {"Put": self._key_request(start, drafts[-1])})
@@ -131,24 +142,15 @@ class Messages:
             **expressions(condition=free),
         }
 
-    async def _item(self, draft: Draft, nonce: bytes) -> Payload:
+    async def _item(self, draft: Draft, values: dict[str, Any], nonce: bytes) -> Payload:
         key = message_key(draft.id)
         return MessageItem(
             key["pk"],
             key["sk"],
-            id=draft.id,
-            conversation=draft.conversation_id,
-            role=draft.role,
-            status=draft.status,
+            **values,
             created=draft.created,
             completed=draft.completed,
-            metadata=to_json(draft.metadata),
-            private=to_json(draft.private),
-            provider=draft.provider,
-            model=draft.model,
             sweep=None if draft.status in TERMINAL else open_shard(draft.id),
-            channel=draft.channel,
-            except_socket=draft.except_socket,
             feeding=1 if draft.feeding else None,
             **await store_content(self._table, draft.id, draft.content, nonce),
         ).serialize()
@@ -257,6 +259,31 @@ class Messages:
     async def _whole(self, item: Payload) -> Message:
         (content,) = await read_contents(self._table, [item])
         return message_record(item, content)
+
+
+def _values(draft: Draft) -> dict[str, str | None]:
+    """Return the texts that are stored of a draft besides its content.
+
+    Raises:
+        Unprocessable: they are too many for its item.
+    """
+    values = {
+        "id": draft.id,
+        "conversation": draft.conversation_id,
+        "role": draft.role,
+        "status": draft.status,
+        "metadata": to_json(draft.metadata),
+        "private": to_json(draft.private),
+        "provider": draft.provider,
+        "model": draft.model,
+        "channel": draft.channel,
+        "except_socket": draft.except_socket,
+    }
+    limit = LARGEST_ITEM if draft.status in TERMINAL else LARGEST_OPEN_ITEM
+    size = sum(len(value.encode()) for value in values.values() if value is not None)
+    if size > limit:
+        raise Unprocessable(f"The metadata of the message are too long: {size} bytes as stored, of at most {limit}.")
+    return values
 
 
 def _open(item: Payload) -> Open:
