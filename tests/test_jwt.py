@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tailrace.backend import Backend
 from tailrace.errors import ConfigurationError, IssuerUnavailable, Unauthenticated
+from tailrace.identity.jwt.claims import subject
 from tailrace.identity.jwt.issuer import FRESH_SECONDS, PAUSE_SECONDS, RETRY_SECONDS, STALE_SECONDS
 from tailrace.identity.jwt.rsa import PublicKey
 from tailrace.settings import Settings
@@ -242,6 +243,15 @@ async def test_what_is_no_token(door: Door, token: str) -> None:
     """It is refused before anybody is asked for keys."""
     await door.refuses(token, r"^The token is not a signed JSON Web Token\.$")
     assert door.issuer.asked == []
+
+
+@pytest.mark.parametrize("depth", [1_000, 3_000])
+async def test_a_token_that_nests(door: Door, depth: int) -> None:
+    """In its header, and in claims that somebody signed: no token, and nothing worse."""
+    deep = urlsafe_b64encode(b'{"alg":' + b"[" * depth).rstrip(b"=").decode()
+    await door.refuses(f"{deep}.e30.AAAA", r"^The token is not a signed JSON Web Token\.$")
+    with pytest.raises(Unauthenticated, match="not a signed JSON Web Token"):
+        subject(b'{"aud":' + b"[" * depth, issuer=None, audience=(), now=0.0)
 
 
 async def test_an_extension_is_not_understood(door: Door) -> None:

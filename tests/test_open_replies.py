@@ -15,6 +15,7 @@ from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 from tailrace.store.dynamodb import Payload
+from tailrace.store.items import segment_sort_key
 from tailrace.testing import ManualClock
 
 from tests.faults import FaultyCalls, is_append, is_end, once
@@ -333,3 +334,23 @@ async def scan(calls: FaultyCalls, settings: Settings) -> list[object]:
         if "LastEvaluatedKey" not in answer:
             return found
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 2])
+async def test_the_sweep_ends_what_was_orphaned_for_longer_than_the_retention(
+    backend: Backend, clock: ManualClock, calls: FaultyCalls, deleted: int
+) -> None:
+    """Whether DynamoDB has deleted the expired log, or a part of it, or nothing yet."""
+    stream = await open_stream(backend)
+    await flush(stream, clock, calls, "expired ")
+    await flush(stream, clock, calls, "text")
+    die(stream)
+    await clock.advance(backend.settings.retention + 2 * 3600)
+    for number in range(deleted):
+        key = {"pk": {"S": f"S#{stream.id}"}, "sk": {"S": segment_sort_key(number)}}
+        await calls.call("DeleteItem", {"TableName": backend.settings.table, "Key": key})
+    swept = await backend.open_replies.sweep()
+    assert (swept.ended, swept.failed) == (1, 0)
+    message = await backend.store.messages.get(stream.id)
+    assert (message.status, message.content) == ("interrupted", "")
+    assert (await backend.open_replies.sweep()).looked_at == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -205,3 +206,22 @@ def test_an_estimate_of_the_prompt() -> None:
     assert estimate(request) == 40
     more = msgspec.structs.replace(request, tools=[Tool(name="a")], messages=[*request.messages, *TURN])
     assert estimate(more) > 60
+
+
+def test_many_calls_and_results_that_do_not_match() -> None:
+    """Each is looked at once, however many there are: three pairs of the size that a message can have."""
+    calls = [{"id": f"a{number}", "name": "n", "arguments": "{}"} for number in range(4_000)]
+    results = [{"id": f"b{number}", "result": 1} for number in range(6_000)]
+    turns = [message("tool_call", calls), message("tool_result", results)] * 3
+    looked_at = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal looked_at
+        looked_at += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        assert prompt_messages(turns) == []
+    finally:
+        sys.setprofile(None)
+    assert looked_at < 30 * len(turns) * 6_000

@@ -120,7 +120,13 @@ async def test_a_body_by_sentence_cut_after_every_byte() -> None:
     conversation = await Conversation.create(backend=world.backend)
     options = {"script": {"chunks": CHUNKS, "batch": 3}}
     body = {"input": "Tell me.", "model": "fast", "options": options, "delivery": {"by": "sentence"}}
-    call = Call(world.app, "POST", f"/conversations/{conversation.id}/stream", {}, msgspec.json.encode(body))
+    call = Call(
+        world.app,
+        "POST",
+        f"/conversations/{conversation.id}/stream",
+        {"Content-Type": "application/json"},
+        msgspec.json.encode(body),
+    )
     await call.task
     message = await world.backend.store.messages.newest_reply(conversation.id)
     path = f"/messages/{message}/stream?by=sentence"

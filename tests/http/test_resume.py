@@ -240,7 +240,9 @@ async def test_a_key_with_another_body(client: Client) -> None:
     assert status == 409
     assert content["error"] == {"type": "conflict", "message": "The idempotency key was used for another request."}
     spelled = msgspec.json.encode(dict(reversed(script("a").items())))
-    async with client.session.post(path, data=spelled, headers=headers) as response:
+    async with client.session.post(
+        path, data=spelled, headers={**headers, "Content-Type": "application/json"}
+    ) as response:
         assert await response.read() == body
 
 

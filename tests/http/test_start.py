@@ -15,6 +15,8 @@ from tests.providers.fake_server import FakeServer, Reply
 
 pytestmark = pytest.mark.anyio
 
+JSON = {"Content-Type": "application/json"}
+
 
 def openai_settings(settings: Settings, upstream: FakeServer) -> Settings:
     """Return settings whose provider is the fake server, over the chat wire."""
@@ -182,7 +184,7 @@ async def test_bad_input_is_refused_and_nothing_is_written(client: Client, body:
             for start in range(0, len(body), 10_000):
                 yield body[start : start + 10_000]
 
-        async with client.session.post(path, data=pieces() if chunked else body) as response:
+        async with client.session.post(path, data=pieces() if chunked else body, headers=JSON) as response:
             content = await response.json()
         assert response.status == status
         assert re.fullmatch(said, content["error"]["message"]), content

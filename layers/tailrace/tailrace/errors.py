@@ -13,6 +13,7 @@ ErrorType = Literal[
     "invalid_request",
     "unauthenticated",
     "forbidden",
+    "unsupported_type",
     "not_found",
     "conflict",
     "too_large",
@@ -112,6 +113,13 @@ class TooLarge(RequestError):
 
     status = 413
     error_type: ClassVar[ErrorType] = "too_large"
+
+
+class UnsupportedType(RequestError):
+    """The body says that it is of a type that is not read here."""
+
+    status = 415
+    error_type: ClassVar[ErrorType] = "unsupported_type"
 
 
 class Unprocessable(RequestError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,6 +16,10 @@ from tailrace.errors import ConfigurationError
 from tailrace.providers import ProviderConfig, names, variables
 
 Auth = Literal["none", "iam", "jwt"]
+
+
+LOOPBACK: Final = "loopback"
+"""Among the origins: pages that this machine itself serves, on any port."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         jwt_audience: whom they are for; empty if that does not matter.
         jwt_secret: what they are signed with, if not with the issuer's keys.
         jwt_secret_id: the secret of Secrets Manager that it lies in, used when it is not given itself.
+        cors_origins: whose pages may call, ``loopback`` among them for any port of this machine.
         in_lambda: whether this is a Lambda environment, whose request context can be trusted.
         websocket_url: the management endpoint of the WebSocket API with its stage, ``https://...``, or None.
         broadcast: whether replies are sent to subscribers, given that there is such an endpoint.
@@ -65,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_audience: tuple[str, ...] = ()
     jwt_secret: str | None = None
     jwt_secret_id: str | None = None
+    cors_origins: tuple[str, ...] = ()
     in_lambda: bool = False
     websocket_url: str | None = None
     broadcast: bool = True
@@ -112,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             in_lambda=in_lambda,
             websocket_url=_websocket_url(environment),
             broadcast=broadcast == "on",
+            cors_origins=_origins(environment, "" if in_lambda else LOOPBACK),
             event_namespace=environment.get("TAILRACE_EVENT_NAMESPACE", "App\\Events\\"),
             channel_secret=environment.get("TAILRACE_CHANNEL_SECRET") or None,
             channel_secret_id=environment.get("TAILRACE_CHANNEL_SECRET_ID") or None,
@@ -205,3 +213,13 @@ def _number(environment: Mapping[str, str], name: str, default: int, least: int,
     if not least <= value <= most:
         raise ConfigurationError(f"{name} must be a whole number from {least} to {most}.")
     return value
+
+
+def _origins(environment: Mapping[str, str], default: str) -> tuple[str, ...]:
+    name = "TAILRACE_CORS_ORIGINS"
+    given = environment.get(name, default).split(",")
+    origins = tuple(origin for part in given if (origin := part.strip()))
+    for origin in origins:
+        if origin not in (LOOPBACK, "*") and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+            raise ConfigurationError(f"{name} must list origins such as https://app.example.com, loopback, or *.")
+    return origins

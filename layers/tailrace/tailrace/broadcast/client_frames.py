@@ -12,6 +12,7 @@ import msgspec
 
 from tailrace.delivery import Delivery
 from tailrace.errors import RequestError
+from tailrace.protocols.strict_json import check_json
 
 Kind = TypeVar("Kind")
 
@@ -73,6 +74,10 @@ def client_frame(body: bytes) -> ClientFrame:
     Raises:
         UnknownFrame: it is not one.
     """
+    try:
+        check_json(body)
+    except RequestError as error:
+        raise UnknownFrame from error
     return _decode(body, ClientFrame)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +14,7 @@ from tailrace.conversation.order import Positions
 from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.conversation.prompt import check_tool_message, is_prompt
 from tailrace.conversation.request import Request
-from tailrace.errors import NotFound, Unprocessable
+from tailrace.errors import NotFound, TailraceError, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
 from tailrace.ids import conversation_tag, message_address, new_conversation_id, new_message_id
 from tailrace.reply.ending import PROMPT_ESTIMATE
@@ -22,6 +23,8 @@ from tailrace.store import Draft, Start
 
 if TYPE_CHECKING:
     from tailrace.conversation.report import Report
+
+logger = logging.getLogger(__name__)
 
 Audience = tuple[str, str | None]
 """A channel, and the socket id that is left out there."""
@@ -151,11 +154,20 @@ class Conversation(Additions):
     async def delete(self) -> None:
         """Delete it and its messages from sight; ``restore`` takes that back until it is pruned.
 
+        Its open replies are cancelled, and keep their text so far.
+
         Raises:
             NotFound: it was deleted before.
             StoreError: the table cannot be written.
         """
-        await self._store.conversations.delete(self.id, now=self._backend.clock.now())
+        now = self._backend.clock.now()
+        await self._store.conversations.delete(self.id, now=now)
+        # After it: nothing can be started any more. One that cannot be cancelled now ends by itself.
+        async for message_id in self._store.replies.open_ids(self.id, now=now):
+            try:
+                await self._backend.open_replies.cancel(message_id)
+            except TailraceError as error:
+                logger.warning("reply not cancelled", extra={"message_id": message_id, "reason": error.message})
 
     @classmethod
     async def restore(cls, conversation_id: str, *, owner: str | None = None, backend: Backend | None = None) -> Self:

@@ -23,7 +23,7 @@ KEY: Final = "parts"
 """Where they lie in the message's metadata."""
 
 
-class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text", forbid_unknown_fields=True):
     """A piece of text among the parts."""
 
     text: str

@@ -31,8 +31,11 @@ def prompt_messages(history: Sequence[Message]) -> list[PromptMessage]:
     Args:
         history: completed messages, oldest first.
     """
-    results = [(at, result) for at, message in enumerate(history) for result in _results(message)]
-    used: set[int] = set()
+    # Of each id the results that no call has taken yet, with their places, the last one first.
+    results: dict[str, list[tuple[int, _Result]]] = {}
+    for at, message in reversed([*enumerate(history)]):
+        for result in reversed(_results(message)):
+            results.setdefault(result.id, []).append((at, result))
     prompt: list[PromptMessage] = []
     at = 0
     while at < len(history):
@@ -45,7 +48,7 @@ def prompt_messages(history: Sequence[Message]) -> list[PromptMessage]:
             while at + 1 < len(history) and history[at + 1].role == "tool_call":
                 at += 1
                 calls |= _calls(history[at])
-            prompt += _answer(first, text, calls, results, used)
+            prompt += _answer(first, text, calls, results)
         elif message.role == "user":
             prompt.append(PromptMessage("user", message.content, parts=read_parts(message.metadata)))
         at += 1
@@ -53,17 +56,17 @@ def prompt_messages(history: Sequence[Message]) -> list[PromptMessage]:
 
 
 def _answer(
-    at: int, text: str, calls: Mapping[str, ToolCall], results: Sequence[tuple[int, _Result]], used: set[int]
+    at: int, text: str, calls: Mapping[str, ToolCall], results: Mapping[str, list[tuple[int, _Result]]]
 ) -> Iterable[PromptMessage]:
     answered: list[ToolCall] = []
     found: list[ToolResult] = []
     for call in calls.values():
-        for number, (place, result) in enumerate(results):
-            if place > at and number not in used and result.id == call.id:
-                used.add(number)
-                answered.append(call)
-                found.append(ToolResult(call.id, call.name, result.text))
-                break
+        waiting = results.get(call.id, [])
+        while waiting and waiting[-1][0] <= at:  # of no later call either
+            waiting.pop()
+        if waiting:
+            answered.append(call)
+            found.append(ToolResult(call.id, call.name, waiting.pop()[1].text))
     if text.strip() or answered:
         yield PromptMessage("assistant", text, tool_calls=answered)
     if found:

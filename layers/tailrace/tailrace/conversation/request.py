@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -35,11 +35,15 @@ MOST_PROVIDERS: Final = 8
 """How many may be named for one reply."""
 
 
-class Choice(msgspec.Struct, frozen=True):
+LONGEST_NAME: Final = 2048
+"""Characters of a provider's or a model's name; an ARN of Bedrock's has as many at most."""
+
+
+class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may answer: a provider, and its model or its default."""
 
-    provider: str
-    model: str | None = None
+    provider: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)]
+    model: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
 
 
 def provider_request(

@@ -29,7 +29,7 @@ LONGEST_INTERVAL: Final = 60_000
 """Milliseconds between two events that a reader may ask for."""
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a reader may ask for. They combine.
 
     Attributes:

@@ -20,9 +20,12 @@ from tailrace.conversation.owner import Owner
 from tailrace.conversation.report import parse_day
 from tailrace.errors import NotFound, TailraceError
 from tailrace.events import Message
-from tailrace.http.body_limit import LimitBody
 from tailrace.http.broadcasting import auth_request, channel_auth
+from tailrace.http.check_body import CheckBody
+from tailrace.http.cors import cors
+from tailrace.http.head import Head
 from tailrace.http.mask_errors import MaskErrors
+from tailrace.http.openapi import COMMON, describe
 from tailrace.http.replay import check_owner
 from tailrace.http.requests import socket_id
 from tailrace.http.schemas import (
@@ -69,6 +72,7 @@ def create_api_app(backend: Backend) -> FastAPI:
         title="Tailrace",
         description="Streamed LLM replies: conversations, messages and their durable logs.",
         lifespan=lifespan,
+        responses=COMMON,
         exception_handlers={
             HTTPException: on_http_exception,
             RequestValidationError: on_invalid,
@@ -76,8 +80,11 @@ def create_api_app(backend: Backend) -> FastAPI:
         },
     )
     app.add_middleware(UnderApi)
-    app.add_middleware(LimitBody, limit=backend.settings.body_limit)
+    app.add_middleware(CheckBody, limit=backend.settings.body_limit)
+    app.add_middleware(Head)
     app.add_middleware(MaskErrors)
+    for each in cors(backend.settings):
+        app.add_middleware(each.cls, *each.args, **each.kwargs)
     store = backend.store
 
     async def load(request: Request, conversation_id: str) -> Conversation:
@@ -119,9 +126,8 @@ def create_api_app(backend: Backend) -> FastAPI:
 
     @app.delete("/conversations/{conversation_id}", status_code=204)
     async def delete_conversation(request: Request, conversation_id: str) -> Response:
-        """Delete a conversation and its messages from sight."""
-        await load(request, conversation_id)
-        await store.conversations.delete(conversation_id, now=backend.clock.now())
+        """Delete a conversation and its messages from sight. Its open replies are cancelled."""
+        await (await load(request, conversation_id)).delete()
         return Response(status_code=204)
 
     @app.post("/conversations/{conversation_id}/restore", response_model=ConversationOut)
@@ -201,6 +207,7 @@ def create_api_app(backend: Backend) -> FastAPI:
         return _json(await channel_auth(backend, owner, asked))
 
     app.router.routes.extend(hot_routes(backend))
+    describe(app)
     return app
 
 

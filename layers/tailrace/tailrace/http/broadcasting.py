@@ -6,6 +6,7 @@ Laravel Echo's drivers ask for it before they subscribe: the API Gateway driver 
 from __future__ import annotations
 
 import inspect
+from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -23,11 +24,14 @@ from tailrace.errors import ConfigurationError, Forbidden, NotFound, RequestErro
 from tailrace.http.requests import parse
 
 
-class AuthRequest(msgspec.Struct):
+class AuthRequest(msgspec.Struct, forbid_unknown_fields=True):
     """Who wants to subscribe to what."""
 
     socket_id: str
     channel_name: str
+
+
+_FIELDS: Final = frozenset(AuthRequest.__struct_fields__)
 
 
 def auth_request(body: bytes, content_type: str | None) -> AuthRequest:
@@ -42,7 +46,8 @@ def auth_request(body: bytes, content_type: str | None) -> AuthRequest:
             fields = parse_qs(body.decode(), strict_parsing=True, max_num_fields=100)
         except ValueError as error:
             raise RequestError("The body is not a valid form.") from error
-        body = msgspec.json.encode({name: values[-1] for name, values in fields.items()})
+        # What a page adds to its form, such as a token against forgery, is its own.
+        body = msgspec.json.encode({name: values[-1] for name, values in fields.items() if name in _FIELDS})
     asked = parse(body, AuthRequest)
     check_socket_id(asked.socket_id)
     check_channel(asked.channel_name)

@@ -185,7 +185,7 @@ async def message_events(backend: Backend, scope: Scope, receive: Receive, send:
     await check_owner(backend, scope, message_id)
     cursor = last_event_id(scope, message_id) or Cursor(message_id, 0)
     wait = query(scope).get("wait", "0")
-    if not (wait.isascii() and wait.isdigit() and int(wait) <= LONGEST_WAIT):
+    if not (wait.isascii() and wait.isdigit() and len(wait) <= 2 and int(wait) <= LONGEST_WAIT):
         raise RequestError(f"wait must be a whole number of seconds from 0 to {LONGEST_WAIT}.")
     events = await Replay(backend, cursor, asked_protocol(scope), asked_delivery(scope)).events(int(wait))
     await respond_json(send, 200, events, [(b"cache-control", b"no-store")])

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from tailrace.backend import Backend
-from tailrace.errors import RequestError, TooLarge, Unprocessable
+from tailrace.errors import RequestError, TooLarge, Unprocessable, UnsupportedType
+from tailrace.protocols.strict_json import NOT_JSON, check_json
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -53,6 +54,11 @@ def socket_id(scope: Scope) -> str | None:
     return given if given and len(given) <= LONGEST_SOCKET_ID else None
 
 
+def _is_over(declared: str, limit: int) -> bool:
+    digits = declared.strip()
+    return digits.isascii() and digits.isdigit() and (len(digits) > len(str(limit)) + 8 or int(digits) > limit)
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Return the request's body.
 
@@ -61,7 +67,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         ClientGone: the client left.
     """
     declared = header(scope, b"content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit:
+    if declared is not None and _is_over(declared, limit):
         raise TooLarge(f"The body has more than {limit} bytes.")
     pieces: list[bytes] = []
     size = 0
@@ -78,19 +84,40 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             return b"".join(pieces)
 
 
+def is_form(scope: Scope) -> bool:
+    """Return whether a request's body says that it is a form."""
+    return _media_type(scope) == "application/x-www-form-urlencoded"
+
+
+def check_type(scope: Scope) -> None:
+    """Pass if a request's body says that it is JSON.
+
+    Raises:
+        UnsupportedType: it says something else, or nothing.
+    """
+    kind = _media_type(scope)
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise UnsupportedType("The Content-Type of the body must be application/json.")
+
+
+def _media_type(scope: Scope) -> str:
+    return (header(scope, b"content-type") or "").partition(";")[0].strip().lower()
+
+
 def parse(body: bytes, kind: type[Body]) -> Body:
     """Return the body as ``kind``.
 
     Raises:
         RequestError: it is not JSON.
-        Unprocessable: it is, but not of that kind; the message names the field.
+        Unprocessable: it is, but not of that kind, and the message names the field; or it holds what cannot be kept.
     """
+    check_json(body)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"The body does not validate: {error}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RequestError("The body is not valid JSON.") from error
+        raise RequestError(NOT_JSON) from error
 
 
 async def client_gone(receive: Receive) -> None:

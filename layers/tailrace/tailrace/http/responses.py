@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -37,14 +38,22 @@ async def respond_json(send: Send, status: int, content: object, headers: Header
     await send({"type": "http.response.body", "body": body})
 
 
+_STREAM: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
 def stream_headers(message_id: str) -> list[tuple[bytes, bytes]]:
     """Return the headers of a stream of server-sent events."""
-    return [
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),
-        (b"x-message-id", message_id.encode()),
-    ]
+    return [*_STREAM, (b"x-message-id", message_id.encode())]
+
+
+async def respond_empty_stream(send: Send) -> None:
+    """Send the headers of a stream that has no message."""
+    await send({"type": "http.response.start", "status": 200, "headers": list(_STREAM)})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def respond_empty(send: Send, message_id: str) -> None:

@@ -15,7 +15,7 @@ Metadata = dict[str, Any]
 class NewConversation(BaseModel):
     """A conversation to create."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     title: str | None = Field(None, max_length=1000)
     system: str | None = Field(None, description="The system prompt of every reply. Never sent back.")
@@ -25,7 +25,7 @@ class NewConversation(BaseModel):
 class ConversationChange(BaseModel):
     """What to change in a conversation; what is absent stays."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     title: str | None = Field(None, max_length=1000)
     metadata: Metadata | None = None
@@ -34,7 +34,7 @@ class ConversationChange(BaseModel):
 class MessageIn(BaseModel):
     """A whole message to add. System prompts are given when the conversation is created."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     role: Literal["user", "assistant", "tool_call", "tool_result"]
     content: str
@@ -73,6 +73,12 @@ class ErrorOut(BaseModel):
 
     type: str | None
     message: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is no success. A whole reply that failed has its message beside."""
+
+    error: ErrorOut
 
 
 class MessageOut(BaseModel):

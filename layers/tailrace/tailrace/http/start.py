@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,17 +11,19 @@ from tailrace.backend import Backend
 from tailrace.conversation.conversation import Conversation
 from tailrace.conversation.parts import Input, split_input
 from tailrace.conversation.prompt import estimate
-from tailrace.conversation.request import Choice, open_source, provider_request
+from tailrace.conversation.request import LONGEST_NAME, Choice, open_source, provider_request
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
 from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.delivered import asked_delivery, asked_protocol
+from tailrace.http.head import IS_HEAD
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
 from tailrace.http.requests import (
     Receive,
     Scope,
     Send,
+    check_type,
     correlation_id,
     header,
     parse,
@@ -29,6 +31,7 @@ from tailrace.http.requests import (
     socket_id,
     time_left,
 )
+from tailrace.http.responses import respond_empty_stream
 from tailrace.ids import conversation_tag, message_address
 from tailrace.providers import PromptMessage
 from tailrace.providers.fallback import Mode
@@ -39,12 +42,12 @@ LONGEST_KEY = 255
 """Characters of an idempotency key."""
 
 
-class StartBody(msgspec.Struct, frozen=True):
+class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a start (docs/http.md)."""
 
     input: Input | None = None
-    provider: str | None = None
-    model: str | None = None
+    provider: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
+    model: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     fallbacks: list[Choice] = msgspec.field(default_factory=list)
     fallback: Mode = "before_first_chunk"
@@ -66,7 +69,10 @@ async def post_stream(backend: Backend, scope: Scope, receive: Receive, send: Se
     """Start a reply, or attach to the one that the same ``Idempotency-Key`` started before."""
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
-    body = parse(await read_body(scope, receive, backend.settings.body_limit), StartBody)
+    given = await read_body(scope, receive, backend.settings.body_limit)
+    if given:
+        check_type(scope)
+    body = parse(given, StartBody)
     protocol = asked_protocol(scope)
     accept = header(scope, b"accept") or ""
     whole = "application/json" in accept and "text/event-stream" not in accept
@@ -95,6 +101,10 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
             raise RequestError("The cursor is not one of ours.")
         await Conversation.load(conversation_id, owner=owner, backend=backend)
         await Replay(backend, cursor, protocol, delivery).stream(scope, receive, send)
+        return
+    if "message" in parameters and scope.get(IS_HEAD):
+        await Conversation.load(conversation_id, owner=owner, backend=backend)
+        await respond_empty_stream(send)  # a look starts nothing
         return
     if "message" in parameters:
         body = StartBody(

@@ -17,6 +17,8 @@ from starlette.routing import BaseRoute, Route
 
 from tailrace.backend import Backend
 from tailrace.errors import TailraceError
+from tailrace.http.cors import cors
+from tailrace.http.head import Head
 from tailrace.http.mask_errors import MaskErrors
 from tailrace.http.replay import message_cancel, message_events, message_stream
 from tailrace.http.requests import ClientGone, Receive, Scope, Send
@@ -90,7 +92,7 @@ def create_stream_app(backend: Backend) -> Starlette:
 
     return Starlette(
         routes=hot_routes(backend),
-        middleware=[Middleware(MaskErrors), Middleware(UnderApi)],
+        middleware=[*cors(backend.settings), Middleware(MaskErrors), Middleware(Head), Middleware(UnderApi)],
         exception_handlers={HTTPException: on_http_exception, TailraceError: on_tailrace_error},
         lifespan=lifespan,
     )

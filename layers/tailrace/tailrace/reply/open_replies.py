@@ -76,7 +76,7 @@ class OpenReplies:
         """
         # One item tells of most writers that they live; reading the whole log is for those that do not.
         sign = await self._store.log.last_sign(message_id)
-        if sign is not None and not self._is_silent(sign, self._lease):
+        if sign is not None and not self._is_silent(sign[1], self._lease):
             return False
         return await self._end(message_id, INTERRUPTED, silence=self._lease)
 
@@ -100,6 +100,7 @@ class OpenReplies:
     async def _end(self, message_id: str, ending: Ending, silence: float) -> bool:
         events: list[Event] = []
         number, first_written, newest = -1, None, None
+        conflicts = 0
         for _ in range(TRIES):
             stored = await self._store.messages.peek(message_id)
             if stored.status in TERMINAL:
@@ -115,6 +116,9 @@ class OpenReplies:
                 events += segment.events
             if events and isinstance(events[-1], End):
                 return False
+            if conflicts and newest is None and (last := await self._store.log.last_sign(message_id)) is not None:
+                # Nothing can be read although something is there: the log has expired and is not deleted yet.
+                number, newest = last
             if not self._is_silent(stored.created if newest is None else newest, silence):
                 return False
             now = self._clock.now()
@@ -127,7 +131,8 @@ class OpenReplies:
             try:
                 await self._store.log.end(message_id, number + 1, len(events) + 1, terminal, end, nonce=nonce)
             except AppendConflict:
-                continue  # the writer was quicker: read on
+                conflicts += 1  # the writer was quicker: read on
+                continue
             return True
         raise StoreError("The reply could not be ended. Please try again.")
 

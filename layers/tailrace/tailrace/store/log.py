@@ -139,11 +139,12 @@ class Log:
             if not (error.reasons and _is_ours(error.reasons[0].get("Item"), nonce)):
                 raise AppendConflict("The reply has already ended.") from error
 
-    async def last_sign(self, message_id: str) -> int | None:
-        """Return when the newest segment was written, in microseconds since 1970; None when there is none."""
+    async def last_sign(self, message_id: str) -> tuple[int, int] | None:
+        """Return the number of the newest segment, and when it was written in microseconds since 1970; None when there
+        is none. One that has expired and is not deleted yet counts."""
         condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(0), "L~")
         async for item in self._table.query(condition, ScanIndexForward=False, Limit=1):
-            return int(item["t"]["N"])
+            return int(item["sk"]["S"][2:]), int(item["t"]["N"])
         return None
 
     async def read(

@@ -9,6 +9,7 @@ for each day would cost two write units a reply, and a transaction that conflict
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final
 
 from pynamodb.expressions.condition import Condition
@@ -16,6 +17,7 @@ from pynamodb.expressions.condition import Condition
 from tailrace.events import Message
 from tailrace.store.dynamodb import Payload
 from tailrace.store.items import ConversationItem, Item, conversation_key, message_record
+from tailrace.store.log import LONGEST_REPLY
 from tailrace.store.table import Table
 
 AT_ONCE: Final = 16
@@ -35,6 +37,18 @@ class Replies:
     async def of_conversation(self, conversation_id: str) -> list[Message]:
         """Return the replies of a conversation, in order, with empty content."""
         return await self._query((Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#"))
+
+    async def open_ids(self, conversation_id: str, *, now: int) -> AsyncIterator[str]:
+        """Yield the ids of a conversation's replies that have not ended: no reply is older than an hour.
+
+        Args:
+            now: microseconds since 1970.
+        """
+        begin = max(0, now - LONGEST_REPLY * 1_000_000)
+        places = Item.sk.between(f"M#{begin:014x}", f"M#{now + AHEAD:014x}")
+        async for item in self._table.query((Item.pk == conversation_key(conversation_id)["pk"]) & places):
+            if item["status"]["S"] == "pending" and "deleted" not in item:
+                yield str(item["id"]["S"])
 
     async def between(self, owner: str, begin: int, end: int) -> list[Message]:
         """Return an owner's replies that were started from ``begin`` on and before ``end``, with empty content.

@@ -41,7 +41,7 @@ def subject(payload: bytes, *, issuer: str | None, audience: Sequence[str], now:
     """
     try:
         claims = msgspec.json.decode(payload, type=_Claims)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _refused(MALFORMED) from error
     if claims.exp is None:
         raise _refused("The token has no expiry.")

@@ -54,7 +54,7 @@ def parse(text: str) -> Token:
     try:
         header = msgspec.json.decode(decode(pieces[1]), type=_Header)
         payload, signature = decode(pieces[2]), decode(pieces[3])
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise Unauthenticated(MALFORMED, "invalid_token") from error
     if header.crit is not None:
         raise Unauthenticated("The token asks for an extension that is not understood here.", "invalid_token")

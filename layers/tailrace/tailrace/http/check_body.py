@@ -1,14 +1,20 @@
-"""The limit of a request's body, for applications that read it themselves."""
+"""What is refused of a request's body before an application reads it itself: its length, its type, and odd JSON."""
 
 from __future__ import annotations
 
-from tailrace.errors import TooLarge
-from tailrace.http.requests import App, ClientGone, Message, Receive, Scope, Send, read_body
+from typing import Final
+
+from tailrace.errors import RequestError
+from tailrace.http.requests import App, ClientGone, Message, Receive, Scope, Send, check_type, is_form, read_body
 from tailrace.http.responses import respond_error
+from tailrace.protocols.strict_json import check_json
+
+FORM_PATH: Final = "/broadcasting/auth"
+"""Where pusher-js sends a form."""
 
 
-class LimitBody:
-    """Pure ASGI middleware: refuses a body over the limit while it comes in."""
+class CheckBody:
+    """Pure ASGI middleware: refuses a body over the limit while it comes in, and one that is no JSON of ours."""
 
     def __init__(self, app: App, limit: int) -> None:
         self._app = app
@@ -20,7 +26,10 @@ class LimitBody:
             return
         try:
             body = await read_body(scope, receive, self._limit)
-        except TooLarge as error:
+            if body and not (scope["path"].endswith(FORM_PATH) and is_form(scope)):
+                check_type(scope)
+                check_json(body)
+        except RequestError as error:
             await respond_error(send, error)
             return
         except ClientGone:
