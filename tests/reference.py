@@ -57,6 +57,7 @@ CHAPTERS: Final[dict[str, tuple[str, ...]]] = {
         "tailrace.errors.AlreadyStarted",
         "tailrace.StreamEnded",
         "tailrace.errors.TooLarge",
+        "tailrace.errors.UnsupportedType",
         "tailrace.errors.Unprocessable",
         "tailrace.errors.UnknownProvider",
         "tailrace.ProviderError",

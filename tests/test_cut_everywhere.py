@@ -160,7 +160,8 @@ async def live(world: World) -> tuple[str, bytes]:
     conversation = await Conversation.create(backend=world.backend)
     script = {"chunks": [*CHUNKS, *CHUNKS[::-1]], "batch": 3}
     body = msgspec.json.encode({"input": "Tell me.", "model": "fast", "options": {"script": script}})
-    call = Call(world.app, "POST", f"/conversations/{conversation.id}/stream", {"Idempotency-Key": "k"}, body)
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
+    call = Call(world.app, "POST", f"/conversations/{conversation.id}/stream", headers, body)
     await call.task
     message = await world.backend.store.messages.newest_reply(conversation.id)
     return message, bytes(call.body)

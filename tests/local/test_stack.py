@@ -92,7 +92,9 @@ def test_json_routes_go_through_a_lambda_event(stack_url: str) -> None:
     assert '"title":"水"' in conversation
     conversation_id = conversation.split('"id":"')[1].split('"')[0]
     request = urllib.request.Request(
-        stack_url + START.format(conversation_id), b'{"input":"hi","model":"fast"}', {"Accept": "text/event-stream"}
+        stack_url + START.format(conversation_id),
+        b'{"input":"hi","model":"fast"}',
+        {"Accept": "text/event-stream", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=DEADLINE) as response:
         assert response.headers["x-amzn-requestid"] is None

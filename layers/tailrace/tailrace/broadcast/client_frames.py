@@ -75,7 +75,7 @@ def client_frame(body: bytes) -> ClientFrame:
         UnknownFrame: it is not one.
     """
     try:
-        check_json(body)
+        check_json(body, is_kept=False)
     except RequestError as error:
         raise UnknownFrame from error
     return _decode(body, ClientFrame)

@@ -30,8 +30,11 @@ _LONGEST_NUMBER: Final = 400
 """Bytes; the longest numbers that mean something have about 340."""
 
 
-def check_json(text: bytes) -> None:
+def check_json(text: bytes, *, is_kept: bool = True) -> None:
     """Pass if the text may be given to a parser, and if all that it says can be kept. It may still be no JSON.
+
+    Args:
+        is_kept: whether what it says will be stored; otherwise its numbers may be any.
 
     Raises:
         RequestError: no JSON has such bytes.
@@ -48,7 +51,7 @@ def check_json(text: bytes) -> None:
     bare = _STRING.sub(b"", text) if b'"' in text else text
     if bare.count(b"[") + bare.count(b"{") > DEEPEST and _depth(bare) > DEEPEST:
         raise Unprocessable(TOO_DEEP)
-    if _UNUSUAL.search(bare) is not None and not _can_be_kept(bare):
+    if is_kept and _UNUSUAL.search(bare) is not None and not _can_be_kept(bare):
         raise Unprocessable(NO_NUMBER)
 
 
