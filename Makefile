@@ -54,6 +54,10 @@ test: .venv/.ready  ## the tests; they need nothing and nobody
 reference: .venv/.ready  ## docs/reference.md, from the docstrings
 	exec $(BIN)/python -m tests.reference
 
+.PHONY: mutants
+mutants: .venv/.ready  ## faults planted in a copy of the library, one at a time: who notices; some minutes
+	exec $(BIN)/python -m tests.mutants
+
 .PHONY: test-crash
 test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every reader checked; some minutes
 	exec $(BIN)/python -m tests.crash 100

@@ -1,0 +1,265 @@
+"""The faults: each a text of the library that becomes another one, and the tests that should notice."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Fault(NamedTuple):
+    """One fault.
+
+    Attributes:
+        name: what goes wrong for a user.
+        file: of the library.
+        text: stands in it exactly once.
+        becomes: what is planted for it.
+        tests: files below tests/, of which one test at least must fail.
+    """
+
+    name: str
+    file: str
+    text: str
+    becomes: str
+    tests: tuple[str, ...]
+
+
+FAULTS: Final = (
+    # ---- the log writer ----
+    Fault(
+        "a failed write's events are dropped",
+        "reply/log_writer.py",
+        "        if self._sending is None:\n            self._sending = self._take()",
+        "        if True:\n            self._sending = self._take()",
+        ("test_stream.py", "test_append_model.py", "test_log_machine.py"),
+    ),
+    Fault(
+        "a retry has another nonce, and takes its own segment for somebody else's",
+        "reply/log_writer.py",
+        "nonce=self._sending_nonce)\n        events,",
+        "nonce=self._random_bytes(8))\n        events,",
+        ("test_stream.py", "test_log_machine.py"),
+    ),
+    Fault(
+        "a segment's number is skipped",
+        "reply/log_writer.py",
+        "self._number = number + 1",
+        "self._number = number + 2",
+        ("test_stream.py", "test_store.py"),
+    ),
+    Fault(
+        "a large buffer waits for the interval",
+        "reply/log_writer.py",
+        "if self._buffered >= SEGMENT_BYTES:",
+        "if False:",
+        ("test_stream.py", "test_write_units.py"),
+    ),
+    Fault(
+        "a silent writer shows no sign of life",
+        "reply/log_writer.py",
+        "            self._last_flush = now\n            self._start_write()",
+        "            self._last_flush = now",
+        ("test_open_replies.py",),
+    ),
+    Fault(
+        "the end leaves out what is buffered",
+        "reply/log_writer.py",
+        "events = [*self._buffer, end]",
+        "events = [end]",
+        ("test_stream.py",),
+    ),
+    Fault(
+        "a segment may be larger than an item",
+        "reply/log_writer.py",
+        "        if self._buffered <= LARGEST_SEGMENT:\n",
+        "        if True:\n",
+        ("test_stream.py", "test_store.py"),
+    ),
+    # ---- the store ----
+    Fault(
+        "an append overwrites what is there",
+        "store/log.py",
+        "            await self._table.put(item, **options)\n",
+        "            await self._table.put(item)\n",
+        ("test_store.py",),
+    ),
+    Fault(
+        "a write whose answer was lost is taken for a conflict",
+        "store/log.py",
+        "            if not _is_ours(error.item, nonce):\n",
+        "            if True:\n",
+        ("test_store.py", "test_stream.py"),
+    ),
+    Fault(
+        "an end overwrites an end",
+        "store/log.py",
+        'still_open = MessageItem.status == "pending"',
+        "still_open = MessageItem.status.exists()",
+        ("test_store.py",),
+    ),
+    Fault(
+        "a reader goes on behind a gap",
+        "store/log.py",
+        "if number != after + 1 or is_expired",
+        "if is_expired",
+        ("test_store.py", "test_follow.py"),
+    ),
+    Fault(
+        "an expired segment is read",
+        "store/log.py",
+        " or is_expired(item, self._clock.now())",
+        "",
+        ("test_store.py", "test_open_replies.py"),
+    ),
+    Fault(
+        "a reply that ended is looked at by each sweep",
+        "store/log.py",
+        "actions += [MessageItem.sweep.remove(), MessageItem.feeding.remove()]",
+        "pass",
+        ("test_store.py", "test_open_replies.py"),
+    ),
+    Fault(
+        "a start that was posted again starts twice",
+        "store/messages.py",
+        "    raise AlreadyStarted(holder",
+        "    return  # AlreadyStarted(holder",
+        ("test_store.py", "http/test_resume.py"),
+    ),
+    Fault(
+        "what cannot be ended is taken",
+        "store/messages.py",
+        "    if size > limit:",
+        "    if False:",
+        ("test_item_sizes.py",),
+    ),
+    # ---- the stream and its end ----
+    Fault(
+        "what a reset voids stays in the text",
+        "reply/totals.py",
+        "            self._void()\n",
+        "            pass\n",
+        ("test_totals.py",),
+    ),
+    Fault(
+        "an empty chunk is an event",
+        "reply/stream.py",
+        "                if event.text:\n",
+        "                if True:\n",
+        ("test_stream.py",),
+    ),
+    Fault(
+        "something can be appended after the end",
+        "reply/stream.py",
+        "        if self._ending is not None:\n            raise StreamEnded(",
+        "        if False:\n            raise StreamEnded(",
+        ("test_stream.py",),
+    ),
+    Fault(
+        "an end may grow beyond its item",
+        "reply/ending.py",
+        "return text if text is None else text[:length]",
+        "return text",
+        ("test_item_sizes.py",),
+    ),
+    # ---- ending from outside ----
+    Fault(
+        "the sweep ends those whose writer lives",
+        "reply/open_replies.py",
+        "return self._clock.now() - sign >= silence * 1_000_000",
+        "return True",
+        ("test_open_replies.py",),
+    ),
+    Fault(
+        "a cancel gives up when the writer was quicker",
+        "reply/open_replies.py",
+        "                continue\n            return True",
+        "                return False\n            return True",
+        ("test_open_replies.py",),
+    ),
+    Fault(
+        "an expired log keeps a reply open for ever",
+        "reply/open_replies.py",
+        "if conflicts and newest is None",
+        "if False and newest is None",
+        ("test_open_replies.py",),
+    ),
+    Fault(
+        "one reply that cannot be ended keeps all others waiting",
+        "reply/open_replies.py",
+        "            except TailraceError as error:  # one",
+        "            except KeyError as error:  # one",
+        ("test_open_replies.py",),
+    ),
+    # ---- following ----
+    Fault(
+        "a reader gets its last event again",
+        "reply/follow.py",
+        "skip = max(0, self._after + 1 - segment.first_seq)",
+        "skip = max(0, self._after - segment.first_seq)",
+        ("test_follow.py", "http/test_resume.py"),
+    ),
+    Fault(
+        "what is left of a page is lost",
+        "reply/follow.py",
+        "                self._kept.append((first_seq + left, events[left:]))",
+        "                pass",
+        ("http/test_sizes.py",),
+    ),
+    Fault(
+        "a follower waits for the sweep",
+        "reply/follow.py",
+        "            await self._open_replies.interrupt(self._id)",
+        "            pass",
+        ("test_follow.py", "http/test_resume.py"),
+    ),
+    # ---- the relay and the connection ----
+    Fault(
+        "a cancelled request leaves its reply open",
+        "reply/relay.py",
+        "            await stream.end(INTERRUPTED)\n            raise",
+        "            raise",
+        ("test_relay.py",),
+    ),
+    Fault(
+        "a reply that was stopped elsewhere goes on until its provider ends",
+        "reply/relay.py",
+        "                stream.when_lost(self._break)\n",
+        "",
+        ("test_relay.py",),
+    ),
+    Fault(
+        "a slow reader loses what it did not read in time",
+        "http/live.py",
+        "self._catch_up(reader, connection, first_seq + place - 1)",
+        "self._catch_up(reader, connection, first_seq + place + 99)",
+        ("http/test_sizes.py",),
+    ),
+    # ---- subscribers ----
+    Fault(
+        "subscribers are told of an end before its chunks",
+        "broadcast/feed.py",
+        "                if final:\n                    await self._lanes.drain()",
+        "                if False:\n                    await self._lanes.drain()",
+        ("broadcast/test_feed.py",),
+    ),
+    Fault(
+        "who is left out hears it all the same",
+        "broadcast/feed.py",
+        "            if subscription.socket != self._except_socket\n",
+        "",
+        ("broadcast/test_feed.py", "broadcast/test_reply.py"),
+    ),
+    Fault(
+        "a subscriber misses the segment after its catch-up",
+        "broadcast/catch_up.py",
+        "self._missed.id, self._number + 1)",
+        "self._missed.id, self._number + 2)",
+        ("broadcast/test_catch_up.py",),
+    ),
+    Fault(
+        "a catch-up tells what the subscriber has",
+        "broadcast/catch_up.py",
+        "self._cursor + 1 + len(events) - segment.first_seq",
+        "self._cursor + len(events) - segment.first_seq",
+        ("broadcast/test_catch_up.py",),
+    ),
+)
