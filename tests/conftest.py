@@ -37,7 +37,9 @@ BY_THE_WAY: Final = frozenset(
         "http/test_delivery.py",
         "http/test_fallbacks.py",
         "http/test_faults.py",
+        "http/test_odd_requests.py",
         "http/test_owner.py",
+        "http/test_protocols.py",
         "http/test_shutdown.py",
         "local/test_stack.py",
         "local/test_table_stream.py::test_a_transaction_costs_what_it_changes",  # moto's own trouble
