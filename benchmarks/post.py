@@ -23,6 +23,7 @@ import botocore.config
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
+from tailrace.aws.credentials import Credentials
 from tailrace.aws.signing import Signing
 from tailrace.broadcast.connections import Connections
 from tailrace.broadcast.fan_out import FanOut
@@ -39,7 +40,7 @@ AT_ONCE = 50
 SOCKET = "L0SM9cOFvHcCIhw="
 CHANNEL = "conversation.Zp7Gq0m3kq1hQn0w8c5R2A"
 (FRAME,) = Frames("App\\Events\\").chunks(CHANNEL, MESSAGE_ID, 1, EVENTS)
-CREDENTIALS = ReadOnlyCredentials("test", "test", None)
+CREDENTIALS = Credentials("test", "test", None)
 
 
 def tailrace(url: str) -> Callable[[int, int], None]:
@@ -83,7 +84,7 @@ def signing_of_botocore(count: int, at_once: int) -> None:
     """Sign them with botocore's signer."""
     for _ in range(count):
         request = AWSRequest(method="POST", url="http://127.0.0.1:8000" + PATH, data=FRAME)
-        SigV4Auth(CREDENTIALS, "execute-api", "us-east-1").add_auth(request)
+        SigV4Auth(ReadOnlyCredentials(*CREDENTIALS), "execute-api", "us-east-1").add_auth(request)
 
 
 def main() -> int:

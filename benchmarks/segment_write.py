@@ -22,7 +22,8 @@ from typing import Any
 
 import boto3
 import botocore.config
-from botocore.credentials import ReadOnlyCredentials
+from pynamodb.models import Model
+from tailrace.aws.credentials import Credentials
 from tailrace.aws.signing import Signing
 from tailrace.clock import SystemClock
 from tailrace.events import Text
@@ -64,7 +65,7 @@ def tailrace(url: str) -> Callable[[int, int], None]:
     """``store.log.append`` over the lean calls."""
 
     async def write(count: int, at_once: int) -> None:
-        credentials = ReadOnlyCredentials("test", "test", None)
+        credentials = Credentials("test", "test", None)
         calls = DynamoDB(region="us-east-1", clock=SystemClock(), endpoint_url=url, credentials=lambda: credentials)
         log = Store(calls, "table").log
 
@@ -95,9 +96,9 @@ def blocking(put: Callable[[int], object]) -> Callable[[int, int], None]:
 
 
 def pynamodb(url: str) -> Callable[[int, int], None]:
-    """The same model's own ``save`` on the same condition."""
+    """A pynamodb model of the same attributes: its ``save`` on the same condition."""
     meta = {"table_name": "table", "region": "us-east-1", "host": url, "max_pool_connections": AT_ONCE}
-    model: type[SegmentItem] = type("Saved", (SegmentItem,), {"Meta": type("Meta", (), meta)})
+    model: Any = type("Saved", (Model,), {**SegmentItem.get_attributes(), "Meta": type("Meta", (), meta)})
 
     def put(number: int) -> object:
         item = model(
@@ -109,7 +110,7 @@ def pynamodb(url: str) -> Callable[[int, int], None]:
             events=pack(EVENTS),
             expires=EXPIRES,
         )
-        return item.save(condition=model.pk.does_not_exist())
+        return item.save(condition=SegmentItem.pk.does_not_exist())
 
     return blocking(put)
 
@@ -164,7 +165,7 @@ def building(count: int, at_once: int) -> None:
 def signing(count: int, at_once: int) -> None:
     """Sign requests of that size."""
     signer = Signing("dynamodb", "us-east-1", URL("http://127.0.0.1:8000/"))
-    credentials = ReadOnlyCredentials("test", "test", None)
+    credentials = Credentials("test", "test", None)
     further = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "DynamoDB_20120810.PutItem"}
     for _ in range(count):
         signer.headers("POST", "/", b"x" * 420, credentials, int(time.time()), further)

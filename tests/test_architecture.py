@@ -91,6 +91,8 @@ def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
     loaded = loaded_after("import tailrace.http.stream_app, tailrace.http.server")
     assert not loaded & {"fastapi", "mangum", "boto3", "pydantic", "moto", "anthropic", "openai"}
     assert not loaded & {"jsonschema", "sentencex"}
+    # botocore's and pynamodb's own clients are for who has no other (aws/credentials.py, store/items.py).
+    assert not loaded & {"urllib3", "dateutil", "blinker"}
 
 
 def test_what_is_not_broadcast_is_not_paid_for() -> None:

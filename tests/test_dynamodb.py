@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from botocore.credentials import ReadOnlyCredentials
+from tailrace.aws.credentials import Credentials
 from tailrace.clock import SystemClock
 from tailrace.errors import StoreError
 from tailrace.store.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
@@ -73,7 +73,7 @@ def client(url: str, **options: Any) -> DynamoDB:
         region="eu-west-1",
         clock=SystemClock(),
         endpoint_url=url,
-        credentials=lambda: ReadOnlyCredentials("key", "secret", "session"),
+        credentials=lambda: Credentials("key", "secret", "session"),
         jitter=lambda: 0.0,
         **{"attempt_timeout": 0.2, "deadline": 0.5, **options},
     )

@@ -10,12 +10,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
+from tailrace.aws.credentials import Credentials
 from tailrace.aws.signing import Signing
 from yarl import URL
 
 words = st.text("abcXYZ0189-_.~", min_size=1, max_size=12)
 secrets = st.builds(
-    ReadOnlyCredentials,
+    Credentials,
     words,
     st.text("abcXYZ/+=09", min_size=1, max_size=40),
     st.none() | st.text("aZ/+=9", min_size=1),
@@ -40,7 +41,7 @@ def test_it_is_botocore_s(
     parts: list[str],
     body: bytes,
     further: dict[str, str],
-    secrets: list[ReadOnlyCredentials],
+    secrets: list[Credentials],
     moment: datetime,
 ) -> None:
     """The same headers for the same request, also when the credentials change in between."""
@@ -52,6 +53,6 @@ def test_it_is_botocore_s(
     for secret in secrets:
         request = AWSRequest(method=method, url=str(url), data=body, headers=further)
         with patch.object(botocore.auth, "get_current_datetime", lambda: now):
-            botocore.auth.SigV4Auth(secret, "execute-api", "eu-central-1").add_auth(request)
+            botocore.auth.SigV4Auth(ReadOnlyCredentials(*secret), "execute-api", "eu-central-1").add_auth(request)
         ours = signing.headers(method, url.raw_path, body, secret, int(now.timestamp()), further)
         assert ours == dict(request.headers.items())

@@ -13,13 +13,14 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tailrace.aws.credentials import Credentials
 from tailrace.broadcast.connections import Connections, Refused, SocketBusy, SocketGone
 
 from tests.broadcast.fake_management import STUCK, FakeManagement, Received
 
 pytestmark = pytest.mark.anyio
 
-SECRET = ReadOnlyCredentials("AKID", "secret", "token")
+SECRET = Credentials("AKID", "secret", "token")
 SOCKET = "L0SM9cOFvHcCIhw="
 
 
@@ -32,7 +33,7 @@ def connections(management: FakeManagement, attempt_timeout: float = 5.0) -> Con
 
 def signature_of(request: Received, url: str) -> str:
     """Return what botocore's signer makes of a request as it arrived, at the time that it says."""
-    signer = SigV4Auth(SECRET, "execute-api", "eu-central-1")
+    signer = SigV4Auth(ReadOnlyCredentials(*SECRET), "execute-api", "eu-central-1")
     signed = request.headers["Authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
     headers = {name: value for name, value in request.headers.items() if name.lower() in signed}
     again = AWSRequest(method=request.method, url=url, data=request.body, headers=headers)

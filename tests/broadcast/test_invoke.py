@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import boto3
 import pytest
 from aiohttp import web
-from botocore.credentials import ReadOnlyCredentials
+from tailrace.aws.credentials import Credentials
 from tailrace.broadcast.invoke import Invoke, InvokeError
 
 pytestmark = pytest.mark.anyio
 
-SECRET = ReadOnlyCredentials("AKID", "secret", None)
+SECRET = Credentials("AKID", "secret", None)
 
 
 class FakeLambda:

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
-from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
+
+from tailrace.aws.credentials import Credentials
 
 NONE: Final[Mapping[str, str]] = {}
 
@@ -42,7 +43,7 @@ class Signing:
         method: str,
         path: str,
         body: bytes,
-        credentials: ReadOnlyCredentials,
+        credentials: Credentials,
         now: int,
         further: Mapping[str, str] = NONE,
     ) -> dict[str, str]:

@@ -11,15 +11,13 @@ arrived: the service has no way to tell.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from urllib.parse import quote
 
 import aiohttp
-from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
-from tailrace.aws.credentials import default_credentials
+from tailrace.aws.credentials import FindCredentials, default_credentials
 from tailrace.aws.sessions import Sessions
 from tailrace.aws.signing import Signing
 from tailrace.clock import Clock, SystemClock
@@ -62,7 +60,7 @@ class Connections:
         *,
         region: str,
         clock: Clock | None = None,
-        credentials: Callable[[], ReadOnlyCredentials] | None = None,
+        credentials: FindCredentials | None = None,
         attempt_timeout: float = 1.0,
     ) -> None:
         base = URL(endpoint.rstrip("/"), encoded=True)

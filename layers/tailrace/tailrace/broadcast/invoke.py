@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import msgspec
-from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
-from tailrace.aws.credentials import default_credentials
+from tailrace.aws.credentials import FindCredentials, default_credentials
 from tailrace.aws.sessions import Sessions
 from tailrace.aws.signing import Signing
 from tailrace.clock import Clock, SystemClock
@@ -42,7 +40,7 @@ class Invoke:
         region: str,
         clock: Clock | None = None,
         endpoint_url: str | None = None,
-        credentials: Callable[[], ReadOnlyCredentials] | None = None,
+        credentials: FindCredentials | None = None,
         timeout: float = 10.0,
     ) -> None:
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

@@ -1,6 +1,6 @@
 """Everything DynamoDB, and the only user of pynamodb.
 
-pynamodb's models say what an item is made of, build conditions and updates, and create the table. The
+pynamodb's attributes say what an item is made of, build conditions and updates, and its model creates the table. The
 requests they build travel through ``dynamodb.py``, which is asynchronous and costs a fifth.
 """
 
@@ -14,7 +14,6 @@ from tailrace.store.changes import Change, Image, StoredMessage, change
 from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
 from tailrace.store.history import History
-from tailrace.store.items import create_table
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
 from tailrace.store.messages import Draft, Messages, Open, Start
 from tailrace.store.prune import prune
@@ -59,6 +58,17 @@ class Store:
             deleted_before: microseconds since 1970.
         """
         return await prune(self._table, deleted_before)
+
+
+def create_table(table: str, region: str, endpoint_url: str) -> None:
+    """Create the table where there is none: on one machine and in tests. In AWS template.yaml does.
+
+    Args:
+        endpoint_url: of DynamoDB Local, or of another stand-in.
+    """
+    from tailrace.store import table_model  # a function never creates its table, and this imports botocore's client
+
+    table_model.create_table(table, region, endpoint_url)
 
 
 __all__ = [

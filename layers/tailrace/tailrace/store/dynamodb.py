@@ -17,10 +17,9 @@ from typing import Any, Protocol
 
 import aiohttp
 import msgspec
-from botocore.credentials import ReadOnlyCredentials
 from yarl import URL
 
-from tailrace.aws.credentials import default_credentials
+from tailrace.aws.credentials import FindCredentials, default_credentials
 from tailrace.aws.sessions import Sessions
 from tailrace.aws.signing import Signing
 from tailrace.clock import Clock
@@ -96,7 +95,7 @@ class DynamoDB:
         region: str,
         clock: Clock,
         endpoint_url: str | None = None,
-        credentials: Callable[[], ReadOnlyCredentials] | None = None,
+        credentials: FindCredentials | None = None,
         attempt_timeout: float = 2.0,
         deadline: float = 6.0,
         jitter: Callable[[], float] = JITTER,

@@ -1,4 +1,4 @@
-"""What the items are made of, as pynamodb models; and how an item becomes a record.
+"""What the items are made of, in pynamodb's attributes; and how an item becomes a record.
 
 One table, keys ``pk`` and ``sk``::
 
@@ -12,17 +12,18 @@ One table, keys ``pk`` and ``sk``::
 
 All but the first two and final content have ``expires``, which DynamoDB's TTL deletes by, hours or days late
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html); readers look at it themselves.
+
+They are no pynamodb models: those import its connections, and with them botocore's client, for what ``dynamodb.py``
+does, and that is a ninth of a cold start. ``table_model.py`` is the model that creates the table.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
-from pynamodb.attributes import BinaryAttribute, NumberAttribute, UnicodeAttribute
-from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
-from pynamodb.models import Model
+from pynamodb.attributes import AttributeContainer, BinaryAttribute, NumberAttribute, UnicodeAttribute
 
 from tailrace.clock import rfc3339
 from tailrace.events import ConversationRecord, Json, Message, Usage
@@ -33,53 +34,24 @@ OPEN_SHARDS: Final = 8
 DELETED: Final = "deleted"
 
 
-class ByOwner(GlobalSecondaryIndex["ConversationItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
-    """An owner's conversations by age. Eventually consistent: a new one may be missing for a moment."""
-
-    class Meta:
-        index_name = "by_owner"
-        projection = AllProjection()
-
-    owner = UnicodeAttribute(hash_key=True)
-    created = NumberAttribute(range_key=True)
-
-
-class BySweep(GlobalSecondaryIndex["MessageItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
-    """What the sweep has to look at, by age: replies that have not ended and conversations that were deleted.
-    Sparse, so that it never scans."""
-
-    class Meta:
-        index_name = "by_sweep"
-        projection = KeysOnlyProjection()
-
-    sweep = UnicodeAttribute(hash_key=True)
-    created = NumberAttribute(range_key=True)
-
-
-class BySocket(GlobalSecondaryIndex["SubscriptionItem"]):  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
-    """A socket's subscriptions, to be removed when it goes. Sparse: nothing else has ``socket``."""
-
-    class Meta:
-        index_name = "by_socket"
-        projection = KeysOnlyProjection()
-
-    socket = UnicodeAttribute(hash_key=True)
-
-
-class Item(Model):
+class Item(AttributeContainer):
     """The table's keys."""
-
-    class Meta:
-        table_name = ""  # the real name is put into each request, and into create_table's copy
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
+
+    def __init__(self, pk: str, sk: str, **attributes: Any) -> None:
+        attributes.update(pk=pk, sk=sk)
+        super().__init__(**attributes)
+
+    def serialize(self) -> dict[str, dict[str, Any]]:
+        """Return the item in DynamoDB's JSON."""
+        return self.to_dynamodb_dict()
 
 
 class ConversationItem(Item):
     """A conversation. A deleted one has no ``owner``, which takes it out of that index, and ``sweep`` instead."""
 
-    by_owner: ClassVar = ByOwner()
     id = UnicodeAttribute()
     owner = UnicodeAttribute(null=True)
     created = NumberAttribute()
@@ -101,7 +73,6 @@ class MessageItem(Item):
     ``channel`` and ``except_socket`` say who is to hear of it, and are there when something is broadcast.
     """
 
-    by_sweep: ClassVar = BySweep()
     sweep = UnicodeAttribute(null=True)
     id = UnicodeAttribute()
     conversation = UnicodeAttribute()
@@ -153,7 +124,6 @@ class KeyItem(Item):
 class SubscriptionItem(Item):
     """A subscription. ``from``, a map from message id to a segment's number, is not modelled."""
 
-    by_socket: ClassVar = BySocket()
     socket = UnicodeAttribute()
     since = NumberAttribute()
     member = UnicodeAttribute(null=True)
@@ -280,23 +250,3 @@ def message_record(item: Payload, content: str) -> Message:
         created_at=rfc3339(int(item["created"]["N"])),
         completed_at=None if completed is None else rfc3339(int(completed["N"])),
     )
-
-
-# ---- making the table ----
-
-
-def create_table(table: str, region: str, endpoint_url: str) -> None:
-    """Create the table where there is none: for one machine and for tests; in AWS template.yaml does it."""
-    meta: dict[str, Any] = {
-        "table_name": table,
-        "region": region,
-        "host": endpoint_url,
-        "billing_mode": "PAY_PER_REQUEST",
-        "stream_view_type": "NEW_AND_OLD_IMAGES",
-    }
-    model: type[Model] = type(
-        "Table", (ConversationItem, MessageItem, SubscriptionItem), {"Meta": type("Meta", (), meta)}
-    )
-    if not model.exists():
-        model.create_table(wait=True)
-        model._get_connection().update_time_to_live("expires")
