@@ -112,7 +112,8 @@ class MemoryCalls:
             return
         item = self.items[_key(key)] = {**self.items.get(_key(key), key)}
         names, values = request["ExpressionAttributeNames"], request.get("ExpressionAttributeValues", {})
-        setting, _, removing = f" {request['UpdateExpression']}".partition(" REMOVE ")
+        changing, _, adding = f" {request['UpdateExpression']}".partition(" ADD ")
+        setting, _, removing = changing.partition(" REMOVE ")
         for assignment in filter(None, setting.removeprefix(" SET ").split(", ")):
             path, operand = assignment.split(" = ")
             outer, _, inner = path.partition(".")
@@ -123,6 +124,10 @@ class MemoryCalls:
                 item[names[outer]] = value
         for name in filter(None, removing.split(", ")):
             item.pop(names[name], None)
+        for addition in filter(None, adding.split(", ")):
+            name, operand = addition.split(" ")
+            there = item.get(names[name], {"SS": []})["SS"]
+            item[names[name]] = {"SS": sorted({*there, *values[operand]["SS"]})}
 
     def _query(self, request: Mapping[str, Any]) -> Payload:
         if "FilterExpression" in request:
@@ -155,7 +160,7 @@ def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
         parts = _split(whole, word)
         if len(parts) > 1:
             return both(_true(part, request, item) for part in parts)
-    found = re.fullmatch(r"(\w*) ?\(?(#\w+)(?:\.(#\w+))?(?:,? (=|<>|<=?|>=?|IN|BETWEEN)? ?\(?(:[^)]*))?\)?", whole)
+    found = re.fullmatch(r"(\w*) ?\(?(#\w+)(?:\.(#\w+))?\)?(?:,? (=|<>|<=?|>=?|IN|BETWEEN)? ?\(?(:[^)]*))?\)?", whole)
     if found is None:
         raise NotImplementedError(expression)
     function, name, inner, comparison, operands = found.groups()
@@ -163,6 +168,8 @@ def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
     value = item.get(names[name])
     if inner is not None:
         value = (value or {}).get("M", {}).get(names[inner])
+    if function == "size":
+        function, value = "", None if value is None else {"N": str(len(value["SS"]))}
     wanted = [values[operand] for operand in re.findall(r":\w+", operands or "")]
     match function or comparison:
         case "attribute_exists":

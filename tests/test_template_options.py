@@ -37,14 +37,21 @@ def test_concurrency_has_a_limit_unless_it_is_switched_off() -> None:
     assert "ReservedConcurrentExecutions" not in Resolved(StreamConcurrency=0).properties("StreamFunction")
 
 
-def test_a_body_has_a_limit() -> None:
+@pytest.mark.parametrize(
+    ("parameter", "variable", "setting"),
+    [
+        ("BodyLimit", "TAILRACE_BODY_LIMIT", "body_limit"),
+        ("HistoryTokens", "TAILRACE_HISTORY_TOKENS", "history_tokens"),
+    ],
+)
+def test_bodies_and_histories_have_limits(parameter: str, variable: str, setting: str) -> None:
     """The library's own by default, and within the library's bounds."""
-    assert Resolved().parameters["BodyLimit"] == str(Settings().body_limit)
-    declared = read_template()["Parameters"]["BodyLimit"]
+    assert Resolved().parameters[parameter] == str(getattr(Settings(), setting))
+    declared = read_template()["Parameters"][parameter]
     for value in (declared["MinValue"], declared["MaxValue"]):
-        assert Settings.from_environment({"TAILRACE_BODY_LIMIT": str(value)}).body_limit == value
+        assert getattr(Settings.from_environment({variable: str(value)}), setting) == value
     variables = read_template()["Globals"]["Function"]["Environment"]["Variables"]
-    assert variables["TAILRACE_BODY_LIMIT"] == {"Ref": "BodyLimit"}
+    assert variables[variable] == {"Ref": parameter}
 
 
 # ---- how soon ----

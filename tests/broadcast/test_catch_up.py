@@ -115,6 +115,37 @@ async def test_a_reply_that_has_ended() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_long_reply_comes_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one page has is posted before the next one is read: no more is held than that."""
+    api = WebSocketApi()
+    pieces = [f"{number:10000}" for number in range(100)]
+    message_id, channel = await reply(api, pieces)
+    held: list[int] = []
+    post, read = api.clients.post, 0
+
+    async def counting(socket: str, data: bytes) -> None:
+        held.append(read)
+        await post(socket, data)
+
+    real = api.store.log.read
+
+    async def reading(*args: Any, **options: Any) -> Any:
+        nonlocal read
+        async for segment in real(*args, **options):
+            read += 1
+            yield segment
+
+    monkeypatch.setattr(api.clients, "post", counting)
+    monkeypatch.setattr(api.store.log, "read", reading)
+    frames = await api.subscribe("s1", channel, after={message_id: 0})
+    found = chunks(frames)
+    assert "".join(text for _, _, text in found) == "".join(pieces)
+    assert [first for first, _, _ in found] == [1, *(last + 1 for _, last, _ in found[:-1])]
+    assert held[1] < 40  # the first page's, when its first frame was posted
+    assert held[-1] == 100
+
+
+@pytest.mark.anyio
 async def test_a_reply_that_failed() -> None:
     """Ends with MessageFailed."""
     api = WebSocketApi()

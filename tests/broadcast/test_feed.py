@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -151,6 +152,10 @@ class Reply:
     async def pass_time(self, seconds: float = 0.0) -> None:
         """Let the clock go on, and everything happen that is due."""
         await self.clock.advance(seconds)
+
+
+def _values(payload: Payload) -> list[Any]:
+    return list(payload.get("ExpressionAttributeValues", {}).values())
 
 
 def queries(reply: Reply) -> int:
@@ -315,22 +320,46 @@ async def test_one_that_fails_is_left_behind(error: type[Exception]) -> None:
 
 
 async def test_what_is_kept_is_bounded() -> None:
-    """A subscriber that is too far behind gets a gap, which it can see, and not the memory of the relay."""
+    """A subscriber that is far behind is served from the log: it gets all of it, and not the memory of the relay."""
     reply = Reply()
     await reply.subscribe("slow")
     reply.clients.takes["slow"] = 0.6
     reply.feed.start()
     await reply.pass_time()
-    for _ in range(60):
-        await reply.append(Text("x" * 10_000))
+    for number in range(100):
+        await reply.append(*[Text(f"{number} ")] * 200, Text("x" * 10_000))
         await reply.pass_time(0.02)
-    assert reply.feed._backlog._size <= LARGEST_BACKLOG
+        assert reply.feed._backlog._size <= LARGEST_BACKLOG
+    assert reply.feed._backlog.forgotten > 10
+    await reply.pass_time(20)
     await reply.end()
     await reply.pass_time(2)
     created, *rest = reply.clients.got["slow"]
     assert created["event"] == "MessageCreated"
-    assert rest[0]["data"]["first_seq"] > 1
-    assert rest[-1]["data"]["seq"] == 60
+    seq = 0
+    for each in rest:
+        assert each["data"]["first_seq"] == seq + 1
+        seq = each["data"]["seq"]
+    assert reply.clients.text("slow") == "".join(f"{number} " * 200 + "x" * 10_000 for number in range(100))
+
+
+async def test_a_log_that_cannot_be_read_is_a_gap() -> None:
+    """Which the subscriber sees; it is served on with what there is."""
+    reply = Reply()
+    await reply.subscribe("slow")
+    reply.feed.start()
+    await reply.pass_time()
+    reply.clients.takes["slow"] = 0.6
+    for _ in range(100):
+        await reply.append(Text("x" * 10_000))
+        await reply.pass_time(0.002)
+    reply.calls.choose = lambda operation, payload: "refused" if {"S": "S#m"} in _values(payload) else None
+    await reply.pass_time(3)
+    await reply.end()
+    await reply.pass_time(2)
+    numbers = [(each["first_seq"], each["seq"]) for each in reply.clients.chunks("slow")]
+    assert any(first > before + 1 for (_, before), (first, _) in pairwise(numbers))
+    assert numbers[-1][1] == 100
 
 
 async def test_the_end_does_not_wait_for_one_that_is_stuck() -> None:

@@ -118,11 +118,14 @@ def serve() -> Serve:
         running = asyncio.create_task(uvicorn.serve(sockets=[listening]))
         # Whoever connects before it has started simply waits in the socket's backlog.
         port = listening.getsockname()[1]
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-            yield Client(session, backend, calls)
-        uvicorn.should_exit = True
-        uvicorn.force_exit = True
-        await running
+        try:
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+                yield Client(session, backend, calls)
+        finally:
+            uvicorn.should_exit = True
+            uvicorn.force_exit = True
+            await running
+            await backend.close()  # forced, the server does not say that it ends
 
     return serving
 

@@ -109,7 +109,7 @@ class AlreadyStarted(Conflict):
 
 
 class TooLarge(RequestError):
-    """The body is over the limit."""
+    """The body is over the limit; or the answer would be."""
 
     status = 413
     error_type: ClassVar[ErrorType] = "too_large"

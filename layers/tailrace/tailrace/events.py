@@ -217,6 +217,7 @@ class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         owner: whose it is; nobody else learns that it exists.
         system: the system prompt, which is never sent to a client.
+        system_messages: the ids of its messages of that role, in no order.
         created, updated: microseconds since 1970.
     """
 
@@ -225,6 +226,7 @@ class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None = None
     system: str | None = None
     metadata: Json = msgspec.field(default_factory=dict)
+    system_messages: tuple[str, ...] = ()
     created: int
     updated: int
 

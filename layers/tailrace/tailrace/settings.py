@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         retention: seconds a log is kept after its end, and an idempotency key after its start.
         prune_after: seconds after which a deleted conversation is deleted for good.
         body_limit: the largest request body, in bytes.
+        history_tokens: how much of what was said before goes into a prompt that says nothing else, in tokens.
         keep_alive: seconds without an event after which an SSE connection gets a comment.
         auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
             caller that the function URL authenticated; ``jwt`` the subject of a signed token.
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: int = 24 * 3600
     prune_after: int = 30 * 24 * 3600
     body_limit: int = 256 * 1024
+    history_tokens: int = 100_000
     keep_alive: float = 12.0
     auth: Auth = "none"
     jwt_issuer: str | None = None
@@ -113,6 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             retention=_number(environment, "TAILRACE_RETENTION_H", 24, 1, 24 * 365) * 3600,
             prune_after=_number(environment, "TAILRACE_PRUNE_DAYS", 30, 0, 3650) * 24 * 3600,
             body_limit=_number(environment, "TAILRACE_BODY_LIMIT", 256 * 1024, 1024, 6 * 1024 * 1024),
+            history_tokens=_number(environment, "TAILRACE_HISTORY_TOKENS", 100_000, 0, 10_000_000),
             keep_alive=_number(environment, "TAILRACE_KEEP_ALIVE_MS", 12_000, 100, 60_000) / 1000,
             auth=auth,  # type: ignore[arg-type]  # checked above; mypy does not narrow str by "in"
             **(_jwt(environment) if auth == "jwt" else {}),

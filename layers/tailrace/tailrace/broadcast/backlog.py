@@ -1,7 +1,7 @@
 """What was stored of one reply and has not gone to all of its subscribers yet: bounded, and cut into frames. Pure.
 
-It is addressed by the segments' numbers. What it had to forget is a gap for those who did not have it, which they
-see in the frame's numbers.
+It is addressed by the segments' numbers. What it had to forget is read from the log for those who did not have it
+(``EveryChunk``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.events import Event, Message, Reset, Text
 
-LARGEST_BACKLOG: Final = LARGEST_FRAME
+LARGEST_BACKLOG: Final = 4 * LARGEST_FRAME
 """Characters of text, with 64 for each event, that are kept for those who are behind."""
 
 CREATED: Final = -1
@@ -44,12 +44,14 @@ class Backlog:
 
     Attributes:
         created: the frame that says so.
+        forgotten: the newest segment that it had to forget, whoever had it.
     """
 
     def __init__(self, frames: Frames, channel: str, message: Message) -> None:
         self._frames = frames
         self._channel = channel
         self._id = message.id
+        self.forgotten = CREATED - 1
         self.created: Final = frames.message_created(channel, message)
         self._entries = deque([Entry(CREATED, 1, (), 0, True)])
         self._size = 0
@@ -65,6 +67,7 @@ class Backlog:
         self._entries.append(Entry(number, first_seq, events, size, tells))
         self._size += size
         while self._size > LARGEST_BACKLOG and len(self._entries) > 1:
+            self.forgotten = self._entries[0].number
             self._drop_first()
         return tells
 

@@ -46,6 +46,9 @@ flush ahead. Longer is a writer that died, or a cursor that nobody gave."""
 
 EVERY_CHUNK: Final = Delivery()
 
+PAGE_BYTES: Final = 256 * 1024
+"""Bytes of segments, as they are packed, that are read before they are posted."""
+
 PAUSE: Final = 0.05
 """Seconds between two looks at a log that has not reached the cursor."""
 
@@ -186,9 +189,9 @@ class _Reader:
         return await self._store.subscriptions.open_from(self._channel, self._socket, self._missed.id, self._number + 1)
 
     async def _read(self) -> None:
-        """Post what is there beyond the cursor, and move it on."""
+        """Post what is there beyond the cursor, page by page, and move it on."""
         events: list[Event] = []
-        at = 0
+        at = size = 0
         async for segment in self._store.log.read(self._missed.id, self._number):
             self._number = segment.number
             at = segment.at
@@ -198,10 +201,15 @@ class _Reader:
                 found = found[:-1]
             self._last = segment.first_seq + len(found) - 1
             events += found[max(0, self._cursor + 1 + len(events) - segment.first_seq) :]
-        await self._post(self._cursor + 1, events, at)
-        self._cursor += len(events)
+            size += segment.size
+            if size >= PAGE_BYTES:
+                await self._post(events, at)
+                events, size = [], 0
+        await self._post(events, at)
 
-    async def _post(self, first_seq: int, events: Sequence[Event], at: int) -> None:
+    async def _post(self, events: Sequence[Event], at: int) -> None:
+        first_seq = self._cursor + 1
+        self._cursor += len(events)
         if self._delivered is not None:
             frames = self._delivered.feed(first_seq, events, at / 1_000_000) if events else []
         else:
@@ -217,7 +225,7 @@ class _Reader:
         message = await self._store.messages.get(self._missed.id)
         if not self._ended and self._missed.after == 0 and message.content:
             # The log has expired, and the message is all there is to tell.
-            await self._post(1, [Text(message.content)], self._clock.now())
+            await self._post([Text(message.content)], self._clock.now())
         if self._delivered is not None:
             await self._send(self._delivered.flush())
         end = self._frames.message_ended(self._channel, message)

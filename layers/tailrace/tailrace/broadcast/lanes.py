@@ -14,7 +14,7 @@ from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.lane import EveryChunk, Lane
 from tailrace.broadcast.room import Room
 from tailrace.clock import Clock
-from tailrace.errors import where
+from tailrace.errors import StoreError, where
 from tailrace.events import Message
 from tailrace.store import NEVER, Log, Subscription
 
@@ -51,6 +51,8 @@ class Lanes:
         self._id = message.id
         self._channel = channel
         self._backlog = backlog
+        self._frames = frames
+        self._log = log
         self._fan_out = fan_out
         self._tasks = tasks
         self._branches = Branches(frames, channel, message, backlog, log, clock, self._enter_branch)
@@ -123,11 +125,14 @@ class Lanes:
         lane.waits = False
         if not lane.open:
             return None
-        # Only now: what was stored while it waited goes into the same frame.
-        frames = lane.reader.take(self.looked)
-        if not frames:
-            return None
-        lane.task = asyncio.ensure_future(self._post(lane, frames))
+        if isinstance(lane.reader, EveryChunk) and lane.reader.is_behind:
+            lane.task = asyncio.ensure_future(self._post_forgotten(lane, lane.reader))
+        else:
+            # Only now: what was stored while it waited goes into the same frame.
+            frames = lane.reader.take(self.looked)
+            if not frames:
+                return None
+            lane.task = asyncio.ensure_future(self._post(lane, frames))
         self._tasks.add(lane.task)
         lane.task.add_done_callback(lambda task: self._posted(lane, task))
         return lane.task
@@ -141,6 +146,15 @@ class Lanes:
                 return
             if not await self._fan_out.post(lane.socket, self._channel, frame):
                 lane.open = False
+
+    async def _post_forgotten(self, lane: Lane, reader: EveryChunk) -> None:
+        """Post what is only in the log any more, page by page, as fast as the subscriber takes it."""
+        try:
+            while lane.open and reader.is_behind:
+                await self._post(lane, await reader.read(self._log, self._frames, self._channel, self._id))
+        except StoreError as error:  # it goes on with what is here; the subscriber sees the gap, and may catch up
+            logger.warning("segments not read", extra={"message_id": self._id, "reason": error.message})
+            reader.skip()
 
     def _posted(self, lane: Lane, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

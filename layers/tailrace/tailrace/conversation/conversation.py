@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Awaitable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
 from tailrace.backend import Backend, default_backend
 from tailrace.conversation.additions import Additions, NewMessage
+from tailrace.conversation.history import Past, Window, read_past
 from tailrace.conversation.order import Positions
 from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
-from tailrace.conversation.prompt import check_tool_message, is_prompt
+from tailrace.conversation.prompt import check_tool_message
 from tailrace.conversation.request import Request
 from tailrace.errors import NotFound, TailraceError, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+COMPLETED: Final = frozenset[Status]({"completed"})
+
 Audience = tuple[str, str | None]
 """A channel, and the socket id that is left out there."""
 
@@ -38,6 +42,7 @@ class Conversation(Additions):
         self._backend = backend
         self._store = backend.store
         self._positions = Positions()
+        self._count: int | None = None
 
     @property
     def id(self) -> str:
@@ -76,7 +81,9 @@ class Conversation(Additions):
             updated=now,
         )
         await backend.store.conversations.put(record)
-        return cls(record, backend)
+        conversation = cls(record, backend)
+        conversation._count = 0
+        return conversation
 
     @classmethod
     async def load(cls, conversation_id: str, *, owner: str | None = None, backend: Backend | None = None) -> Self:
@@ -95,6 +102,34 @@ class Conversation(Additions):
             raise NotFound("No such conversation.")
         return cls(record, backend)
 
+    @classmethod
+    async def load_with_past(
+        cls,
+        conversation_id: str,
+        window: Window | None,
+        *,
+        has_question: bool,
+        owner: str | None = None,
+        backend: Backend | None = None,
+    ) -> tuple[Self, Past]:
+        """Return a stored conversation, and what of it goes into the next prompt; both are read at the same time.
+
+        Args:
+            window: the settings' when None.
+            has_question: whether what is to be answered is not stored yet.
+
+        Raises:
+            NotFound, StoreError: as ``load`` does.
+        """
+        backend = backend or default_backend()
+        reading = asyncio.ensure_future(_read_past(backend, conversation_id, window, has_question=has_question))
+        try:
+            conversation = await cls.load(conversation_id, owner=owner, backend=backend)
+            return conversation, await conversation._with_system_messages(reading)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
     # ---- messages ----
 
     async def _add(self, messages: Sequence[NewMessage], except_socket: str | None) -> list[Message]:
@@ -106,7 +141,20 @@ class Conversation(Additions):
             self._draft(new.role, new.content, self._positions.take(now), new.metadata, now, audience)
             for new in messages
         ]
-        return await self._store.messages.put(drafts, nonce=self._backend.random_bytes(16))
+        return await self._put(drafts)
+
+    async def _put(self, drafts: Sequence[Draft], start: Start | None = None) -> list[Message]:
+        """Store messages under the next ordinals, as far as this object knows."""
+        if self._count is None:
+            self._count = await self._store.history.count(self.id)
+        counted = [
+            msgspec.structs.replace(draft, ordinal=ordinal) for ordinal, draft in enumerate(drafts, self._count + 1)
+        ]
+        stored = await self._store.messages.put(counted, nonce=self._backend.random_bytes(16), start=start)
+        self._count += len(stored)
+        system = [message.id for message in stored if message.role == "system"]
+        self.record = msgspec.structs.replace(self.record, system_messages=(*self.record.system_messages, *system))
+        return stored
 
     async def messages(self, *, role: Role | None = None, status: Status | None = None) -> list[Message]:
         """Return all messages in order, or those of a role or a status.
@@ -210,32 +258,46 @@ class Conversation(Additions):
 
     # ---- prompts ----
 
-    async def to_messages(self, *, include_unfinished: bool = False) -> list[Message]:
-        """Return what belongs into the next prompt: completed messages that say something. Of tool calls and results,
-        a request leaves out those without their partner.
+    async def to_messages(self, *, include_unfinished: bool = False, history: Window | None = None) -> list[Message]:
+        """Return what belongs into the next prompt: system messages, and the last completed messages that say
+        something, as many as fit into the window. Of tool calls and results, a request leaves out those without their
+        partner.
 
         Args:
             include_unfinished: also the partial text of replies that failed or were stopped.
+            history: the window; the settings' when None.
 
         Raises:
             StoreError: the table cannot be read.
         """
-        return [
-            message
-            for message in await self.messages()
-            if is_prompt(message)
-            and (message.status == "completed" or (include_unfinished and message.status in TERMINAL))
-        ]
+        reading = _read_past(
+            self._backend, self.id, history, has_question=False, statuses=TERMINAL if include_unfinished else COMPLETED
+        )
+        return (await self._with_system_messages(reading)).messages
 
-    def to_request(self, *, include_unfinished: bool = False) -> Request:
+    async def _with_system_messages(self, reading: Awaitable[Past]) -> Past:
+        ids = sorted(self.record.system_messages, key=lambda each: message_address(each).position)
+        if not ids:
+            past = await reading
+        else:
+            system, past = await asyncio.gather(self._store.messages.those_there(ids), reading)
+            past = past.with_system(system)
+        self._count = past.count
+        return past
+
+    def to_request(self, *, include_unfinished: bool = False, history: Window | None = None) -> Request:
         """Return a request for the next reply: ``conversation.to_request().using("anthropic").stream()``.
 
         The history is read when the provider is called.
 
         Args:
-            include_unfinished: as for ``to_messages``.
+            include_unfinished, history: as for ``to_messages``.
         """
-        return Request(self._backend, self.record, lambda: self.to_messages(include_unfinished=include_unfinished))
+        return Request(
+            self._backend,
+            self.record,
+            lambda: self.to_messages(include_unfinished=include_unfinished, history=history),
+        )
 
     # ---- replies ----
 
@@ -286,7 +348,7 @@ class Conversation(Additions):
             private = {**(reply.private or {}), PROMPT_ESTIMATE: prompt_tokens}
             reply = msgspec.structs.replace(reply, private=private)
         drafts.append(reply)
-        *_, message = await self._store.messages.put(drafts, nonce=backend.random_bytes(16), start=start)
+        *_, message = await self._put(drafts, start)
         feed = None
         if audience is not None:
             feed = backend.broadcast.feed(message, *audience)
@@ -361,6 +423,18 @@ class Conversation(Additions):
             except_socket=audience and audience[1],
             feeding=audience is not None and status not in TERMINAL,
         )
+
+
+async def _read_past(
+    backend: Backend,
+    conversation_id: str,
+    window: Window | None,
+    *,
+    has_question: bool,
+    statuses: Collection[Status] = COMPLETED,
+) -> Past:
+    window = window or Window(tokens=backend.settings.history_tokens)
+    return await read_past(backend.store, conversation_id, window, statuses, has_question=has_question)
 
 
 def _channel_of(conversation_id: str) -> str:

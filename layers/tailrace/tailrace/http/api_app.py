@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Query, Request, Response
@@ -28,6 +28,7 @@ from tailrace.http.mask_errors import MaskErrors
 from tailrace.http.openapi import COMMON, describe
 from tailrace.http.replay import check_owner
 from tailrace.http.requests import socket_id
+from tailrace.http.responses import is_too_large, too_large
 from tailrace.http.schemas import (
     ChannelAuth,
     ConversationChange,
@@ -43,9 +44,16 @@ from tailrace.http.schemas import (
 )
 from tailrace.http.stream_app import hot_routes, on_http_exception, on_tailrace_error
 from tailrace.http.under_api import UnderApi
+from tailrace.ids import conversation_tag, message_address
+from tailrace.protocols.bounded import bounded
+
+LARGEST_LISTED = 10_000
+"""Bytes of each message's content on a page that would be too large with all of it."""
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=2048)]
+Order = Annotated[Literal["asc", "desc"], Query(description="From the beginning, or from the end.")]
+Before = Annotated[str | None, Query(max_length=2048, description="A message's id: only what comes before it.")]
 
 
 async def on_invalid(request: Request, error: Exception) -> Response:
@@ -142,13 +150,26 @@ def create_api_app(backend: Backend) -> FastAPI:
 
     @app.get("/conversations/{conversation_id}/messages", response_model=MessageList)
     async def list_messages(
-        request: Request, conversation_id: str, limit: Limit = 50, cursor: Cursor = None
+        request: Request,
+        conversation_id: str,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        order: Order = "asc",
+        before: Before = None,
     ) -> Response:
-        """List a conversation's messages in order, without its system prompts."""
+        """List a conversation's messages in order, or newest first, without its system prompts."""
         await load(request, conversation_id)
-        messages, following = await store.messages.list(conversation_id, limit, cursor)
+        if before is not None and message_address(before).tag != conversation_tag(conversation_id):
+            raise NotFound("No such message.")
+        messages, following = await store.messages.list(
+            conversation_id, limit, cursor, newest_first=order == "desc", before=before
+        )
         shown = [message for message in messages if message.role != "system"]
-        return _json({"messages": shown, "next_cursor": following})
+        page = msgspec.json.encode({"messages": shown, "next_cursor": following})
+        if is_too_large(page):  # what JSON adds is more than anybody writes, or one message alone is as long as that
+            short = [bounded(message, LARGEST_LISTED) for message in shown]
+            page = msgspec.json.encode({"messages": short, "next_cursor": following})
+        return Response(page, media_type="application/json")
 
     @app.post("/conversations/{conversation_id}/messages", status_code=201, response_model=MessageOut)
     async def add_message(request: Request, conversation_id: str, body: MessageIn) -> Response:
@@ -179,7 +200,10 @@ def create_api_app(backend: Backend) -> FastAPI:
         message: Message = await store.messages.get(message_id)
         if message.role == "system":
             raise NotFound("No such message.")
-        return _json(message)
+        content = msgspec.json.encode(message)
+        if is_too_large(content):
+            raise too_large(message_id)
+        return Response(content, media_type="application/json")
 
     @app.delete("/messages/{message_id}", status_code=204)
     async def delete_message(request: Request, message_id: str) -> Response:
@@ -193,7 +217,7 @@ def create_api_app(backend: Backend) -> FastAPI:
         """Take back the deletion of one message, if there was one."""
         await check_owner(backend, request.scope, message_id)
         await store.history.restore(message_id, but="system")
-        return _json(await store.messages.get(message_id))
+        return _json(bounded(await store.messages.get(message_id)))
 
     @app.post(
         "/broadcasting/auth",

@@ -16,6 +16,7 @@ from tailrace.http.delivered import Delivered, asked_delivery, asked_protocol, f
 from tailrace.http.requests import Receive, Scope, Send, client_gone, time_left
 from tailrace.http.responses import respond_empty, respond_json, respond_message, stream_headers
 from tailrace.protocols import open_protocol
+from tailrace.protocols.bounded import bounded
 from tailrace.reply.follow import Batch, Follower
 
 LONGEST_WAIT: Final = 25
@@ -198,4 +199,4 @@ async def message_cancel(backend: Backend, scope: Scope, receive: Receive, send:
     message = await backend.open_replies.cancel(message_id)
     if message.role == "system":
         raise NotFound("No such message.")
-    await respond_json(send, 200, message)
+    await respond_json(send, 200, bounded(message))

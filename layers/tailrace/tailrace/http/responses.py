@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace.errors import ConfigurationError, ProviderError, TailraceError, Unauthenticated
+from tailrace.errors import ConfigurationError, ProviderError, TailraceError, TooLarge, Unauthenticated
 from tailrace.events import Message
 from tailrace.http.requests import Send
 from tailrace.telemetry import logger
@@ -21,9 +21,33 @@ MASKED = "Something went wrong on our side."
 """What a client learns of an unexpected error."""
 
 
+LARGEST_ANSWER: Final = 6_000_000
+"""Bytes of a JSON answer, as Lambda carries it: at most 6 MB, as text in JSON of its own
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html). What is streamed has no such limit."""
+
+
+def is_too_large(body: bytes) -> bool:
+    """Return whether Lambda could not carry an answer."""
+    return len(body) > LARGEST_ANSWER // 2 and len(body) + body.count(b'"') + body.count(b"\\") > LARGEST_ANSWER
+
+
+def too_large(message_id: str) -> TooLarge:
+    """Return the error that says how a message is to be read that is too long for an answer."""
+    return TooLarge(
+        f"The message is too long for one answer, which may have {LARGEST_ANSWER} bytes. Read it as a stream, "
+        f"GET /messages/{message_id}/stream, or in pages, GET /messages/{message_id}/events."
+    )
+
+
 async def respond_json(send: Send, status: int, content: object, headers: Headers = ()) -> None:
-    """Send a JSON response."""
+    """Send a JSON response.
+
+    Raises:
+        TooLarge: Lambda could not carry it; nothing was sent.
+    """
     body = msgspec.json.encode(content)
+    if is_too_large(body):
+        raise TooLarge(f"The answer is too long: it may have {LARGEST_ANSWER} bytes.")
     await send(
         {
             "type": "http.response.start",
@@ -69,7 +93,11 @@ async def respond_message(send: Send, message: Message) -> None:
     if message.status in ("failed", "timed_out", "interrupted"):
         status = 504 if str((message.error or {}).get("type")).startswith("timeout") else 502
         content = {"error": message.error, **content}
-    await respond_json(send, status, content, [(b"x-message-id", message.id.encode())])
+    headers = [(b"x-message-id", message.id.encode())]
+    try:
+        await respond_json(send, status, content, headers)
+    except TooLarge:
+        await respond_error(send, too_large(message.id), headers)
 
 
 def error_content(error: Exception) -> tuple[int, dict[str, dict[str, str]], dict[str, str]]:
@@ -88,7 +116,7 @@ def error_content(error: Exception) -> tuple[int, dict[str, dict[str, str]], dic
     return error.status, {"error": {"type": error.error_type, "message": error.message}}, headers
 
 
-async def respond_error(send: Send, error: Exception) -> None:
+async def respond_error(send: Send, error: Exception, headers: Headers = ()) -> None:
     """Send an error response."""
-    status, content, headers = error_content(error)
-    await respond_json(send, status, content, [(k.lower().encode(), v.encode()) for k, v in headers.items()])
+    status, content, more = error_content(error)
+    await respond_json(send, status, content, [*headers, *((k.lower().encode(), v.encode()) for k, v in more.items())])

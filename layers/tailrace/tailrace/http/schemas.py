@@ -98,6 +98,7 @@ class MessageOut(BaseModel):
     error: ErrorOut | None
     created_at: str
     completed_at: str | None
+    truncated: bool = Field(False, description="There, and true, where the content was left out for its length.")
 
 
 class MessageList(BaseModel):

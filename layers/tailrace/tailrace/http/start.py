@@ -9,11 +9,13 @@ import msgspec
 
 from tailrace.backend import Backend
 from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.history import Past, Window
 from tailrace.conversation.parts import Input, split_input
 from tailrace.conversation.prompt import estimate
 from tailrace.conversation.request import LONGEST_NAME, Choice, open_source, provider_request
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
+from tailrace.events import Json
 from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.delivered import asked_delivery, asked_protocol
 from tailrace.http.head import IS_HEAD
@@ -51,6 +53,7 @@ class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     fallbacks: list[Choice] = msgspec.field(default_factory=list)
     fallback: Mode = "before_first_chunk"
+    history: Window | None = None
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     delivery: Delivery = Delivery()
     on_disconnect: Literal["continue", "cancel"] = "continue"
@@ -145,15 +148,20 @@ async def _start(
         new_input = PromptMessage("user", text, parts=parts)
     first = Choice(body.provider or backend.settings.provider, body.model)
     options = read_options(body.options)
-    conversation = await Conversation.load(scope["path_params"]["conversation_id"], owner=owner, backend=backend)
-    history = await conversation.to_messages()
-    request = provider_request(conversation.record, history, new_input, options)
+    conversation, past = await Conversation.load_with_past(
+        scope["path_params"]["conversation_id"],
+        body.history,
+        has_question=new_input is not None,
+        owner=owner,
+        backend=backend,
+    )
+    request = provider_request(conversation.record, past.messages, new_input, options)
     source = await open_source(backend, [first, *body.fallbacks], request, options, body.fallback)
     if body.channel is not None:
         await _check_channel(backend, owner, body.channel)
     stream = await conversation.stream_response(
         body.input,
-        metadata=body.metadata,
+        metadata={**body.metadata, **_what_was_left_out(past)},
         channel=body.channel,
         provider=first.provider,
         model=first.model,
@@ -171,6 +179,14 @@ async def _start(
         deadline=time_left(scope, backend),
         correlation=correlation_id(scope),
     )
+
+
+def _what_was_left_out(past: Past) -> Json:
+    """Return what the metadata of a reply say of its prompt, which its reader may want to know."""
+    if not past.left_out:
+        return {}
+    sent = sum(message.role != "system" for message in past.messages)
+    return {"history": {"messages": sent, "left_out": past.left_out}}
 
 
 async def _check_channel(backend: Backend, owner: str, channel: str) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from tailrace.delivery import Piece, Progress, Voided
 from tailrace.events import ENDED_BY_OTHERS, Event, Message, Reset, Text
+from tailrace.protocols.bounded import bounded
 from tailrace.protocols.reader import Object, ReaderProtocol, encode
 
 _encode = msgspec.json.Encoder().encode
@@ -65,7 +66,7 @@ class SimpleProtocol(ReaderProtocol):
         # An id that no chunk can have, where others than the writer may have chosen the number (http/cursor.py).
         end_id = f"{message.id}:{message.seq}" + (".0" if message.status in ENDED_BY_OTHERS else "")
         if message.status == "completed":
-            return [{"done": True, "message": message, "id": end_id}]
+            return [{"done": True, "message": bounded(message), "id": end_id}]
         error = message.error or {}
         text = str(error.get("message", "The reply ended early."))
         return [{**self._error_data(text, str(error.get("type", "general_error"))), "id": end_id}]

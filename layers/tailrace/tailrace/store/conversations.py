@@ -73,7 +73,12 @@ class Conversations:
             RequestError: the cursor is not one of ours.
         """
         items, following = await self._table.page(
-            ConversationItem.owner == owner, limit, cursor, IndexName="by_owner", ScanIndexForward=False
+            ConversationItem.owner == owner,
+            limit,
+            cursor,
+            size=lambda item: sum(len(item[name]["S"].encode()) for name in ("title", "metadata") if name in item),
+            IndexName="by_owner",
+            ScanIndexForward=False,
         )
         return [conversation_record(item) for item in items], following
 

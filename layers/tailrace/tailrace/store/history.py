@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from typing import Final
 
 from tailrace.errors import Conflict, NotFound
-from tailrace.events import Message, Role
+from tailrace.events import Message, Role, Status
+from tailrace.store.content import PART_BYTES
 from tailrace.store.dynamodb import ConditionFailed, Payload
 from tailrace.store.items import DELETED, Item, MessageItem, conversation_key, message_key
 from tailrace.store.messages import Messages
 from tailrace.store.table import Table
+
+PAGE: Final = 100
+"""Messages that are read at a time from a conversation's end: most windows are one page."""
+
+AT_ONCE_BYTES: Final = 3 * PART_BYTES
+"""Long content that is read at a time."""
 
 
 class History:
@@ -18,6 +26,31 @@ class History:
     def __init__(self, table: Table, messages: Messages) -> None:
         self._table = table
         self._messages = messages
+
+    async def newest_first(
+        self, conversation_id: str, statuses: Collection[Status]
+    ) -> AsyncGenerator[tuple[Message | None, int], None]:
+        """Yield the messages of a conversation from its end, each with its ordinal: 1 for the conversation's first, 0
+        where it was not counted. Pages and contents are read as far as they are taken.
+
+        Args:
+            statuses: of those that are read; in the place of others and of deleted ones there is None.
+        """
+        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
+        pages = self._table.pages(condition, ScanIndexForward=False, Limit=PAGE)
+        async for page in pages:
+            for items in _bounded(page):
+                wanted = [item for item in items if "deleted" not in item and item["status"]["S"] in statuses]
+                messages = {message.id: message for message in await self._messages.read(wanted)}
+                for item in items:
+                    yield messages.get(item["id"]["S"]), int(item["ordinal"]["N"]) if "ordinal" in item else 0
+
+    async def count(self, conversation_id: str) -> int:
+        """Return how many messages a conversation has, as far as the writer of the newest one knew."""
+        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
+        async for item in self._table.query(condition, ScanIndexForward=False, Limit=1):
+            return int(item["ordinal"]["N"]) if "ordinal" in item else 0
+        return 0
 
     async def recent(self, conversation_id: str, count: int, roles: Collection[Role] | None = None) -> list[Message]:
         """Return the last messages, in order; all of them if there are fewer.
@@ -81,3 +114,15 @@ class History:
         except ConditionFailed as error:
             if (await self._messages.peek(message_id)).role == but:
                 raise NotFound("No such message.") from error
+
+
+def _bounded(items: Sequence[Payload]) -> Iterator[Sequence[Payload]]:
+    """Yield the items in turn, as many together as have little content."""
+    begin = size = 0
+    for place, item in enumerate(items):
+        size += PART_BYTES * int(item["parts"]["N"]) if "parts" in item else 0
+        if size >= AT_ONCE_BYTES:
+            yield items[begin : place + 1]
+            begin, size = place + 1, 0
+    if begin < len(items):
+        yield items[begin:]

@@ -23,7 +23,13 @@ import hashlib
 from typing import Any, Final
 
 import msgspec
-from pynamodb.attributes import AttributeContainer, BinaryAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import (
+    AttributeContainer,
+    BinaryAttribute,
+    NumberAttribute,
+    UnicodeAttribute,
+    UnicodeSetAttribute,
+)
 
 from tailrace.clock import rfc3339
 from tailrace.events import ConversationRecord, Json, Message, Usage
@@ -59,6 +65,7 @@ class ConversationItem(Item):
     title = UnicodeAttribute(null=True)
     system = UnicodeAttribute(null=True)
     metadata = UnicodeAttribute(null=True)
+    system_messages = UnicodeSetAttribute(null=True)  # the ids of its system messages, which every prompt has
     deleted = NumberAttribute(null=True)
     former_owner = UnicodeAttribute(null=True)  # whose it was, until it is restored or pruned
     sweep = UnicodeAttribute(null=True)
@@ -80,6 +87,7 @@ class MessageItem(Item):
     status = UnicodeAttribute()
     created = NumberAttribute()
     completed = NumberAttribute(null=True)
+    ordinal = NumberAttribute(null=True)  # how many messages the conversation had with it, as far as its writer knew
     content = UnicodeAttribute(null=True)
     parts = NumberAttribute(null=True)
     parts_nonce = UnicodeAttribute(null=True)
@@ -226,6 +234,7 @@ def conversation_record(item: Payload) -> ConversationRecord:
         title=_text(item, "title"),
         system=_text(item, "system"),
         metadata=from_json(item, "metadata") or {},
+        system_messages=tuple(sorted(item["system_messages"]["SS"])) if "system_messages" in item else (),
         created=int(item["created"]["N"]),
         updated=int(item["updated"]["N"]),
     )

@@ -8,13 +8,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
+from pynamodb.expressions.condition import size
 
 from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unprocessable
 from tailrace.events import TERMINAL, End, Event, Json, Message, Role, Status
-from tailrace.store.content import read_contents, store_content
+from tailrace.store.content import PART_BYTES, read_contents, store_content
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import (
     OPEN_SHARDS,
+    ConversationItem,
     Item,
     KeyItem,
     MessageItem,
@@ -40,6 +42,10 @@ LARGEST_OPEN_ITEM: Final = 150_000
 is started must be able to end."""
 
 
+MOST_SYSTEM_MESSAGES: Final = 1000
+"""Of one conversation: their ids lie in its item, 48 bytes each."""
+
+
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A message about to be put."""
 
@@ -57,6 +63,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     channel: str | None = None
     except_socket: str | None = None
     feeding: bool = False
+    ordinal: int | None = None
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -121,14 +128,25 @@ class Messages:
         writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}} for item in items]
         if start is not None:
             writes.insert(0, {"Put": self._key_request(start, drafts[-1])})
+        systems = [draft.id for draft in drafts if draft.role == "system"]
+        if systems:
+            writes.append({"Update": self._system_request(drafts[0].conversation_id, systems)})
         if len(writes) == 1:
             await self._table.put(items[0])
         else:
             try:
                 await self._table.transact(writes, token=nonce.hex())
             except TransactionCancelled as error:
+                if systems and error.reasons[-1].get("Code") == "ConditionalCheckFailed":
+                    raise Unprocessable(f"A conversation may have {MOST_SYSTEM_MESSAGES} system messages.") from error
                 _check_key(error, start, drafts[-1].id)
         return [message_record(item, draft.content) for item, draft in zip(items, drafts, strict=True)]
+
+    def _system_request(self, conversation_id: str, message_ids: Sequence[str]) -> Payload:
+        """Return the update by which a conversation knows its system messages, wherever in it they lie."""
+        known = ConversationItem.system_messages
+        few = known.does_not_exist() | (size(known) <= MOST_SYSTEM_MESSAGES - len(message_ids))  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
+        return self._table.update_request(conversation_key(conversation_id), few, [known.add({*message_ids})])
 
     def _key_request(self, start: Start, reply: Draft) -> Payload:
         key = idempotency_key(start.owner, reply.conversation_id, start.key)
@@ -152,6 +170,7 @@ class Messages:
             completed=draft.completed,
             sweep=None if draft.status in TERMINAL else open_shard(draft.id),
             feeding=1 if draft.feeding else None,
+            ordinal=draft.ordinal,
             **await store_content(self._table, draft.id, draft.content, nonce),
         ).serialize()
 
@@ -208,6 +227,12 @@ class Messages:
         item = await self._get(message_id)
         return await (self._whole(item) if item["status"]["S"] in TERMINAL else self._so_far(item))
 
+    async def those_there(self, message_ids: Sequence[str]) -> list[Message]:
+        """Return messages that have ended, without those that are gone or deleted, in their order."""
+        found = await self._table.get_all([message_key(each) for each in message_ids], are_all_there=False)
+        items = [found[place] for place in sorted(found) if "deleted" not in found[place]]
+        return await self.read(items)
+
     async def read(self, items: Sequence[Payload]) -> list[Message]:
         """Return the messages of items, with their content."""
         contents = await read_contents(self._table, items)
@@ -217,15 +242,33 @@ class Messages:
         ]
 
     async def list(
-        self, conversation_id: str, limit: int, cursor: str | None = None
+        self,
+        conversation_id: str,
+        limit: int,
+        cursor: str | None = None,
+        *,
+        newest_first: bool = False,
+        before: str | None = None,
     ) -> tuple[list[Message], str | None]:
-        """Return a conversation's messages in order, and the cursor of the next page or None.
+        """Return a page of a conversation's messages, and the cursor of the next page or None.
+
+        Args:
+            before: the id of a message of this conversation, whether it is still there or not; only those that come
+                before it are listed.
 
         Raises:
             RequestError: the cursor is not one of ours.
         """
-        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
-        items, following = await self._table.page(condition, limit, cursor, ConsistentRead=True)
+        key = conversation_key(conversation_id)["pk"]
+        places = Item.sk.startswith("M#") if before is None else Item.sk.between("M#", _just_before(before))
+        items, following = await self._table.page(
+            (Item.pk == key) & places,
+            limit,
+            cursor,
+            size=_size,
+            ConsistentRead=True,
+            ScanIndexForward=not newest_first,
+        )
         return await self.read([item for item in items if "deleted" not in item]), following
 
     async def history(self, conversation_id: str) -> AsyncIterator[Message]:
@@ -280,10 +323,22 @@ def _values(draft: Draft) -> dict[str, str | None]:
         "except_socket": draft.except_socket,
     }
     limit = LARGEST_ITEM if draft.status in TERMINAL else LARGEST_OPEN_ITEM
-    size = sum(len(value.encode()) for value in values.values() if value is not None)
-    if size > limit:
-        raise Unprocessable(f"The metadata of the message are too long: {size} bytes as stored, of at most {limit}.")
+    stored = sum(len(value.encode()) for value in values.values() if value is not None)
+    if stored > limit:
+        raise Unprocessable(f"The metadata of the message are too long: {stored} bytes as stored, of at most {limit}.")
     return values
+
+
+def _just_before(message_id: str) -> str:
+    """Return the last sort key that may come before a message's: they all are of one length."""
+    sort_key = message_key(message_id)["sk"]
+    return sort_key[:-1] + chr(ord(sort_key[-1]) - 1) + "~"
+
+
+def _size(item: Payload) -> int:
+    """Return how many bytes a message has at most, with content that is not read yet."""
+    long = PART_BYTES * int(item["parts"]["N"]) if "parts" in item else 0
+    return long + sum(len(item[name]["S"].encode()) for name in ("content", "metadata") if name in item)
 
 
 def _open(item: Payload) -> Open:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +23,9 @@ Key = Mapping[str, str]
 LONGEST_SORT_KEY: Final = 1024
 """Bytes (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html). A partition's key may have
 twice as many; none of ours comes near."""
+
+LARGEST_PAGE: Final = 3_000_000
+"""Bytes that are listed together: half of what Lambda carries (http/responses.py), for what JSON adds."""
 
 _TABLE_KEY: Final = {"pk": ["S"], "sk": ["S"]}
 _INDEX_KEY: Final = {**_TABLE_KEY, "owner": ["S"], "created": ["N"]}
@@ -84,7 +87,13 @@ class Table:
         return (await self._calls.call("DeleteItem", request)).get("Attributes")
 
     async def query(self, condition: Condition, **options: Any) -> AsyncIterator[Payload]:
-        """Yield all items, consistently, page after page (a page holds at most 1 MB)."""
+        """Yield all items, consistently."""
+        async for items in self.pages(condition, **options):
+            for item in items:
+                yield item
+
+    async def pages(self, condition: Condition, **options: Any) -> AsyncIterator[Sequence[Payload]]:
+        """Yield all items, consistently, page by page; one holds ``Limit`` items and 1 MB at most."""
         request = {
             "TableName": self.name,
             "ConsistentRead": True,
@@ -93,17 +102,20 @@ class Table:
         }
         while True:
             answer = await self._calls.call("Query", request)
-            for item in answer["Items"]:
-                yield item
+            yield answer["Items"]
             last = answer.get("LastEvaluatedKey")
             if last is None:
                 return
             request["ExclusiveStartKey"] = last
 
     async def page(
-        self, condition: Condition, limit: int, cursor: str | None, **options: Any
+        self, condition: Condition, limit: int, cursor: str | None, *, size: Callable[[Payload], int], **options: Any
     ) -> tuple[list[Payload], str | None]:
         """Return up to ``limit`` items, and the cursor of the next page or None.
+
+        Args:
+            size: how many bytes an item comes to, for whoever is sent the page. It ends at ``LARGEST_PAGE`` of them,
+                and has one item at least.
 
         Raises:
             RequestError: the cursor is not one that this query gave.
@@ -117,12 +129,18 @@ class Table:
             answer = await self._calls.call("Query", request)
             items += answer["Items"]
             last = answer.get("LastEvaluatedKey")
+            if len(fitting := _fitting(items, size)) < len(items):
+                names = _INDEX_KEY if "IndexName" in request else _TABLE_KEY
+                return fitting, _to_cursor({name: fitting[-1][name] for name in names})
             if last is None or len(items) >= limit:
                 return items, None if last is None else _to_cursor(last)
             request["ExclusiveStartKey"] = last
 
-    async def get_all(self, keys: Sequence[Key]) -> dict[tuple[str, str], Payload]:
+    async def get_all(self, keys: Sequence[Key], *, are_all_there: bool = True) -> dict[tuple[str, str], Payload]:
         """Return the items of many keys by ``(pk, sk)``, consistently.
+
+        Args:
+            are_all_there: whether each key must have its item.
 
         Raises:
             StoreError: one of them is not there.
@@ -135,7 +153,7 @@ class Table:
             answer = await self._calls.call("BatchGetItem", {"RequestItems": request})
             items = answer["Responses"].get(self.name, ())
             left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
-            if len(items) + len(left) < len(pending[:100]):
+            if are_all_there and len(items) + len(left) < len(pending[:100]):
                 raise StoreError("A stored message cannot be read.")
             found.update({(item["pk"]["S"], item["sk"]["S"]): item for item in items})
             pending = left + pending[100:]
@@ -175,6 +193,16 @@ def expressions(
     return request
 
 
+def _fitting(items: list[Payload], size: Callable[[Payload], int]) -> list[Payload]:
+    """Return the first items, as many as are a page together."""
+    total = 0
+    for place, item in enumerate(items):
+        total += size(item)
+        if total > LARGEST_PAGE and place:
+            return items[:place]
+    return items
+
+
 def _key(key: Key) -> dict[str, Any]:
     return {name: {"S": value} for name, value in key.items()}
 
@@ -192,14 +220,22 @@ def _from_cursor(cursor: str, request: Payload) -> dict[str, Any]:
         )
     except (ValueError, msgspec.MsgspecError) as error:
         raise RequestError("The cursor is not one of ours.") from error
-    partition, *prefixes = request["ExpressionAttributeValues"].values()
+    partition, *bounds = (value["S"] for value in request["ExpressionAttributeValues"].values())
     in_index = "IndexName" in request
     if (
         {name: [*typed] for name, typed in start.items()} != (_INDEX_KEY if in_index else _TABLE_KEY)
-        or start["owner" if in_index else "pk"] != partition
-        or not all(start["sk"]["S"].startswith(prefix["S"]) for prefix in prefixes)
+        or start["owner" if in_index else "pk"]["S"] != partition
+        or not _is_between(start["sk"]["S"], bounds)
         or not all(0 < len(start[name]["S"].encode()) <= LONGEST_SORT_KEY for name in ("pk", "sk"))
         or (in_index and not _DIGITS.fullmatch(start["created"]["N"]))
     ):
         raise RequestError("The cursor is not one of ours.")
     return start
+
+
+def _is_between(sort_key: str, bounds: Sequence[str]) -> bool:
+    """Return whether a query for a prefix, or for what lies between two keys, could have given a sort key."""
+    if len(bounds) < 2:
+        return all(sort_key.startswith(prefix) for prefix in bounds)
+    low, high = (bound.encode() for bound in bounds)
+    return low <= sort_key.encode() <= high
