@@ -37,7 +37,7 @@ def call(number: str = "1") -> dict[str, str]:
 
 
 CALL = ToolCall("1", "weather", '{"city":"Ulm"}')
-RESULT = ToolResult("1", "weather", '"sunny"')
+RESULT = ToolResult("1", "weather", "sunny")
 TURN = [
     PromptMessage("user", "Weather?"),
     PromptMessage("assistant", "", tool_calls=[CALL]),

@@ -172,6 +172,7 @@ async def test_metadata_of_an_end(backend: Backend, clock: ManualClock) -> None:
         "prompt_tokens": 7,
         "completion_tokens": 0,
         "finish_reason": "stop",
+        "finish": "stop",
         "provider_request_id": "req",
     }
     assert message.usage == Usage(7, 0, "provider")

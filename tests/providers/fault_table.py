@@ -9,6 +9,7 @@ written by hand but the names of the faults.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -102,6 +103,13 @@ def last(wire: str, text: str = "Half 水") -> bytes:
     return event.replace("Half 水".encode(), text.encode())
 
 
+def odd(wire: str) -> bytes:
+    """Return an event whose fields have types that nobody expects."""
+    if wire == "bedrock":
+        return event_stream.event("metadata", {"usage": "strange", "metrics": 7})
+    return b'data: {"model":7,"choices":7,"candidates":7,"usage":"strange","delta":[],"item":[],"index":"x"}\n\n'
+
+
 Fault = Callable[[str], Reply]
 
 FAULTS: Mapping[str, Fault] = {
@@ -132,14 +140,33 @@ FAULTS: Mapping[str, Fault] = {
     "sends a chunk twice, then ends early": lambda wire: half(wire, last(wire)),
     "sends one byte at a time": bytewise,
     "goes on after its end": lambda wire: opening(wire, fixture(wire) + b"data: {garbage\n\n"),
+    "says 200 to an error in one body": lambda wire: Reply(
+        headers={"Content-Type": "application/json"}, pieces=[b'{"error":{"code":503,"message":"Secret"}}']
+    ),
+    "names an error in the middle and says text": lambda wire: half(wire, b"event: error\ndata: Secret\n\n"),
+    "lets an error fall into the middle as bare JSON": lambda wire: half(wire, b'{"error":{"code":429,"a":"Secret"}}'),
+    "calls its stream plain text": lambda wire: Reply(headers={"Content-Type": "text/plain"}, pieces=[fixture(wire)]),
+    "answers with 201": lambda wire: opening(wire, fixture(wire), status=201),
+    "compresses against our wish": lambda wire: Reply(
+        headers={**headers(wire), "Content-Encoding": "gzip"}, pieces=[gzip.compress(fixture(wire))]
+    ),
+    "has events that are no JSON": lambda wire: opening(wire, b"data: ping\n\n", fixture(wire)),
+    "gives its fields other types": lambda wire: opening(wire, odd(wire), fixture(wire)),
 }
 """What each does, for a wire. Comments are nothing to Bedrock, whose stream has none."""
 
 NOT_FOR: Mapping[str, set[str]] = {
     "sends only comments": {"bedrock"},
     "goes on after its end": {"bedrock", "gemini"},
+    "says 200 to an error in one body": {"bedrock"},
+    "names an error in the middle and says text": {"bedrock"},
+    "lets an error fall into the middle as bare JSON": {"bedrock"},
+    "calls its stream plain text": {"bedrock"},
+    "compresses against our wish": {"bedrock"},
+    "has events that are no JSON": {"bedrock"},
 }
-"""Bedrock knows no comments; the ends of these two are the end of the body."""
+"""Bedrock knows no comments and no text, and botocore looks at no content type; the ends of these two are the end of
+the body."""
 
 STATUSES = range(400, 530)
 

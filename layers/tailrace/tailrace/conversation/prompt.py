@@ -104,12 +104,17 @@ def _results(message: Message) -> list[_Result]:
     for each in _objects(_json(message.content)):
         call_id = each.get("id", each.get("tool_call_id"))
         if isinstance(call_id, str) and "result" in each:
-            found.append(_Result(call_id, msgspec.json.encode(each["result"]).decode()))
+            found.append(_Result(call_id, _result_text(each["result"])))
     call_id = message.metadata.get("tool_call_id")
     if not found and isinstance(call_id, str):
         content = _json(message.content)
-        found.append(_Result(call_id, msgspec.json.encode(message.content if content is None else content).decode()))
+        found.append(_Result(call_id, content if isinstance(content, str) else message.content))
     return found
+
+
+def _result_text(result: Any) -> str:
+    """Return what a tool returned as its model reads it: a text as it is, anything else as JSON."""
+    return result if isinstance(result, str) else msgspec.json.encode(result).decode()
 
 
 def _objects(given: Any) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ from tailrace.events import (
 )
 from tailrace.providers import PromptMessage, ProviderRequest
 from tailrace.providers.fallback import Candidate, Fallback, Mode
+from tailrace.providers.finish import Finish, finish_of
 from tailrace.providers.options import Options, read_options
 from tailrace.providers.output_schema import Schema
 from tailrace.reply.totals import Tally
@@ -223,8 +224,13 @@ class Reply:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why it stopped."""
+        """Why it stopped, in the provider's own word."""
         return self._tally.info.finish_reason
+
+    @property
+    def finish(self) -> Finish:
+        """The same in the words that all providers share."""
+        return finish_of(self._tally.info.finish_reason, calls=bool(self._tally.tool_calls))
 
     @property
     def provider_request_id(self) -> str | None:

@@ -47,10 +47,13 @@ class SSEDecoder:
 
     Args:
         limit: bytes one event may have, its field names and comments included.
+        keeps_bare: whether a block that begins as JSON, which the standard ignores, is an event named ``error``: that
+            is how some servers report one in the middle of a stream.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, *, keeps_bare: bool = False) -> None:
         self._limit = limit
+        self._keeps_bare = keeps_bare
         self._begin: bytes | None = b""  # what may yet become a byte order mark; None once that is settled
         self._after_cr = False  # the last read ended in CR: an LF that comes next belongs to it
         self._tail = bytearray()  # an unfinished event, with LF line ends
@@ -143,6 +146,8 @@ class SSEDecoder:
                     self._id = value
             if lines:
                 events.append(ServerSentEvent(b"\n".join(lines), event, self._id))
+            elif self._keeps_bare and block.lstrip()[:1] in (b"{", b"["):
+                events.append(ServerSentEvent(block, b"error", self._id))
         return events
 
     def _check_sizes(self, whole: bytes) -> None:

@@ -19,6 +19,7 @@ from tailrace.providers import ProviderConfig, ProviderRequest, http, question
 from tailrace.providers.anthropic_parser import MessagesParser
 from tailrace.providers.anthropic_prompt import messages_of, tool_choice_of, tools_of
 from tailrace.providers.timeouts import Timeouts
+from tailrace.providers.tolerant import header
 
 NAME = "anthropic"
 _encode = msgspec.json.encode
@@ -81,7 +82,9 @@ class Anthropic:
             secret=self._key,
             streamed=request.streamed,
         )
-        return http.answer(self._session, call, lambda headers: MessagesParser(headers.get("request-id"), self.name))
+        return http.answer(
+            self._session, call, lambda headers: MessagesParser(header(headers, "request-id"), self.name)
+        )
 
     def _body(self, request: ProviderRequest, options: Options) -> dict[str, Any]:
         body: dict[str, Any] = {

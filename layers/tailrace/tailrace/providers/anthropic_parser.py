@@ -7,7 +7,7 @@ passed on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,28 +26,14 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
-
-STATUS_OF_ERROR: Mapping[str, int] = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-"""The status that an error inside the stream would have had before it (https://docs.anthropic.com/en/api/errors)."""
-
+from tailrace.providers.tolerant import REFUSED, Count, json_text, made_up_id, read_slowly, text_of, text_of_raw
 
 # ---- the wire: only what we read of it, one struct for all events, so that each is decoded once -----------------
 
 
 class _Usage(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
 
 class _Citation(msgspec.Struct, gc=False):
@@ -73,7 +59,7 @@ class _Block(msgspec.Struct):
 class _Delta(msgspec.Struct, gc=False):
     text: str | None = None
     thinking: str | None = None
-    partial_json: str | None = None
+    partial_json: Any = None
     citation: _Citation | None = None
     stop_reason: str | None = None
     stop_details: msgspec.Raw = msgspec.Raw(b"null")
@@ -99,7 +85,6 @@ class _Event(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_whole = msgspec.json.Decoder(_Message).decode
-_encode = msgspec.json.encode
 
 
 class MessagesParser:
@@ -110,7 +95,7 @@ class MessagesParser:
     """
 
     def __init__(self, request_id: str | None = None, provider: str = "anthropic") -> None:
-        self.done = self.whole = False
+        self.done = self.whole = self.settled = self.is_odd = False
         self._request_id = request_id
         self._provider = provider
         self._tools: dict[int, tuple[_Block, list[str]]] = {}
@@ -120,8 +105,18 @@ class MessagesParser:
         """See ``http.Parser``. Events of a type not known here are ignored, as the vendor asks of its clients."""
         pings = 0
         for sse in events:
-            event = _decode(sse.data)
-            kind = event.type
+            try:
+                event = _decode(sse.data)
+            except REFUSED:
+                self.is_odd = True
+                if sse.event == b"error":
+                    raise failures.reported(self._provider, sse.data) from None
+                odd = read_slowly(sse.data, _Event)
+                if odd is None:
+                    pings += 1
+                    continue
+                event = odd
+            kind = event.type or sse.event.decode("ascii", "replace")
             if kind == "content_block_delta":
                 if (delta := event.delta) is None:
                     continue
@@ -131,25 +126,35 @@ class MessagesParser:
                     out.append(Reasoning(delta.thinking))
                 elif delta.partial_json and event.index in self._tools:
                     block, pieces = self._tools[event.index]
-                    pieces.append(delta.partial_json)
-                    out.append(ToolCallDelta(block.id, delta.partial_json))
+                    piece = text_of(delta.partial_json)
+                    pieces.append(piece)
+                    out.append(ToolCallDelta(block.id, piece))
                 elif delta.citation is not None:
                     out.append(_cited(delta.citation))
             elif kind == "ping":
                 pings += 1
             elif kind == "message_stop":
+                for index in list(self._tools):  # whose last event did not come
+                    self._finish(index, out)
                 self.done = self.whole = True
                 return True
             else:
-                self._rare(event, kind, out)
+                self._rare(event, kind, sse.data, out)
         return len(events) > pings
 
     def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``."""
+        failures.raise_bare(self._provider, rest)
 
     def read(self, body: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``."""
-        message = _decode_whole(body)
+        try:
+            message = _decode_whole(body)
+        except REFUSED:
+            self.is_odd = True
+            message = read_slowly(body, _Message) or _Message()
+        if not message.content and message.stop_reason is None:
+            failures.raise_bare(self._provider, body)
         out.append(ResponseInfo(model=message.model, provider_request_id=self._request_id))
         for index, block in enumerate(message.content):
             self._begin(index, block, out)
@@ -159,7 +164,7 @@ class MessagesParser:
         self._stopped(message.stop_reason, message.stop_details, out)
         self.whole = message.stop_reason is not None
 
-    def _rare(self, event: _Event, kind: str, out: list[ProviderEvent]) -> None:
+    def _rare(self, event: _Event, kind: str, data: bytes, out: list[ProviderEvent]) -> None:
         if kind == "content_block_start" and event.content_block is not None:
             self._begin(event.index, event.content_block, out)
         elif kind == "content_block_stop":
@@ -174,13 +179,14 @@ class MessagesParser:
                 out.append(Usage(event.usage.input_tokens, event.usage.output_tokens))
             if event.delta is not None:
                 self._stopped(event.delta.stop_reason, event.delta.stop_details, out)
-        elif kind == "error":
-            status = STATUS_OF_ERROR.get(str(event.error.get("type"))) if isinstance(event.error, dict) else None
-            detail = _encode(event.error)[: failures.DETAIL_BYTES].decode("utf-8", "replace")
-            raise failures.midway(self._provider, status, detail)
+        elif kind == "error" or event.error:
+            raise failures.reported(self._provider, data)
+        elif not event.type:
+            failures.raise_bare(self._provider, data)
 
     def _begin(self, index: int, block: _Block, out: list[ProviderEvent]) -> None:
         if block.type == "tool_use":
+            block.id = block.id or made_up_id()
             self._tools[index] = (block, [])
             out.append(ToolCallStart(block.id, block.name))
         elif block.type in ("server_tool_use", "mcp_tool_use"):
@@ -198,7 +204,7 @@ class MessagesParser:
         if index in self._tools:
             block, pieces = self._tools.pop(index)
             # A tool without arguments may send no delta; what it has is then in the block's beginning.
-            out.append(ToolCall(block.id, block.name, "".join(pieces) or bytes(block.input).decode()))
+            out.append(ToolCall(block.id, block.name, "".join(pieces) or text_of_raw(block.input)))
 
     def _stopped(self, reason: str | None, details: msgspec.Raw, out: list[ProviderEvent]) -> None:
         if reason is not None:
@@ -222,4 +228,4 @@ def _result(content: msgspec.Raw) -> str:
         for item in value:
             if isinstance(item, dict):
                 item.pop("encrypted_content", None)
-    return _encode(value).decode()
+    return json_text(value)

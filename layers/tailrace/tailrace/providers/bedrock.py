@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import inf
 from typing import Any
@@ -29,6 +29,7 @@ from tailrace.providers.bedrock_parser import ConverseParser
 from tailrace.providers.bedrock_prompt import messages_of, output_config_of, tool_config_of
 from tailrace.providers.handover import Handover, HandoverClosed
 from tailrace.providers.timeouts import Timeouts, Watch
+from tailrace.providers.tolerant import Halves
 
 NAME = "bedrock"
 WAITING = 256
@@ -93,19 +94,35 @@ class Bedrock:
             target=_call, args=(self._config, asked, streamed, parser, line, handover), name=NAME, daemon=True
         ).start()
         started = False
+        halves = Halves()
         try:
             while batches := await handover.take():
-                if out := [event for batch in batches for event in batch]:
+                if out := halves.join([event for batch in batches for event in batch]):
                     watch.since = inf  # a slow reader is not the provider's fault
                     yield out
                 watch.since = loop.time()
                 if not started:
                     started = True
                     watch.first_event_came()
+            if out := halves.rest():
+                yield out
         finally:
             watch.stop()
             handover.close()
             line.cut()
+
+
+def _events(stream: Iterable[Any]) -> Iterator[Any]:
+    """Yield the events of a stream, without those on which botocore itself fails since a member is of another type than
+    its model says. The stream goes on after one."""
+    from botocore.parsers import ResponseParserError
+
+    while True:
+        try:
+            yield from stream
+        except (AttributeError, LookupError, TypeError, ResponseParserError):
+            continue
+        return
 
 
 def _call(
@@ -132,12 +149,14 @@ def _call(
                 parser.begin(response, out)
                 stream = response["stream"]
                 try:
-                    for event in stream:
+                    for event in _events(stream):
                         parser.feed(event, out)
                         handover.put(out)
                         out = []
                 finally:
                     stream.close()
+                parser.finish(out)
+                handover.put(out)
             parser.end()
         handover.end()
     except (HandoverClosed, CallCut):

@@ -25,9 +25,10 @@ from tailrace.events import (
     Usage,
 )
 from tailrace.providers import failures
+from tailrace.providers.tolerant import Count, fitted, json_text, made_up_id, text_of
 
 Object = Mapping[str, Any]
-"""A JSON object, of the shapes that botocore's model of the API allows."""
+"""A JSON object. botocore says which members there are; that they are of the types of its model it does not check."""
 
 FILTERED = frozenset({"content_filtered", "guardrail_intervened"})
 MALFORMED = frozenset({"malformed_model_output", "malformed_tool_use"})
@@ -65,21 +66,23 @@ class ConverseParser:
 
     def begin(self, response: Object, out: list[ProviderEvent]) -> None:
         """The response came; its body may not yet have."""
-        request_id = response.get("ResponseMetadata", {}).get("RequestId")
-        out.append(ResponseInfo(model=self._model, provider_request_id=request_id))
+        request_id = _text(_object(response.get("ResponseMetadata")).get("RequestId"))
+        out.append(ResponseInfo(model=self._model, provider_request_id=request_id or None))
 
     def feed(self, event: Object, out: list[ProviderEvent]) -> None:
-        """Append what an event means to ``out``. Events not known here are ignored."""
-        if (delta := event.get("contentBlockDelta")) is not None:
-            self._delta(delta["delta"], delta["contentBlockIndex"], out)
-        elif (start := event.get("contentBlockStart")) is not None:
-            self._start(start["start"], start["contentBlockIndex"], out)
-        elif (stop := event.get("contentBlockStop")) is not None:
-            self._stop(stop["contentBlockIndex"], out)
-        elif (end := event.get("messageStop")) is not None:
-            self._reason = end["stopReason"]
-            out.append(ResponseInfo(finish_reason=self._reason))
-        elif (metadata := event.get("metadata")) is not None:
+        """Append what an event means to ``out``. Events not known here are ignored, and so is what is in no shape that
+        could be used."""
+        if delta := _object(event.get("contentBlockDelta")):
+            self._delta(_object(delta.get("delta")), _index(delta), out)
+        elif start := _object(event.get("contentBlockStart")):
+            self._start(_object(start.get("start")), _index(start), out)
+        elif stop := _object(event.get("contentBlockStop")):
+            self._stop(_index(stop), out)
+        elif end := _object(event.get("messageStop")):
+            self._reason = _text(end.get("stopReason"))
+            if self._reason:
+                out.append(ResponseInfo(finish_reason=self._reason))
+        elif metadata := _object(event.get("metadata")):
             self._account(metadata, out)
 
     def end(self) -> None:
@@ -95,60 +98,66 @@ class ConverseParser:
             raise failures.malformed(self._provider, self._reason)
         if not self._reason:
             raise failures.ended_early(self._provider, "between two events")
+        if self._reason == "error":
+            raise failures.midway(self._provider, None, self._reason)
         self.whole = True
 
     def read(self, response: Object, out: list[ProviderEvent]) -> None:
         """Append what an answer means that was not streamed."""
-        for index, block in enumerate(response["output"]["message"]["content"]):
-            if (reasoning := block.get("reasoningContent", {}).get("reasoningText")) is not None:
+        message = _object(_object(response.get("output")).get("message"))
+        for index, block in enumerate(_objects(message.get("content"))):
+            if reasoning := _object(_object(block.get("reasoningContent")).get("reasoningText")):
                 self._delta({"reasoningContent": reasoning}, index, out)
-            elif (cited := block.get("citationsContent")) is not None:
-                for content in cited.get("content", ()):
+            elif cited := _object(block.get("citationsContent")):
+                for content in _objects(cited.get("content")):
                     self._delta(content, index, out)
-                for citation in cited.get("citations", ()):
+                for citation in _objects(cited.get("citations")):
                     self._delta({"citation": citation}, index, out)
             elif "toolUse" in block or "toolResult" in block:
                 self._start(block, index, out)
-                if not self._blocks[index].server and "toolUse" in block:
-                    self._blocks[index].pieces.append(_encode(block["toolUse"]["input"]))
-                self._blocks[index].results += block.get("toolResult", {}).get("content", ())
-                self._stop(index, out)
+                if (begun := self._blocks.get(index)) is not None:
+                    if not begun.server:
+                        begun.pieces.append(text_of(_object(block.get("toolUse")).get("input")))
+                    begun.results += _objects(_object(block.get("toolResult")).get("content"))
+                    self._stop(index, out)
             elif "text" in block:
                 self._delta(block, index, out)
-        self._reason = response["stopReason"]
-        out.append(ResponseInfo(finish_reason=self._reason))
+        self._reason = _text(response.get("stopReason"))
+        if self._reason:
+            out.append(ResponseInfo(finish_reason=self._reason))
         self._account(response, out)
 
     def _delta(self, delta: Object, index: int, out: list[ProviderEvent]) -> None:
-        if text := delta.get("text"):
+        if text := _text(delta.get("text")):
             out.append(Text(text))
-        elif (reasoning := delta.get("reasoningContent")) is not None:
-            if text := reasoning.get("text"):
+        elif reasoning := _object(delta.get("reasoningContent")):
+            if text := _text(reasoning.get("text")):
                 out.append(Reasoning(text))
-        elif (citation := delta.get("citation")) is not None:
-            quoted = "".join(source.get("text", "") for source in citation.get("sourceContent", ()))
-            place = citation.get("location", {}).get("web", {})
-            url = place.get("url") or citation.get("source")
-            out.append(Citation(url=url, title=citation.get("title"), quote=quoted or None))
+        elif citation := _object(delta.get("citation")):
+            quoted = "".join(_text(source.get("text")) for source in _objects(citation.get("sourceContent")))
+            place = _object(_object(citation.get("location")).get("web"))
+            url = _text(place.get("url")) or _text(citation.get("source"))
+            out.append(Citation(url=url or None, title=_text(citation.get("title")) or None, quote=quoted or None))
         elif (block := self._blocks.get(index)) is None:
             pass  # a kind of block not known here
-        elif (written := delta.get("toolUse", {}).get("input")) and not block.server:
+        elif (written := text_of(_object(delta.get("toolUse")).get("input"))) and not block.server:
             block.pieces.append(written)
             out.append(ToolCallDelta(block.id, written))
         else:
-            block.results += delta.get("toolResult", ())
+            block.results += _objects(delta.get("toolResult"))
 
     def _start(self, start: Object, index: int, out: list[ProviderEvent]) -> None:
-        if (use := start.get("toolUse")) is not None:
+        if use := _object(start.get("toolUse")):
             server = use.get("type") == "server_tool_use"
-            self._blocks[index] = _Block(use["toolUseId"], use["name"], server=server)
+            call_id, name = _text(use.get("toolUseId")) or made_up_id(), _text(use.get("name"))
+            self._blocks[index] = _Block(call_id, name, server=server)
             if server:
-                self._server_tools[use["toolUseId"]] = use["name"]
+                self._server_tools[call_id] = name
             else:
-                out.append(ToolCallStart(use["toolUseId"], use["name"]))
-        elif (result := start.get("toolResult")) is not None:
-            name = self._server_tools.get(result["toolUseId"], "")
-            self._blocks[index] = _Block(result["toolUseId"], name, server=True)
+                out.append(ToolCallStart(call_id, name))
+        elif result := _object(start.get("toolResult")):
+            call_id = _text(result.get("toolUseId"))
+            self._blocks[index] = _Block(call_id, self._server_tools.get(call_id, ""), server=True)
 
     def _stop(self, index: int, out: list[ProviderEvent]) -> None:
         if (block := self._blocks.pop(index, None)) is None:
@@ -156,14 +165,39 @@ class ConverseParser:
         if not block.server:
             out.append(ToolCall(block.id, block.name, "".join(block.pieces) or "{}"))
         elif block.results:
-            out.append(ToolResult(block.id, block.name, _encode(block.results)))
+            out.append(ToolResult(block.id, block.name, json_text(block.results)))
+
+    def finish(self, out: list[ProviderEvent]) -> None:
+        """Tell the calls whose last event did not come; the stream ended."""
+        if self._reason:
+            for index in list(self._blocks):
+                self._stop(index, out)
 
     def _account(self, metadata: Object, out: list[ProviderEvent]) -> None:
-        usage = metadata.get("usage", {})
-        out.append(Usage(usage.get("inputTokens"), usage.get("outputTokens")))
-        if model := metadata.get("trace", {}).get("promptRouter", {}).get("invokedModelId"):
+        usage = fitted(_object(metadata.get("usage")), _Usage)
+        out.append(Usage(usage.input_tokens, usage.output_tokens))
+        router = _object(_object(metadata.get("trace")).get("promptRouter"))
+        if model := _text(router.get("invokedModelId")):
             out.append(ResponseInfo(model=model))
 
 
-def _encode(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+class _Usage(msgspec.Struct, rename="camel"):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+
+
+def _object(value: Any) -> Object:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _objects(value: Any) -> list[Object]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list | tuple) else []
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _index(event: Object) -> int:
+    value = event.get("contentBlockIndex")
+    return value if isinstance(value, int) else 0

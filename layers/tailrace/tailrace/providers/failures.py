@@ -5,15 +5,48 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from math import isfinite
+from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from tailrace.errors import ConnectTimeout, ContentFiltered, ProviderError
 
 DETAIL_BYTES = 2048
+
+STATUSES: Final[Mapping[str, int]] = {
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "resource_exhausted": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "internal_server_error": 500,
+    "overloaded_error": 529,
+    "service_unavailable": 503,
+    "unavailable": 503,
+    "timeout": 504,
+    "timeout_error": 504,
+    "vector_store_timeout": 504,
+    "deadline_exceeded": 504,
+}
+"""The status that an error inside an answer would have had before it, by the vendors' words for it
+(https://docs.anthropic.com/en/api/errors, https://platform.openai.com/docs/guides/error-codes)."""
+
+_SAYS_CODE: Final = ("code", "status_code", "http_status", "http_code", "status", "type")
 
 FILTERED = re.compile(r'"code": ?"(?:content_filter|bio_policy|\w+_policy_violation)"')
 """A refusal whose reason is a filter: Azure's and OpenAI's error codes for a prompt."""
@@ -72,6 +105,63 @@ def midway(provider: str, status: int | None, detail: str | None) -> ProviderErr
     if status is not None:
         return by_status(provider, status, detail=detail)
     return ProviderError("The provider failed while answering.", provider=provider, retryable=True, detail=detail)
+
+
+def reported(provider: str, data: bytes) -> ProviderError:
+    """The error for one that the provider reported inside its answer, in whatever shape: an object, a text, a list, or
+    no JSON at all. Its code, if there is one, says whether it helps to ask again."""
+    detail = data[:DETAIL_BYTES].decode("utf-8", "replace")
+    codes = list(_codes(_json(data)))
+    if any(code.endswith(("_policy", "_policy_violation")) or code == "content_filter" for code in codes):
+        return filtered(provider, detail)
+    statuses = [int(code) for code in codes if code.isdecimal() and len(code) == 3 and "400" <= code < "600"]
+    statuses += [STATUSES[code] for code in codes if code in STATUSES]
+    statuses += [400 for code in codes if "image" in code]
+    failure = midway(provider, statuses[0] if statuses else None, detail)
+    if "insufficient_quota" in codes:
+        failure.retryable = False  # an empty account does not fill itself
+    return failure
+
+
+def raise_bare(provider: str, data: bytes) -> None:
+    """Raise the error that lies in an answer's place without being marked as one, such as FastAPI's ``{"detail"}`` or
+    vLLM's ``{"object": "error", "message", "code"}``; nothing where there is none.
+
+    Raises:
+        ProviderError: that error.
+    """
+    found = _json(data)
+    if isinstance(found, list):
+        found = next((each for each in found if isinstance(each, dict)), None)
+    if not isinstance(found, dict):
+        return
+    named = found.get("error") or "error" in (found.get("object"), found.get("type"))
+    says = {"message", "detail", "msg"} & found.keys() and not {"choices", "candidates", "content"} & found.keys()
+    if named or says:
+        raise reported(provider, data)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _codes(error: Any, depth: int = 3) -> Iterator[str]:
+    """Yield what an error says of its kind, in lower case, the innermost first."""
+    if isinstance(error, list):
+        error = next((each for each in error if isinstance(each, dict)), None)
+    if not isinstance(error, dict) or not depth:
+        return
+    for inner in ("error", "response"):
+        yield from _codes(error.get(inner), depth - 1)
+    for name in _SAYS_CODE:
+        value = error.get(name)
+        if isinstance(value, int | str):
+            yield str(value).strip().lower()
+        elif isinstance(value, float) and value.is_integer():
+            yield str(int(value))
 
 
 def filtered(provider: str, detail: str, status: int | None = None) -> ContentFiltered:

@@ -2,7 +2,7 @@
 
 - The reason for the end and those for a blocked prompt are told in lower case.
 - ``completion_tokens`` counts the thoughts too, as the other vendors' counts do; the vendor tells the two apart.
-- Function calls come whole, and mostly without an id; they then get the response's id and a number.
+- Function calls come whole, and mostly without an id; they then get one that is made up.
 - The body ends without a word after the reason for the end, and an error in its middle may come as plain JSON
   without ``data:`` (https://github.com/vercel/ai/issues/5217).
 """
@@ -27,6 +27,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
+from tailrace.providers.tolerant import REFUSED, Count, made_up_id, read_slowly, text_of_raw
 
 FILTERED = frozenset(
     {
@@ -42,6 +43,9 @@ FILTERED = frozenset(
     }
 )
 """The reasons for an end that are a filter's (https://ai.google.dev/api/generate-content#FinishReason)."""
+
+NO_REASON = frozenset({"", "finish_reason_unspecified", "null", "none"})
+"""What stands for no reason."""
 
 MALFORMED = frozenset({"malformed_function_call", "malformed_response", "unexpected_tool_call"})
 """Those that say that the model wrote what cannot be used."""
@@ -104,6 +108,7 @@ class _Citations(msgspec.Struct, rename="camel"):
 
 
 class _Candidate(msgspec.Struct, rename="camel"):
+    index: int | None = None
     content: _Content | None = None
     finish_reason: str | None = None
     finish_message: str | None = None
@@ -112,10 +117,10 @@ class _Candidate(msgspec.Struct, rename="camel"):
 
 
 class _Usage(msgspec.Struct, rename="camel", gc=False):
-    prompt_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
+    prompt_token_count: Count | None = None
+    tool_use_prompt_token_count: Count | None = None
+    candidates_token_count: Count | None = None
+    thoughts_token_count: Count | None = None
 
 
 class _Feedback(msgspec.Struct, rename="camel", gc=False):
@@ -138,55 +143,77 @@ class GeminiParser:
     """One answer. Implements ``http.Parser``."""
 
     def __init__(self, provider: str = "gemini") -> None:
-        self.done = self.whole = False
+        self.done = self.whole = self.settled = self.is_odd = False
         self._provider = provider
         self._introduced = False
-        self._response_id = ""
-        self._called = 0
+        self._index: int | None = None
         self._code: _Code | None = None
         self._cited: set[Citation] = set()
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
-        """See ``http.Parser``. This wire has no pings."""
+        """See ``http.Parser``. This wire has no pings, but for what cannot be read at all."""
+        progress = False
         for sse in events:
-            chunk = _decode(sse.data)
-            if chunk.error is not None:
-                raise self._reported(chunk.error)
-            if not self._introduced and (chunk.candidates or chunk.response_id):
+            try:
+                chunk = _decode(sse.data)
+            except REFUSED:
+                self.is_odd = True
+                if sse.event == b"error":
+                    raise failures.reported(self._provider, sse.data) from None
+                odd = read_slowly(sse.data, _Chunk)
+                if odd is None:
+                    continue
+                chunk = odd
+            progress = True
+            if chunk.error or sse.event == b"error":
+                raise failures.reported(self._provider, sse.data)
+            if not self._introduced and (chunk.model_version or chunk.response_id):
                 self._introduce(chunk, out)
             if chunk.candidates:
-                candidate = chunk.candidates[0]  # one was asked for
-                if candidate.content is not None:
-                    for part in candidate.content.parts or ():
-                        if part.text:
-                            out.append(Reasoning(part.text) if part.thought else Text(part.text))
-                        else:
-                            self._rare(part, out)
-                if candidate.grounding_metadata is not None or candidate.citation_metadata is not None:
-                    self._cite(candidate, out)
-                if candidate.finish_reason is not None:
-                    self._finish(candidate, chunk.usage_metadata, out)
-            if chunk.prompt_feedback is not None and (reason := chunk.prompt_feedback.block_reason) is not None:
+                for candidate in chunk.candidates:
+                    self._candidate(candidate, chunk.usage_metadata, out)
+            elif chunk.usage_metadata is not None:
+                self._account(chunk.usage_metadata, out)
+            else:
+                failures.raise_bare(self._provider, sse.data)
+            if chunk.prompt_feedback is not None and (reason := chunk.prompt_feedback.block_reason):
                 out.append(ResponseInfo(finish_reason=reason.lower()))
                 raise failures.filtered(self._provider, f"prompt: {reason}")
-        return bool(events)
+        return progress
+
+    def _candidate(self, candidate: _Candidate, usage: _Usage | None, out: list[ProviderEvent]) -> None:
+        if candidate.index != self._index and candidate.index is not None:
+            if self._index is not None:
+                return  # one was asked for: what has another number than the first is another answer
+            self._index = candidate.index
+        said = len(out)
+        if candidate.content is not None:
+            for part in candidate.content.parts or ():
+                if part.text:
+                    out.append(Reasoning(part.text) if part.thought else Text(part.text))
+                else:
+                    self._rare(part, out)
+        if candidate.grounding_metadata is not None or candidate.citation_metadata is not None:
+            self._cite(candidate, out)
+        if (candidate.finish_reason or "").lower() not in NO_REASON:
+            self._finish(candidate, usage, out)
+        elif len(out) > said:
+            self.whole = self.settled = False  # the reason came early: this is still the answer
 
     def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``."""
-        try:
-            error = _decode(rest).error
-        except ValueError:
-            return  # half an event, or nothing
-        if error is not None:
-            raise self._reported(error)
+        failures.raise_bare(self._provider, rest)
 
     def read(self, body: bytes, out: list[ProviderEvent]) -> None:
-        """See ``http.Parser``."""
-        self.feed([ServerSentEvent(body)], out)
+        """See ``http.Parser``. A list is a stream in one body."""
+        try:
+            chunks = msgspec.json.decode(body, type=list[msgspec.Raw])
+        except REFUSED:
+            chunks = [msgspec.Raw(body)]
+        self.feed([ServerSentEvent(bytes(chunk)) for chunk in chunks], out)
 
     def _introduce(self, chunk: _Chunk, out: list[ProviderEvent]) -> None:
         self._introduced = True
-        self._response_id = chunk.response_id or ""
         out.append(ResponseInfo(model=chunk.model_version, provider_request_id=chunk.response_id))
         if (usage := chunk.usage_metadata) is not None:
             # Every event has the counts so far; the last ones count. The prompt's are known now.
@@ -194,9 +221,8 @@ class GeminiParser:
 
     def _rare(self, part: _Part, out: list[ProviderEvent]) -> None:
         if (call := part.function_call) is not None:
-            call_id = call.id or f"{self._response_id or 'call'}-{self._called}"
-            self._called += 1
-            out += [ToolCallStart(call_id, call.name), ToolCall(call_id, call.name, bytes(call.args).decode())]
+            call_id = call.id or made_up_id()
+            out += [ToolCallStart(call_id, call.name), ToolCall(call_id, call.name, text_of_raw(call.args))]
         elif part.executable_code is not None:
             self._code = part.executable_code
         elif (ran := part.code_execution_result) is not None:
@@ -223,8 +249,7 @@ class GeminiParser:
     def _finish(self, candidate: _Candidate, usage: _Usage | None, out: list[ProviderEvent]) -> None:
         reason = (candidate.finish_reason or "").lower()
         if usage is not None:
-            completion = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-            out.append(Usage(_prompt_tokens(usage), completion))
+            self._account(usage, out)
         out.append(ResponseInfo(finish_reason=reason))
         detail = f"{reason}: {candidate.finish_message or ''}"
         if reason in FILTERED:
@@ -232,12 +257,11 @@ class GeminiParser:
         if reason in MALFORMED:
             raise failures.malformed(self._provider, detail)
         self.whole = True
+        self.settled = usage is not None
 
-    def _reported(self, error: Any) -> Exception:
-        """The error for one that came inside the stream. Its ``code`` is a status."""
-        code = error.get("code") if isinstance(error, dict) else None
-        status = code if isinstance(code, int) and 400 <= code < 600 else None
-        return failures.midway(self._provider, status, msgspec.json.encode(error).decode()[: failures.DETAIL_BYTES])
+    def _account(self, usage: _Usage, out: list[ProviderEvent]) -> None:
+        counts = [count for count in (usage.candidates_token_count, usage.thoughts_token_count) if count is not None]
+        out.append(Usage(_prompt_tokens(usage), sum(counts) if counts else None))
 
 
 def _prompt_tokens(usage: _Usage) -> int | None:

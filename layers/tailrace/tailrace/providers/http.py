@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Protocol
 
@@ -23,16 +24,24 @@ from tailrace.protocols.sse import LIMIT, EventTooLargeError, ServerSentEvent, S
 from tailrace.providers import failures
 from tailrace.providers.lean_reader import lean
 from tailrace.providers.timeouts import Timeouts, Watch
+from tailrace.providers.tolerant import Halves
 
 LINGER = 0.05
 """Seconds the whole answer's connection may take to end its body. One that does is used again, which spares the
 next answer a TLS handshake; one that does not is closed."""
 
-LAST_WORD = Timeouts(first_chunk=2.0, idle=2.0, total=2.0)
-"""For what comes after a whole answer, where the provider has no word for the end: the usage, and the body's end."""
+LAST_WORD = 2.0
+"""Seconds of silence after a whole answer and its usage, where the provider has no word for the end, or leaves it out.
+A reason for the end alone is not enough: some servers send one with every chunk."""
 
 STREAM = "text/event-stream"
 WHOLE = "application/json"
+
+BLANK = b" \t\r\n\xef\xbb\xbf"
+"""What may stand before a body's beginning: white space, and a byte order mark."""
+
+FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+"""How a line of server-sent events begins."""
 
 REFUSAL = 2.0
 """Seconds a refusal's body may take: another provider may be waiting for its turn."""
@@ -43,7 +52,9 @@ class Parser(Protocol):
 
     Attributes:
         done: the provider said that its answer is whole; nothing after that is read.
-        whole: should the body end now, the answer is whole.
+        whole: should the body end now, or nothing come any more, the answer is whole.
+        settled: it is, and its usage has come too: nothing more is to be expected.
+        is_odd: an event came that is not quite this wire; from then on characters may come in halves.
     """
 
     # Every method may raise:
@@ -53,6 +64,8 @@ class Parser(Protocol):
 
     done: bool
     whole: bool
+    settled: bool
+    is_odd: bool
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
         """Append what ``events`` mean to ``out``, and return whether one of them was more than a ping."""
@@ -125,18 +138,24 @@ async def answer(
     try:
         await _check(response, call)
         parser = parser_for(response.headers)
-        decoder: SSEDecoder | _Body = SSEDecoder() if call.streamed else _Body()
-        started = False
-        ending = False
+        decoder: SSEDecoder | _Body | None = None
+        head = b""
+        halves = Halves()
+        started = settled = False
         while not parser.done:
             try:
                 data = await content.readany()
                 if late is not None:  # came while the reader was busy and the provider was not
                     raise late
             except ProviderTimeout:
-                if not ending:
+                if not parser.whole:
                     raise
                 data = b""  # no last word, and nothing was missing
+            if decoder is None:
+                head += data
+                if data and not head.strip(BLANK):
+                    continue
+                data, decoder = head, _decoder(head, response, call)
             out: list[ProviderEvent] = []
             try:
                 if data:
@@ -145,10 +164,16 @@ async def answer(
                     progress = False
                     _end(parser, decoder, out, provider)
             except (ProviderError, ValueError, RecursionError):  # RecursionError: JSON nested without end
+                if parser.is_odd:
+                    out = [*halves.join(out), *halves.rest()]
                 if out:  # came whole before the failure
                     watch.since = inf
                     yield out
                 raise
+            if parser.is_odd:
+                out = halves.join(out)
+                if parser.done:
+                    out += halves.rest()
             if out:
                 watch.since = inf
                 yield out
@@ -157,10 +182,9 @@ async def answer(
                 if not started:
                     started = True
                     watch.first_event_came()
-                if parser.whole and not ending:
-                    ending = True
-                    watch.stop()
-                    watch = Watch(LAST_WORD, watch.since, expire)
+                if parser.settled != settled:
+                    settled = parser.settled
+                    watch.allow(LAST_WORD if settled else None)
         watch.stop()
         await _let_end(content)
     except ProviderError as error:
@@ -195,10 +219,13 @@ class _Body:
 def _end(parser: Parser, decoder: SSEDecoder | _Body, out: list[ProviderEvent], provider: str) -> None:
     """The body ended: bring the answer to its end, or raise."""
     rest = bytes(decoder.rest)
-    if isinstance(decoder, SSEDecoder):
-        parser.end(rest, out)
-    else:
+    if isinstance(decoder, _Body):
         parser.read(rest, out)
+    else:
+        with suppress(ValueError):  # half an event
+            parser.feed(decoder.feed(b"\n\n"), out)  # a whole one, of which only the blank line is missing
+        if not parser.done:
+            parser.end(rest, out)
     if not parser.whole:
         raise failures.ended_early(provider, "inside an event" if rest.strip(b"\n") else "between two events")
     parser.done = True
@@ -230,12 +257,28 @@ async def _ask(session: aiohttp.ClientSession, call: Call, timeouts: Timeouts) -
         raise late(said, provider=call.provider, retryable=True) from error
 
 
-async def _check(response: aiohttp.ClientResponse, call: Call) -> None:
-    """Raise unless this is the beginning of what was asked for."""
-    provider = call.provider
+def _decoder(head: bytes, response: aiohttp.ClientResponse, call: Call) -> SSEDecoder | _Body:
+    """Return what reads a body by how it begins: proxies name any content type, and some servers answer in one body
+    when a stream was asked for, or the other way round.
+
+    Raises:
+        ProviderError: it is neither, such as the page of a load balancer.
+    """
+    begin = head.lstrip(BLANK)
+    if begin[:1] in (b"{", b"["):
+        return _Body()
     kind = response.headers.get("Content-Type", "")
-    as_asked = not kind or response.content_type == (STREAM if call.streamed else WHOLE)  # some local servers name none
-    if response.status == 200 and as_asked:
+    is_named = response.content_type == STREAM or not kind
+    if not begin or is_named or any(begin.startswith(name) or name.startswith(begin) for name in FIELDS):
+        return SSEDecoder(keeps_bare=True) if call.streamed or begin else _Body()
+    detail = _masked(head.decode("utf-8", "replace"), call)
+    raise failures.unreadable(call.provider, f"content type {kind[:100]}: {detail}")
+
+
+async def _check(response: aiohttp.ClientResponse, call: Call) -> None:
+    """Raise unless the provider took the request."""
+    provider = call.provider
+    if 200 <= response.status < 300:
         return
     body = bytearray()
     try:
@@ -246,8 +289,6 @@ async def _check(response: aiohttp.ClientResponse, call: Call) -> None:
         pass  # the status says enough
     # Masked before it is cut, or the cut might leave the beginning of the key.
     detail = _masked(body.decode("utf-8", "replace"), call)[: failures.DETAIL_BYTES]
-    if response.status == 200:
-        raise failures.unreadable(provider, f"content type {kind[:100]}: {detail}")
     raise failures.by_status(provider, response.status, headers=response.headers, detail=detail)
 
 

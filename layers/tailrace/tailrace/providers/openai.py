@@ -20,6 +20,7 @@ from tailrace.providers.openai_parser import ChatParser
 from tailrace.providers.openai_prompt import messages_of, response_format_of, tool_choice_of, tools_of
 from tailrace.providers.presets import PRESETS
 from tailrace.providers.timeouts import Timeouts
+from tailrace.providers.tolerant import header
 
 NAME = "openai"
 BASE_URL = "https://api.openai.com/v1"
@@ -94,7 +95,7 @@ class OpenAI:
             secret=self._key,
             streamed=request.streamed,
         )
-        return http.answer(self._session, call, lambda headers: ChatParser(headers.get("x-request-id"), self.name))
+        return http.answer(self._session, call, lambda headers: ChatParser(header(headers, "x-request-id"), self.name))
 
     def _body(self, request: ProviderRequest, options: Options) -> dict[str, Any]:
         dialect = self._dialect

@@ -5,16 +5,20 @@ What differs among them, and is accepted:
 - no ``[DONE]``: an answer that gave its finish reason is whole;
 - reasoning as ``reasoning_content`` (vLLM, DeepSeek, xAI), ``reasoning`` (OpenRouter, Ollama, Groq), or among the
   pieces of a ``content`` that is a list (Mistral);
-- tool calls without an index, without an id, or each of them in one piece;
-- errors inside the stream with a status as ``code``, a word as ``code`` or ``type``, or a bare string.
+- tool calls without an index, several under one, without an id or with one that comes late, each of them in one piece
+  or with an object as arguments, and the old ``function_call``;
+- a finish reason on every chunk, empty or not: what comes after it is still the answer;
+- errors inside the stream with a status as ``code``, a word as ``code`` or ``type``, as text, as a list, as the whole
+  event or by the event's name;
+- anything else in any shape: ``tolerant.py``.
 
 A refusal, which has a member of its own, is text like any other to a reader; the answer then ends as filtered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -31,32 +35,14 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
-
-STATUS_OF_ERROR: Mapping[str, int] = {
-    "invalid_request_error": 400,
-    "context_length_exceeded": 400,
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "server_error": 500,
-    "api_error": 500,
-    "overloaded_error": 503,
-    "service_unavailable": 503,
-    "timeout": 504,
-}
-"""The status that an error inside the stream would have had before it."""
-
+from tailrace.providers.tolerant import REFUSED, Count, made_up_id, read_slowly, text_of
 
 # ---- the wire: only what we read of it ---------------------------------------------------------------------------
 
 
 class _Function(msgspec.Struct, gc=False):
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
 
 
 class _ToolCall(msgspec.Struct, gc=False):
@@ -79,19 +65,21 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
     refusal: str | None = None
     annotations: list[_Annotation] | None = None
 
 
 class _Choice(msgspec.Struct, gc=False):
+    index: int | None = None
     delta: _Delta | None = None
     finish_reason: str | None = None
     message: _Delta | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -101,21 +89,42 @@ class _Chunk(msgspec.Struct):
     error: Any = None
 
 
-class _Identified(msgspec.Struct):
-    id: str = ""
-
-
 _decode = msgspec.json.Decoder(_Chunk).decode
-_decode_id = msgspec.json.Decoder(_Identified).decode
+
+NO_REASON: Final = frozenset({"", "null", "none"})
+"""What some servers say as a finish reason on every chunk, and means none."""
 
 
 class _Call:
-    """A tool call that is being written."""
+    """A tool call that is being written. It is told of once its id and its name are here."""
 
-    def __init__(self, call_id: str, name: str) -> None:
-        self.id = call_id
-        self.name = name
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
         self.arguments: list[str] = []
+        self.is_told = False
+
+    def write(self, piece: str, out: list[ProviderEvent]) -> None:
+        """Take a piece of its arguments."""
+        if not self.is_told and self.id and self.name:
+            self.tell(out)
+        if piece:
+            self.arguments.append(piece)
+            if self.is_told:
+                out.append(ToolCallDelta(self.id, piece))
+
+    def tell(self, out: list[ProviderEvent]) -> None:
+        """Say that it has begun, and what there is of it."""
+        self.is_told = True
+        self.id = self.id or made_up_id()
+        out.append(ToolCallStart(self.id, self.name))
+        out.extend(ToolCallDelta(self.id, piece) for piece in self.arguments)
+
+    def finish(self, out: list[ProviderEvent]) -> None:
+        """Say the whole of it."""
+        if not self.is_told:
+            self.tell(out)
+        out.append(ToolCall(self.id, self.name, "".join(self.arguments) or "{}"))
 
 
 class ChatParser:
@@ -126,53 +135,87 @@ class ChatParser:
     """
 
     def __init__(self, request_id: str | None = None, provider: str = "openai") -> None:
-        self.done = self.whole = False
+        self.done = self.whole = self.settled = self.is_odd = False
         self._request_id = request_id
         self._provider = provider
         self._introduced = False
-        self._calls: dict[int, _Call] = {}
-        self._called = 0
+        self._model: str | None = None
+        self._index: int | None = None
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
         self._filtered = ""
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
-        """See ``http.Parser``. This wire's pings are comments, so whatever arrives here is more than one."""
+        """See ``http.Parser``. This wire's pings are comments, so whatever arrives here is more than one, but for what
+        cannot be read at all."""
+        progress = False
         for sse in events:
             data = sse.data
-            if data == b"[DONE]":
-                self.end(b"", out)
-                self.done = self.whole = True
-                return True
-            chunk = _decode(data)
-            if chunk.error is not None or sse.event == b"error":
-                raise self._reported(chunk.error, data)
+            try:
+                chunk = _decode(data)
+            except REFUSED:
+                if data.strip() == b"[DONE]":
+                    self.end(b"", out)
+                    self.done = self.whole = True
+                    return True
+                if (odd := self._read_odd(sse)) is None:
+                    continue
+                chunk = odd
+            progress = True
+            if chunk.error or sse.event == b"error":
+                raise failures.reported(self._provider, data)
             if not self._introduced and (chunk.model or chunk.choices):  # Azure's first event has neither
                 self._introduced = True
+                self._model = chunk.model
                 out.append(ResponseInfo(model=chunk.model, provider_request_id=self._request_id))
+            elif self._introduced and chunk.model and not self._model:
+                self._model = chunk.model
+                out.append(ResponseInfo(model=chunk.model))
             if chunk.choices:
-                choice = chunk.choices[0]  # one was asked for
-                if (delta := choice.delta or choice.message) is not None:
-                    if reasoning := delta.reasoning_content or delta.reasoning:
-                        out.append(Reasoning(reasoning))
-                    if content := delta.content:
-                        if type(content) is str:
-                            out.append(Text(content))
-                        else:
-                            _read_pieces(content, out)
-                    if delta.tool_calls:
-                        self._gather(delta.tool_calls, data, out)
-                    if delta.refusal or delta.annotations:
-                        self._rare(delta, out)
-                if choice.finish_reason is not None:
-                    self._finish(choice.finish_reason, out)
+                for choice in chunk.choices:
+                    self._choice(choice, data, out)
+            elif chunk.choices is None and chunk.usage is None:
+                failures.raise_bare(self._provider, data)  # an error that nobody named so
             if (usage := chunk.usage) is not None:
                 out.append(Usage(usage.prompt_tokens, usage.completion_tokens))
-        return bool(events)
+                self.settled = self.whole
+        return progress
+
+    def _choice(self, choice: _Choice, data: bytes, out: list[ProviderEvent]) -> None:
+        if choice.index != self._index and choice.index is not None:
+            if self._index is not None:
+                return  # one was asked for: what has another number than the first is another answer
+            self._index = choice.index
+        said = len(out)
+        if (delta := choice.delta or choice.message) is not None:
+            if reasoning := delta.reasoning_content or delta.reasoning:
+                out.append(Reasoning(reasoning))
+            if content := delta.content:
+                if type(content) is str:
+                    out.append(Text(content))
+                else:
+                    _read_pieces(content, out)
+            if delta.tool_calls:
+                self._gather(delta.tool_calls, out)
+            if delta.refusal or delta.annotations or delta.function_call:
+                self._rare(delta, out)
+        if choice.finish_reason is not None:
+            self._finish(choice.finish_reason, data, out)
+        elif self.whole and len(out) > said:
+            self.whole = self.settled = False  # the reason came early: this is still the answer
+
+    def _read_odd(self, sse: ServerSentEvent) -> _Chunk | None:
+        self.is_odd = True
+        if sse.event == b"error":
+            raise failures.reported(self._provider, sse.data)
+        return read_slowly(sse.data, _Chunk)
 
     def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``. Here, because the usage comes after the finish reason."""
         self._finish_calls(out)
         if self._filtered:
             raise failures.filtered(self._provider, self._filtered)
+        failures.raise_bare(self._provider, rest)
 
     def read(self, body: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``. A whole answer is a chunk that has ``message`` where others have ``delta``."""
@@ -185,48 +228,49 @@ class ChatParser:
             out.append(Text(delta.refusal))
         cited = [annotation.url_citation for annotation in delta.annotations or ()]
         out.extend(Citation(url=one.url, title=one.title) for one in cited if one is not None)
+        if (function := delta.function_call) is not None:
+            self._gather([_ToolCall(index=-1, function=function)], out)
 
-    def _gather(self, pieces: Sequence[_ToolCall], data: bytes, out: list[ProviderEvent]) -> None:
+    def _gather(self, pieces: Sequence[_ToolCall], out: list[ProviderEvent]) -> None:
         for piece in pieces:
-            index = piece.index
-            if index is None:  # some servers send each call whole and unnumbered
-                index = len(self._calls) if piece.id or not self._calls else len(self._calls) - 1
-            if (call := self._calls.get(index)) is None:
-                name = (piece.function.name if piece.function is not None else None) or ""
-                call_id = piece.id or f"{_decode_id(data).id or 'call'}-{self._called}"
-                self._called += 1
-                call = self._calls[index] = _Call(call_id, name)
-                out.append(ToolCallStart(call_id, name))
-            if piece.function is not None and piece.function.arguments:
-                call.arguments.append(piece.function.arguments)
-                out.append(ToolCallDelta(call.id, piece.function.arguments))
+            function = piece.function or _Function()
+            call = self._call_of(piece, function.name)
+            call.id = call.id or piece.id or ""
+            call.name = call.name or function.name or ""
+            call.write(text_of(function.arguments), out)
 
-    def _finish(self, reason: str, out: list[ProviderEvent]) -> None:
-        self._finish_calls(out)
+    def _call_of(self, piece: _ToolCall, name: str | None) -> _Call:
+        """Return the call that a piece belongs to: by its id, its number, or since it goes on with the last one."""
+        if piece.id:
+            known = next((call for call in self._calls if call.id == piece.id), None)
+            if known is not None:
+                return known
+        call = self._calls[-1] if self._calls else None
+        if piece.index is not None:
+            call = self._by_index.get(piece.index)
+        # Several calls under one number differ by their ids, and each begins with its name.
+        if call is None or (piece.id and call.id and name) or (piece.index is None and piece.id and call.id):
+            call = _Call()
+            self._calls.append(call)
+        if piece.index is not None:
+            self._by_index[piece.index] = call
+        return call
+
+    def _finish(self, reason: str, data: bytes, out: list[ProviderEvent]) -> None:
+        if reason.strip().lower() in NO_REASON:
+            return
+        if reason == "error":
+            raise failures.reported(self._provider, data)
         out.append(ResponseInfo(finish_reason=reason))
         if reason == "content_filter":
             self._filtered = reason
         self.whole = True
 
     def _finish_calls(self, out: list[ProviderEvent]) -> None:
-        for _, call in sorted(self._calls.items()):
-            out.append(ToolCall(call.id, call.name, "".join(call.arguments) or "{}"))
+        for call in self._calls:
+            call.finish(out)
         self._calls.clear()
-
-    def _reported(self, error: Any, data: bytes) -> Exception:
-        """The error for one that came inside the stream."""
-        status: int | None = None
-        code: Any = None
-        if isinstance(error, dict):
-            code = error.get("code")
-            if isinstance(code, int) and 400 <= code < 600:
-                status = code
-            else:
-                status = STATUS_OF_ERROR.get(str(code)) or STATUS_OF_ERROR.get(str(error.get("type")))
-        failure = failures.midway(self._provider, status, data[: failures.DETAIL_BYTES].decode("utf-8", "replace"))
-        if code == "insufficient_quota":
-            failure.retryable = False  # an empty account does not fill itself
-        return failure
+        self._by_index.clear()
 
 
 def _read_pieces(content: Sequence[Any], out: list[ProviderEvent]) -> None:

@@ -18,6 +18,7 @@ from tailrace.providers import ProviderConfig, ProviderRequest, http, question
 from tailrace.providers.responses_parser import ResponsesParser
 from tailrace.providers.responses_prompt import input_of, tool_choice_of, tools_of
 from tailrace.providers.timeouts import Timeouts
+from tailrace.providers.tolerant import header
 
 NAME = "openai-responses"
 BASE_URL = "https://api.openai.com/v1"
@@ -72,7 +73,9 @@ class Responses:
             secret=self._key,
             streamed=request.streamed,
         )
-        return http.answer(self._session, call, lambda headers: ResponsesParser(headers.get("x-request-id"), self.name))
+        return http.answer(
+            self._session, call, lambda headers: ResponsesParser(header(headers, "x-request-id"), self.name)
+        )
 
     def _body(self, request: ProviderRequest, options: Options) -> dict[str, Any]:
         reasoning = {"effort": options.reasoning_effort, "summary": options.reasoning_summary}

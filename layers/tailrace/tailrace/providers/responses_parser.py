@@ -4,6 +4,9 @@ whole answers, read.
 The reason for the end is the response's status, ``completed``, or what it says is the reason for ``incomplete``.
 What the vendor's own tools did is a ``ToolResult`` named after the tool, but for images: they would fill the log.
 A refusal, which has events of its own, is text like any other to a reader; the answer then ends as filtered.
+
+Compatible servers leave events out: of text, reasoning and calls, what did not come by deltas is taken from the event
+that has all of it, or from the whole response at the end.
 """
 
 from __future__ import annotations
@@ -27,15 +30,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
-
-STATUS_OF_ERROR: Mapping[str, int] = {
-    "invalid_prompt": 400,
-    "server_error": 500,
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "vector_store_timeout": 504,
-}
-"""The status that a failed response would have had before it began. The codes about images are all 400."""
+from tailrace.providers.tolerant import REFUSED, Count, fitted, json_text, made_up_id, read_slowly, text_of
 
 RESULTS: Mapping[str, tuple[str, ...]] = {
     "web_search_call": ("action",),
@@ -52,13 +47,15 @@ RESULTS: Mapping[str, tuple[str, ...]] = {
 class _Event(msgspec.Struct):
     type: str = ""
     delta: Any = None
+    text: str | None = None
+    refusal: str | None = None
+    arguments: Any = None
     output_index: int = 0
     summary_index: int = 0
     item: msgspec.Raw = msgspec.Raw(b"{}")
     annotation: msgspec.Raw = msgspec.Raw(b"{}")
     response: msgspec.Raw = msgspec.Raw(b"{}")
     error: Any = None
-    code: Any = None
 
 
 class _Annotation(msgspec.Struct):
@@ -83,11 +80,16 @@ class _Item(msgspec.Struct):
     arguments: Any = None
     summary: Any = None
     content: Any = None
+    pieces: list[str] = []
+
+
+class _Contents(msgspec.Struct):
+    content: list[_Content] = []
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
 
 
 class _Reason(msgspec.Struct):
@@ -106,7 +108,37 @@ class _Response(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_item = msgspec.json.Decoder(_Item).decode
 _decode_response = msgspec.json.Decoder(_Response).decode
-_decode_annotation = msgspec.json.Decoder(_Annotation).decode
+
+
+class _Said:
+    """What came of the answer's text, or of its reasoning, so that an event which has all of it adds only the rest."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._part = self._item = 0  # where the current ones begin
+
+    def rest_of_part(self, whole: str) -> str:
+        """Return what has not come of a part that is told whole now; the next one begins after it."""
+        rest = self._rest(whole, self._part)
+        self._part = len(self.texts)
+        return rest
+
+    def rest_of_item(self, whole: str) -> str:
+        """The same of an item with all its parts."""
+        rest = self._rest(whole, self._item)
+        self._part = self._item = len(self.texts)
+        return rest
+
+    def rest_of_all(self, whole: str) -> str:
+        """The same of the answer."""
+        return self._rest(whole, 0)
+
+    def _rest(self, whole: str, begin: int) -> str:
+        said = "".join(self.texts[begin:])
+        rest = whole[len(said) :] if whole.startswith(said) else ""
+        if rest:
+            self.texts.append(rest)
+        return rest
 
 
 class ResponsesParser:
@@ -117,81 +149,135 @@ class ResponsesParser:
     """
 
     def __init__(self, request_id: str | None = None, provider: str = "openai-responses") -> None:
-        self.done = self.whole = False
+        self.done = self.whole = self.settled = self.is_odd = False
         self._request_id = request_id
         self._provider = provider
         self._introduced = False
         self._calls: dict[int, _Item] = {}
+        self._called: set[str] = set()
+        self._text = _Said()
+        self._reasoning = _Said()
+        self._cited: set[Citation] = set()
         self._refused = False
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
         """See ``http.Parser``. Events of a type not known here are ignored."""
         pings = 0
         for sse in events:
-            event = _decode(sse.data)
-            kind = event.type
+            try:
+                event = _decode(sse.data)
+            except REFUSED:
+                self.is_odd = True
+                if sse.event == b"error":
+                    raise failures.reported(self._provider, sse.data) from None
+                odd = read_slowly(sse.data, _Event)
+                if odd is None:
+                    pings += 1
+                    continue
+                event = odd
+            kind = event.type or sse.event.decode("ascii", "replace")
             if kind == "response.output_text.delta":
                 if delta := _text(event):
                     out.append(Text(delta))
+                    self._text.texts.append(delta)
             elif kind == "response.function_call_arguments.delta":
                 if (delta := _text(event)) and (call := self._calls.get(event.output_index)) is not None:
+                    call.pieces.append(delta)
                     out.append(ToolCallDelta(call.call_id, delta))
             elif kind == "keepalive":
                 pings += 1
             else:
-                self._rare(event, kind, out)
+                self._rare(event, kind, sse.data, out)
                 if self.done:
                     return True
         return len(events) > pings
 
     def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``."""
+        failures.raise_bare(self._provider, rest)
 
     def read(self, body: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``."""
-        response = _decode_response(body)
-        self._introduce(response, out)
-        for index, raw in enumerate(response.output):
-            item = _decode_item(raw)
-            if item.type == "reasoning":
-                parts = msgspec.convert(item.summary or item.content or [], list[_Content])
-                if text := "\n\n".join(part.text for part in parts):
-                    out.append(Reasoning(text))
-            elif item.type == "message":
-                for content in msgspec.convert(item.content, list[_Content]):
-                    self._refused |= bool(content.refusal)
-                    if text := content.text or content.refusal:
-                        out.append(Text(text))
-                    out.extend(_cited(annotation) for annotation in content.annotations)
-            else:
-                self._begin(index, item, out)
-                self._finish(index, raw, out)
-        self._stopped(response, out)
+        response = self._response(body)
+        if not response.output and response.status is None:
+            failures.raise_bare(self._provider, body)
+        self._stopped(response, body, out)
 
-    def _rare(self, event: _Event, kind: str, out: list[ProviderEvent]) -> None:
+    def _response(self, raw: bytes | msgspec.Raw) -> _Response:
+        try:
+            return _decode_response(raw)
+        except REFUSED:
+            self.is_odd = True
+            return read_slowly(bytes(raw), _Response) or _Response()
+
+    def _item(self, raw: bytes | msgspec.Raw) -> _Item:
+        try:
+            return _decode_item(raw)
+        except REFUSED:
+            self.is_odd = True
+            return read_slowly(bytes(raw), _Item) or _Item()
+
+    def _rare(self, event: _Event, kind: str, data: bytes, out: list[ProviderEvent]) -> None:
         if kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            if delta := _text(event):
-                out.append(Reasoning(delta))
+            self._reason(_text(event), out)
         elif kind == "response.reasoning_summary_part.added":
             if event.summary_index:
-                out.append(Reasoning("\n\n"))
+                self._reason("\n\n", out)
         elif kind == "response.refusal.delta":
             self._refused = True
             if delta := _text(event):
                 out.append(Text(delta))
+                self._text.texts.append(delta)
+        elif kind in ("response.output_text.done", "response.refusal.done"):
+            self._refused |= bool(event.refusal)
+            _pass_on(Text, self._text.rest_of_part(event.text or event.refusal or ""), out)
+        elif kind in ("response.reasoning_summary_text.done", "response.reasoning_text.done"):
+            _pass_on(Reasoning, self._reasoning.rest_of_part(event.text or ""), out)
+        elif kind == "response.function_call_arguments.done":
+            if (call := self._calls.get(event.output_index)) is not None:
+                call.arguments = event.arguments
         elif kind == "response.output_item.added":
-            self._begin(event.output_index, _decode_item(event.item), out)
+            self._begin(event.output_index, self._item(event.item), out)
         elif kind == "response.output_item.done":
-            self._finish(event.output_index, event.item, out)
+            self._take(event.output_index, self._item(event.item), event.item, out)
         elif kind == "response.output_text.annotation.added":
-            out.append(_cited(_decode_annotation(event.annotation)))
+            self._cite(fitted(_json(event.annotation), _Annotation), out, again=True)
         elif kind in ("response.created", "response.in_progress"):
-            self._introduce(_decode_response(event.response), out)
+            self._introduce(self._response(event.response), out)
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
-            self._stopped(_decode_response(event.response), out)
-        elif kind == "error":
-            error = event.error if isinstance(event.error, dict) else {"code": event.code}
-            raise self._reported(error)
+            self._stopped(self._response(event.response), bytes(event.response), out, kind.partition(".")[2])
+        elif kind == "error" or event.error:
+            raise failures.reported(self._provider, data)
+        elif not event.type:
+            failures.raise_bare(self._provider, data)
+
+    def _reason(self, text: str, out: list[ProviderEvent]) -> None:
+        if text:
+            out.append(Reasoning(text))
+            self._reasoning.texts.append(text)
+
+    def _take(self, index: int, item: _Item, raw: msgspec.Raw, out: list[ProviderEvent]) -> None:
+        """Pass on what did not come yet of a whole item."""
+        if item.type == "reasoning":
+            _pass_on(Reasoning, self._reasoning.rest_of_item(_thoughts(item)), out)
+        elif item.type == "message":
+            contents = _contents(item.content)
+            self._refused |= any(content.refusal for content in contents)
+            _pass_on(Text, self._text.rest_of_item(_words(contents)), out)
+            self._cite_all(contents, out)
+        else:
+            self._finish(index, item, raw, out)
+
+    def _cite_all(self, contents: Sequence[_Content], out: list[ProviderEvent]) -> None:
+        for content in contents:
+            for annotation in content.annotations:
+                self._cite(annotation, out)
+
+    def _cite(self, annotation: _Annotation, out: list[ProviderEvent], *, again: bool = False) -> None:
+        citation = Citation(url=annotation.url, title=annotation.title or annotation.filename)
+        if again or citation not in self._cited:
+            self._cited.add(citation)
+            out.append(citation)
 
     def _introduce(self, response: _Response, out: list[ProviderEvent]) -> None:
         if not self._introduced:
@@ -200,54 +286,80 @@ class ResponsesParser:
 
     def _begin(self, index: int, item: _Item, out: list[ProviderEvent]) -> None:
         if item.type == "function_call":
+            item.call_id = item.call_id or item.id or made_up_id()
             self._calls[index] = item
             out.append(ToolCallStart(item.call_id, item.name))
 
-    def _finish(self, index: int, raw: msgspec.Raw, out: list[ProviderEvent]) -> None:
-        item = _decode_item(raw)
+    def _finish(self, index: int, item: _Item, raw: msgspec.Raw, out: list[ProviderEvent]) -> None:
         if item.type == "function_call":
-            self._calls.pop(index, None)
-            out.append(ToolCall(item.call_id, item.name, str(item.arguments or "{}")))
-        elif item.type in RESULTS:
-            members = msgspec.json.decode(raw)
+            at = next((place for place, call in self._calls.items() if call.call_id == item.call_id), index)
+            if at not in self._calls:
+                if (item.call_id or item.id) in self._called:
+                    return
+                self._begin(at, item, out)
+            begun = self._calls.pop(at)
+            self._called |= {begun.call_id, begun.id, item.id} - {""}
+            arguments = text_of(item.arguments) or text_of(begun.arguments) or "".join(begun.pieces)
+            out.append(ToolCall(begun.call_id, begun.name or item.name, arguments or "{}"))
+        elif item.type in RESULTS and item.id not in self._called:
+            self._called |= {item.id} - {""}
+            members = _json(raw)
             said = {name: members[name] for name in RESULTS[item.type] if members.get(name) is not None}
-            out.append(ToolResult(item.id, item.name or item.type.removesuffix("_call"), _encode(said)))
+            out.append(ToolResult(item.id, item.name or item.type.removesuffix("_call"), json_text(said)))
 
-    def _stopped(self, response: _Response, out: list[ProviderEvent]) -> None:
+    def _stopped(self, response: _Response, raw: bytes, out: list[ProviderEvent], status: str | None = None) -> None:
         self._introduce(response, out)
+        self._take_all(response.output, out)
         if (usage := response.usage) is not None:
             out.append(Usage(usage.input_tokens, usage.output_tokens))
         details = response.incomplete_details
-        reason = (details.reason if details is not None else None) or response.status
-        if response.status == "failed":
-            raise self._reported(response.error)
-        out.append(ResponseInfo(finish_reason=reason))
+        reason = (details.reason if details is not None else None) or response.status or status
+        if reason == "failed" or response.error:
+            raise failures.reported(self._provider, raw)
+        if reason is None and not self._text.texts and not self._called:
+            return  # nothing that anybody would call an answer
+        out.append(ResponseInfo(finish_reason=reason or "completed"))
         if self._refused or reason == "content_filter":
             raise failures.filtered(self._provider, "refusal" if self._refused else "content_filter")
         self.done = self.whole = True
 
-    def _reported(self, error: Any) -> Exception:
-        """The error for one that came inside the stream, or instead of it."""
-        code = str(error.get("code") or error.get("type")) if isinstance(error, dict) else ""
-        detail = _encode(error)[: failures.DETAIL_BYTES]
-        if code.endswith(("_policy", "_policy_violation")):
-            return failures.filtered(self._provider, detail)
-        status = STATUS_OF_ERROR.get(code) or (400 if "image" in code else None)
-        failure = failures.midway(self._provider, status, detail)
-        if code == "insufficient_quota":
-            failure.retryable = False  # an empty account does not fill itself
-        return failure
+    def _take_all(self, output: Sequence[msgspec.Raw], out: list[ProviderEvent]) -> None:
+        """Pass on what did not come yet of the whole answer, in its order."""
+        items = [(self._item(raw), raw) for raw in output]
+        thoughts = "".join(_thoughts(item) for item, _ in items if item.type == "reasoning")
+        _pass_on(Reasoning, self._reasoning.rest_of_all(thoughts), out)
+        contents = [content for item, _ in items if item.type == "message" for content in _contents(item.content)]
+        self._refused |= any(content.refusal for content in contents)
+        _pass_on(Text, self._text.rest_of_all(_words(contents)), out)
+        self._cite_all(contents, out)
+        for index, (item, raw) in enumerate(items):
+            if item.type not in ("message", "reasoning"):
+                self._finish(index, item, raw, out)
+        for index, call in list(self._calls.items()):  # those whose last event did not come
+            self._finish(index, call, msgspec.Raw(b"{}"), out)
+
+
+def _pass_on(kind: type[Text | Reasoning], text: str, out: list[ProviderEvent]) -> None:
+    if text:
+        out.append(kind(text))
+
+
+def _contents(content: Any) -> Sequence[_Content]:
+    return fitted({"content": content}, _Contents).content
+
+
+def _words(contents: Sequence[_Content]) -> str:
+    return "".join(content.text or content.refusal for content in contents)
+
+
+def _thoughts(item: _Item) -> str:
+    return "\n\n".join(part.text for part in _contents(item.summary or item.content) if part.text)
 
 
 def _text(event: _Event) -> str:
-    if event.delta is None or isinstance(event.delta, str):
-        return event.delta or ""
-    raise ValueError("a delta that is no text")
+    return event.delta if isinstance(event.delta, str) else ""
 
 
-def _cited(annotation: _Annotation) -> Citation:
-    return Citation(url=annotation.url, title=annotation.title or annotation.filename)
-
-
-def _encode(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _json(raw: msgspec.Raw) -> dict[str, Any]:
+    value = msgspec.json.decode(raw)
+    return value if isinstance(value, dict) else {}

@@ -63,6 +63,12 @@ class Watch:
         self._silence = IdleTimeout
         self._timer = self._schedule()
 
+    def allow(self, seconds: float | None) -> None:
+        """Count a silence of so many seconds as too long from now on; None is the idle limit again."""
+        self._timer.cancel()
+        self._allowed = self._idle if seconds is None else min(seconds, self._idle)
+        self._timer = self._schedule()
+
     def stop(self) -> None:
         """Nothing is waited for any more."""
         self._timer.cancel()

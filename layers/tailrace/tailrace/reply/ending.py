@@ -10,6 +10,7 @@ import msgspec
 from tailrace.clock import rfc3339
 from tailrace.errors import ProviderError, TailraceError
 from tailrace.events import Attempt, Json, Status, Usage
+from tailrace.providers.finish import Finish, finish_of
 from tailrace.reply.totals import Totals, tokens_in
 from tailrace.store import Outcome
 
@@ -143,6 +144,7 @@ def outcome(
         "completion_tokens": usage.completion_tokens if usage else None,
         "model": model,
         "finish_reason": finish_reason,
+        "finish": _finish(ending, totals),
         "provider_request_id": _cut(totals.info.provider_request_id, LONGEST_NAME),
         "attempts": [_without_none(_public(attempt)) for attempt in attempts] or None,
         **_extras(totals),
@@ -168,6 +170,13 @@ def outcome(
         else {"type": _cut(ending.error_type, LONGEST_NAME), "message": error},
         completed=completed,
     )
+
+
+def _finish(ending: Ending, totals: Totals) -> Finish | None:
+    """Return why the provider ended its answer; None where it did not come to that."""
+    if ending.status != "completed" and totals.info.finish_reason is None:
+        return "error" if ending.status == "failed" else None
+    return finish_of(totals.info.finish_reason, calls=bool(totals.tool_calls))
 
 
 def _public(attempt: Attempt) -> dict[str, Any]:
