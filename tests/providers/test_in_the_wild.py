@@ -636,3 +636,106 @@ def test_reasons_have_one_vocabulary(reason: str | None, calls_there: bool, fini
 def test_errors_are_of_one_kind() -> None:
     """Whatever is wrong with them."""
     assert all(isinstance(ask(wire, body).error, ProviderError) for wire, body, *_ in FAILED.values())
+
+
+USAGES: Mapping[str, tuple[str, bytes, Usage]] = {
+    "chat completions": (
+        "openai",
+        sse(
+            said("x"),
+            chat(
+                {},
+                "stop",
+                usage={
+                    "prompt_tokens": 100,
+                    "completion_tokens": 20,
+                    "prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10},
+                    "completion_tokens_details": {"reasoning_tokens": 5},
+                },
+            ),
+            DONE,
+        ),
+        Usage(100, 20, cache_read=60, cache_write=10, reasoning=5),
+    ),
+    "DeepSeek": (
+        "openai",
+        sse(said("x"), chat({}, "stop", usage={"prompt_tokens": 100, "prompt_cache_hit_tokens": 60})),
+        Usage(100, None, cache_read=60),
+    ),
+    "Responses": (
+        "openai-responses",
+        sse(
+            {"type": "response.output_text.delta", "delta": "x"},
+            {
+                "type": "response.completed",
+                "response": {
+                    "status": "completed",
+                    "usage": {
+                        "input_tokens": 100,
+                        "output_tokens": 20,
+                        "input_tokens_details": {"cached_tokens": 60},
+                        "output_tokens_details": {"reasoning_tokens": 5},
+                    },
+                },
+            },
+        ),
+        Usage(100, 20, cache_read=60, reasoning=5),
+    ),
+    "Anthropic": (
+        "anthropic",
+        messages(
+            {
+                "type": "message_start",
+                "message": {
+                    "usage": {"input_tokens": 30, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 10}
+                },
+            },
+            block({"text": "x"}),
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 20}},
+            MESSAGE_STOP,
+        ),
+        Usage(100, 20, cache_read=60, cache_write=10),
+    ),
+    "Gemini": (
+        "gemini",
+        sse(
+            {
+                **gemini({"text": "x"}, finishReason="STOP"),
+                "usageMetadata": {
+                    "promptTokenCount": 100,
+                    "candidatesTokenCount": 15,
+                    "thoughtsTokenCount": 5,
+                    "cachedContentTokenCount": 60,
+                },
+            }
+        ),
+        Usage(100, 20, cache_read=60, reasoning=5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USAGES)
+def test_usage_means_the_same(name: str) -> None:
+    """The whole prompt with the cached among it, the whole completion with the reasoning, whatever the vendor counts."""
+    wire, body, expected = USAGES[name]
+
+    async def test() -> Usage | None:
+        server = FakeServer(Reply(pieces=[body]))
+        usage = None
+        async with server.serving(), opened(wire, server.url) as provider:
+            async for events in provider.stream(prompt()):
+                for event in events:
+                    usage = event.over(usage) if isinstance(event, Usage) else usage
+        return usage
+
+    assert run(test()) == expected
+
+
+def test_usage_tells_what_is_known() -> None:
+    """What a message says of its tokens has the three that are always there, and of the others those that are known."""
+    assert msgspec.to_builtins(Usage(source="estimate")) == {
+        "prompt_tokens": None,
+        "completion_tokens": None,
+        "source": "estimate",
+    }
+    assert msgspec.to_builtins(Usage(1, 2, "provider", cache_read=0))["cache_read"] == 0

@@ -44,7 +44,12 @@ async def ask_anthropic(url: str) -> Answer:
                     if block.type == "text"
                     for citation in block.citations or []
                 ],
-                usage=Usage(message.usage.input_tokens, message.usage.output_tokens),
+                usage=Usage(
+                    message.usage.input_tokens
+                    + (message.usage.cache_read_input_tokens or 0)
+                    + (message.usage.cache_creation_input_tokens or 0),
+                    message.usage.output_tokens,
+                ),
                 model=message.model,
                 finish_reason=message.stop_reason,
                 request_id=stream.response.headers.get("request-id"),

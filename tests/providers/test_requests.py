@@ -564,7 +564,11 @@ def test_a_part_that_a_provider_has_no_form_for(wire: str, part: InputPart, mess
         (
             "openai-responses",
             {"max_tokens": 9, "reasoning_effort": "low", "reasoning_summary": "auto", "include": ["x"]},
-            {"max_output_tokens": 9, "reasoning": {"effort": "low", "summary": "auto"}, "include": ["x"]},
+            {
+                "max_output_tokens": 9,
+                "reasoning": {"effort": "low", "summary": "auto"},
+                "include": ["x", "reasoning.encrypted_content"],
+            },
         ),
         ("openai-responses", {"server_tools": [{"type": "web_search"}]}, {"tools": [{"type": "web_search"}]}),
         (

@@ -102,7 +102,8 @@ def test_a_whole_answer(wire: str, line_end: bytes) -> None:
         assert [event.arguments for event in events if isinstance(event, ToolCallDelta)][:3] == [
             *([] if wire == "gemini" else ARGUMENTS[wire])
         ]
-        assert answer.usage == Usage(25, 89)
+        # Anthropic counts what came from its cache apart; here it is among the prompt's.
+        assert answer.usage == Usage(32 if wire == "anthropic" else 25, 89)
         assert answer.finish_reason == FINISHED[wire]
         assert answer.request_id == ("Il0taoSYJ5Cez7" if wire == "gemini" else "req_1")
         assert sum(isinstance(event, Text) for event in events) == 5  # a chunk is passed on as it was sent

@@ -69,7 +69,13 @@ class Backend:
                 random_bytes=random_bytes,
             )
         self.store = store
-        self.open_replies = OpenReplies(store, clock=self.clock, random_bytes=random_bytes, lease=self.settings.lease)
+        self.open_replies = OpenReplies(
+            store,
+            clock=self.clock,
+            random_bytes=random_bytes,
+            lease=self.settings.lease,
+            keep_reasoning=self.settings.keep_reasoning,
+        )
         self._sessions = Sessions(limit=1024)
         self.auth = Auth(self.settings, clock=self.clock, sessions=self._sessions, read_secret=_read_secret)
         self.channel_rules: list[ChannelRule] = []

@@ -79,19 +79,46 @@ class Citation(Silent, frozen=True, gc=False):
     quote: str | None = None
 
 
-class Usage(Silent, frozen=True, gc=False):
-    """Token counts. A later event's fields win over an earlier one's; None says nothing.
+def _unknown() -> None:
+    return None
 
-    ``source`` is set at the end of a reply: whether the provider counted the completion, or we estimated it.
+
+class Usage(Silent, frozen=True, gc=False, omit_defaults=True):
+    """Token counts. A later event's fields win over an earlier one's; None says nothing. They mean the same for all
+    vendors.
+
+    Attributes:
+        prompt_tokens: of the whole prompt, with those that came from a cache or went into one.
+        completion_tokens: of all that the model wrote, its reasoning and its tool calls among them.
+        source: set at the end of a reply: whether the provider counted the completion, or we estimated it.
+        cache_read: of the prompt's, those that came from the provider's cache.
+        cache_write: of the prompt's, those that were put into it.
+        reasoning: of the completion's, those of the reasoning.
     """
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    source: Literal["provider", "estimate"] | None = None
+    # A default that msgspec does not omit: these three are always told, the others where they are known.
+    prompt_tokens: int | None = msgspec.field(default_factory=_unknown)
+    completion_tokens: int | None = msgspec.field(default_factory=_unknown)
+    source: Literal["provider", "estimate"] | None = msgspec.field(default_factory=_unknown)
+    cache_read: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
 
     def over(self, earlier: Usage | None) -> Usage:
         """Return what is known after an earlier event and this one."""
         return _over(self, earlier)
+
+
+class ProviderState(Silent, frozen=True, gc=False):
+    """What the provider wants back with this answer in the next prompt, such as signed thoughts. Nobody else is sent
+    it: neither a client nor another provider.
+
+    Attributes:
+        data: JSON text, for that provider's module.
+    """
+
+    provider: str
+    data: str
 
 
 class Attempt(Silent, frozen=True, gc=False):
@@ -157,7 +184,16 @@ def _over(later: _Known, earlier: _Known | None) -> _Known:
 
 
 ProviderEvent = (
-    Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | ResponseInfo
+    Text
+    | Reasoning
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCall
+    | ToolResult
+    | Citation
+    | Usage
+    | ProviderState
+    | ResponseInfo
 )
 """What a provider yields."""
 
@@ -165,7 +201,18 @@ SourceEvent = ProviderEvent | Attempt | Reset
 """What a reply is made from: a provider's events, and what lies between two providers."""
 
 Event = (
-    Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | Attempt | Reset | End
+    Text
+    | Reasoning
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCall
+    | ToolResult
+    | Citation
+    | Usage
+    | ProviderState
+    | Attempt
+    | Reset
+    | End
 )
 """One entry of the log."""
 

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         prune_after: seconds after which a deleted conversation is deleted for good.
         body_limit: the largest request body, in bytes.
         history_tokens: how much of what was said before goes into a prompt that says nothing else, in tokens.
+        keep_reasoning: whether a message keeps the text of its reasoning.
         keep_alive: seconds without an event after which an SSE connection gets a comment.
         auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
             caller that the function URL authenticated; ``jwt`` the subject of a signed token.
@@ -67,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prune_after: int = 30 * 24 * 3600
     body_limit: int = 256 * 1024
     history_tokens: int = 100_000
+    keep_reasoning: bool = True
     keep_alive: float = 12.0
     auth: Auth = "none"
     jwt_issuer: str | None = None
@@ -101,9 +103,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         provider = environment.get("TAILRACE_PROVIDER") or "scripted"
         if provider not in names():
             raise ConfigurationError(f"TAILRACE_PROVIDER must be one of {', '.join(names())}.")
-        broadcast = environment.get("TAILRACE_BROADCAST") or "on"
-        if broadcast not in ("on", "off"):
-            raise ConfigurationError("TAILRACE_BROADCAST must be on or off.")
         return cls(
             table=environment.get("TAILRACE_TABLE") or "tailrace",
             region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
@@ -116,12 +115,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             prune_after=_number(environment, "TAILRACE_PRUNE_DAYS", 30, 0, 3650) * 24 * 3600,
             body_limit=_number(environment, "TAILRACE_BODY_LIMIT", 256 * 1024, 1024, 6 * 1024 * 1024),
             history_tokens=_number(environment, "TAILRACE_HISTORY_TOKENS", 100_000, 0, 10_000_000),
+            keep_reasoning=_switch(environment, "TAILRACE_KEEP_REASONING"),
             keep_alive=_number(environment, "TAILRACE_KEEP_ALIVE_MS", 12_000, 100, 60_000) / 1000,
             auth=auth,  # type: ignore[arg-type]  # checked above; mypy does not narrow str by "in"
             **(_jwt(environment) if auth == "jwt" else {}),
             in_lambda=in_lambda,
             websocket_url=_websocket_url(environment),
-            broadcast=broadcast == "on",
+            broadcast=_switch(environment, "TAILRACE_BROADCAST"),
             cors_origins=_origins(environment, "" if in_lambda else LOOPBACK),
             event_namespace=environment.get("TAILRACE_EVENT_NAMESPACE", "App\\Events\\"),
             channel_secret=environment.get("TAILRACE_CHANNEL_SECRET") or None,
@@ -203,6 +203,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    """Return a setting that is on unless it is off."""
+    value = environment.get(name) or "on"
+    if value not in ("on", "off"):
+        raise ConfigurationError(f"{name} must be on or off.")
+    return value == "on"
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

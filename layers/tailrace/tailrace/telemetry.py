@@ -7,7 +7,7 @@ import os
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from tailrace.events import Message
+from tailrace.events import Message, Usage
 
 # Powertools' own variable, which it does not look at when it is told a name. The stack sets its own name, so that the
 # metrics of two stacks in one account stay apart.
@@ -23,6 +23,7 @@ NAMESPACE = "Tailrace"
 def reply_ended(message: Message, correlation_id: str) -> None:
     """Log the end of a reply and send its metrics."""
     metadata = message.metadata
+    usage = message.usage or Usage()
     error_type = (message.error or {}).get("type")
     logger.info(
         "reply ended",
@@ -40,6 +41,9 @@ def reply_ended(message: Message, correlation_id: str) -> None:
         time_to_first_chunk=metadata.get("time_to_first_chunk"),
         prompt_tokens=metadata.get("prompt_tokens"),
         completion_tokens=metadata.get("completion_tokens"),
+        cache_read=usage.cache_read,
+        cache_write=usage.cache_write,
+        reasoning_tokens=usage.reasoning,
     )
     # Ephemeral: many replies end in one process at a time, and each writes its own.
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
@@ -56,6 +60,13 @@ def reply_ended(message: Message, correlation_id: str) -> None:
         value = metadata.get(key)
         if isinstance(value, int | float):
             metrics.add_metric(name=name, unit=unit, value=value * factor)
+    for name, count in (
+        ("CacheReadTokens", usage.cache_read),
+        ("CacheWriteTokens", usage.cache_write),
+        ("ReasoningTokens", usage.reasoning),
+    ):
+        if count is not None:
+            metrics.add_metric(name=name, unit=MetricUnit.Count, value=count)
     metrics.add_metadata(key="message_id", value=message.id)
     metrics.flush_metrics()
 

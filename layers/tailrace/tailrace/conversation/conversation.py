@@ -270,10 +270,12 @@ class Conversation(Additions):
         Raises:
             StoreError: the table cannot be read.
         """
-        reading = _read_past(
-            self._backend, self.id, history, has_question=False, statuses=TERMINAL if include_unfinished else COMPLETED
-        )
-        return (await self._with_system_messages(reading)).messages
+        return (await self._past(history, include_unfinished=include_unfinished)).messages
+
+    async def _past(self, window: Window | None, *, include_unfinished: bool) -> Past:
+        statuses = TERMINAL if include_unfinished else COMPLETED
+        reading = _read_past(self._backend, self.id, window, has_question=False, statuses=statuses)
+        return await self._with_system_messages(reading)
 
     async def _with_system_messages(self, reading: Awaitable[Past]) -> Past:
         ids = sorted(self.record.system_messages, key=lambda each: message_address(each).position)
@@ -296,7 +298,7 @@ class Conversation(Additions):
         return Request(
             self._backend,
             self.record,
-            lambda: self.to_messages(include_unfinished=include_unfinished, history=history),
+            lambda: self._past(history, include_unfinished=include_unfinished),
         )
 
     # ---- replies ----
@@ -362,6 +364,7 @@ class Conversation(Additions):
             flush_interval=backend.settings.flush_interval,
             heartbeat=backend.settings.lease / 6,
             feed=feed,
+            keep_reasoning=backend.settings.keep_reasoning,
         )
         return stream
 

@@ -6,14 +6,14 @@ call, and some an answer without a question. It is read newest first and no furt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated
 
 import msgspec
 
 from tailrace.conversation.prompt import is_prompt
-from tailrace.events import Message, Status
+from tailrace.events import Message, ProviderState, Status
 from tailrace.ids import message_address
 from tailrace.reply.totals import tokens_in
 from tailrace.store import Store
@@ -42,17 +42,19 @@ class Past(msgspec.Struct, frozen=True):
         left_out: how many messages lie before it. They are counted by the numbers that messages get when they are
             stored; two that were stored at the same moment may have the same.
         count: how many messages the conversation has.
+        states: by the ids of messages, what their providers want back with them.
     """
 
     messages: list[Message]
     left_out: int
     count: int
+    states: Mapping[str, ProviderState]
 
     def with_system(self, system: Sequence[Message]) -> Past:
         """Return this with the system's messages, in order, before all others; they are not left out."""
         begin = message_address(self.messages[0].id).position if self.messages else None
         older = sum(begin is None or message_address(message.id).position < begin for message in system)
-        return Past([*system, *self.messages], max(0, self.left_out - older), self.count)
+        return Past([*system, *self.messages], max(0, self.left_out - older), self.count, self.states)
 
 
 class Selection:
@@ -123,14 +125,17 @@ async def read_past(
     selection = Selection(window, has_question=has_question)
     count = 0
     ordinals: dict[str, int] = {}
+    states: dict[str, ProviderState] = {}
     async with aclosing(store.history.newest_first(conversation_id, statuses)) as past:
-        async for message, ordinal in past:
+        async for message, ordinal, state in past:
             count = max(count, ordinal)
             if message is None or message.role == "system" or not is_prompt(message):
                 continue
             ordinals[message.id] = ordinal
+            if state is not None:
+                states[message.id] = state
             if not selection.take(message):
                 break
     kept = selection.kept()
     before = ordinals[kept[0].id] - 1 if kept else count
-    return Past(kept, max(0, before) if selection.is_cut else 0, count)
+    return Past(kept, max(0, before) if selection.is_cut else 0, count, states)

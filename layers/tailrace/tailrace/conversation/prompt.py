@@ -15,9 +15,11 @@ import msgspec
 
 from tailrace.conversation.parts import read_parts
 from tailrace.errors import Unprocessable
-from tailrace.events import Json, Message, ToolCall, ToolResult
+from tailrace.events import Json, Message, ProviderState, ToolCall, ToolResult
 from tailrace.providers import PromptMessage, ProviderRequest
 from tailrace.reply.totals import tokens_in
+
+NO_STATES: Final[Mapping[str, ProviderState]] = {}
 
 
 class _Result(msgspec.Struct):
@@ -25,11 +27,12 @@ class _Result(msgspec.Struct):
     text: str
 
 
-def prompt_messages(history: Sequence[Message]) -> list[PromptMessage]:
+def prompt_messages(history: Sequence[Message], states: Mapping[str, ProviderState] = NO_STATES) -> list[PromptMessage]:
     """Return the prompt's messages, without system prompts, in order.
 
     Args:
         history: completed messages, oldest first.
+        states: by their ids, what providers want back with them.
     """
     # Of each id the results that no call has taken yet, with their places, the last one first.
     results: dict[str, list[tuple[int, _Result]]] = {}
@@ -48,7 +51,7 @@ def prompt_messages(history: Sequence[Message]) -> list[PromptMessage]:
             while at + 1 < len(history) and history[at + 1].role == "tool_call":
                 at += 1
                 calls |= _calls(history[at])
-            prompt += _answer(first, text, calls, results)
+            prompt += _answer(first, text, calls, results, states.get(message.id))
         elif message.role == "user":
             prompt.append(PromptMessage("user", message.content, parts=read_parts(message.metadata)))
         at += 1
@@ -56,7 +59,11 @@ def prompt_messages(history: Sequence[Message]) -> list[PromptMessage]:
 
 
 def _answer(
-    at: int, text: str, calls: Mapping[str, ToolCall], results: Mapping[str, list[tuple[int, _Result]]]
+    at: int,
+    text: str,
+    calls: Mapping[str, ToolCall],
+    results: Mapping[str, list[tuple[int, _Result]]],
+    state: ProviderState | None,
 ) -> Iterable[PromptMessage]:
     answered: list[ToolCall] = []
     found: list[ToolResult] = []
@@ -68,7 +75,7 @@ def _answer(
             answered.append(call)
             found.append(ToolResult(call.id, call.name, waiting.pop()[1].text))
     if text.strip() or answered:
-        yield PromptMessage("assistant", text, tool_calls=answered)
+        yield PromptMessage("assistant", text, tool_calls=answered, state=state)
     if found:
         yield PromptMessage("tool_result", "", tool_results=found)
 

@@ -22,6 +22,9 @@ class TimeToFirstChunk(msgspec.Struct, frozen=True, kw_only=True):
     longest: float
 
 
+TOKENS: Final = ("prompt_tokens", "completion_tokens", "cache_read", "cache_write", "reasoning")
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What replies came to.
 
@@ -31,7 +34,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         completed: those that are whole.
         failures: how many others there are of each ``error_type``: ``api_error``, ``timeout``, ``cancelled``...
         chunks: of text and reasoning, of all that have ended, also of those that failed.
-        prompt_tokens, completion_tokens: likewise, as far as they are known.
+        prompt_tokens, completion_tokens, cache_read, cache_write, reasoning: likewise, as far as they are known; what
+            they mean, ``Usage`` says.
         estimated: of how many replies the completion tokens are our estimate, since they were cut.
         time_to_first_chunk: None when no reply had a chunk.
     """
@@ -43,13 +47,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     chunks: int
     prompt_tokens: int
     completion_tokens: int
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
     estimated: int
     time_to_first_chunk: TimeToFirstChunk | None
 
 
 def report(replies: Iterable[Message]) -> Report:
     """Return what these replies came to; their content is not looked at."""
-    started = unfinished = completed = chunks = prompt = completion = estimated = 0
+    started = unfinished = completed = chunks = estimated = 0
+    tokens: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     waits: list[float] = []
     for reply in replies:
@@ -63,8 +71,7 @@ def report(replies: Iterable[Message]) -> Report:
             failures[str((reply.error or {}).get("type") or "general_error")] += 1
         chunks += reply.metadata.get("stream_chunks", 0)
         if reply.usage is not None:
-            prompt += reply.usage.prompt_tokens or 0
-            completion += reply.usage.completion_tokens or 0
+            tokens.update({name: getattr(reply.usage, name) or 0 for name in TOKENS})
             estimated += reply.usage.source == "estimate"
         wait = reply.metadata.get("time_to_first_chunk")
         if isinstance(wait, int | float):  # a reply without a chunk has what its caller may have put there
@@ -75,8 +82,7 @@ def report(replies: Iterable[Message]) -> Report:
         completed=completed,
         failures=dict(sorted(failures.items())),
         chunks=chunks,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
+        **{name: tokens[name] for name in TOKENS},
         estimated=estimated,
         time_to_first_chunk=TimeToFirstChunk(mean=round(sum(waits) / len(waits), 6), longest=max(waits))
         if waits

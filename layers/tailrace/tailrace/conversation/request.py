@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from tailrace.backend import Backend
-from tailrace.conversation.prompt import prompt_messages
+from tailrace.conversation.history import Past
+from tailrace.conversation.prompt import NO_STATES, prompt_messages
 from tailrace.errors import Unprocessable
 from tailrace.events import (
     Citation,
     ConversationRecord,
     Json,
     Message,
+    ProviderState,
     ResponseInfo,
     SourceEvent,
     ToolCall,
@@ -29,8 +31,6 @@ from tailrace.providers.finish import Finish, finish_of
 from tailrace.providers.options import Options, read_options
 from tailrace.providers.output_schema import Schema
 from tailrace.reply.totals import Tally
-
-Messages = Callable[[], Awaitable[Sequence[Message]]]
 
 MOST_PROVIDERS: Final = 8
 """How many may be named for one reply."""
@@ -48,7 +48,11 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def provider_request(
-    record: ConversationRecord, history: Sequence[Message], new_input: PromptMessage | None, options: Options
+    record: ConversationRecord,
+    history: Sequence[Message],
+    new_input: PromptMessage | None,
+    options: Options,
+    states: Mapping[str, ProviderState] = NO_STATES,
 ) -> ProviderRequest:
     """Return what to ask a provider: system prompts apart and in order, then the history and the new input.
 
@@ -57,7 +61,7 @@ def provider_request(
     """
     system = [record.system] if record.system else []
     system += [message.content for message in history if message.role == "system"]
-    messages = prompt_messages([message for message in history if message.role != "system"])
+    messages = prompt_messages([message for message in history if message.role != "system"], states)
     if new_input is not None:
         messages.append(new_input)
     if not any(message.role == "user" for message in messages):
@@ -108,14 +112,14 @@ class Request:
         self,
         backend: Backend,
         record: ConversationRecord,
-        messages: Messages,
+        past: Callable[[], Awaitable[Past]],
         *,
         choices: Sequence[Choice] = (),
         options: Json | None = None,
     ) -> None:
         self._backend = backend
         self._record = record
-        self._messages = messages
+        self._past = past
         self._choices = choices or (Choice(backend.settings.provider),)
         self._options = options or {}
 
@@ -136,7 +140,7 @@ class Request:
         return Request(
             self._backend,
             self._record,
-            self._messages,
+            self._past,
             choices=choices or self._choices,
             options=self._options if options is None else options,
         )
@@ -171,7 +175,8 @@ class Request:
 
     async def _open(self, fallback: Mode) -> AsyncGenerator[Sequence[SourceEvent], None]:
         options = read_options(self._options)
-        request = provider_request(self._record, await self._messages(), None, options)
+        past = await self._past()
+        request = provider_request(self._record, past.messages, None, options, past.states)
         async with aclosing(await open_source(self._backend, self._choices, request, options, fallback)) as source:
             async for events in source:
                 yield events

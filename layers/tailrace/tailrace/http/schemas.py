@@ -66,6 +66,9 @@ class UsageOut(BaseModel):
     source: Literal["provider", "estimate"] | None = Field(
         description="Whether the provider counted the completion or we estimated it, for a reply that was cut."
     )
+    cache_read: int | None = Field(None, description="Of the prompt's tokens those from a cache, if known.")
+    cache_write: int | None = Field(None, description="Of the prompt's tokens those put into it, if known.")
+    reasoning: int | None = Field(None, description="Of the completion's tokens those of the reasoning, if known.")
 
 
 class ErrorOut(BaseModel):
@@ -146,6 +149,9 @@ class ReportOut(BaseModel):
     chunks: int
     prompt_tokens: int
     completion_tokens: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
     estimated: int = Field(description="Of how many replies the completion tokens are our estimate.")
     time_to_first_chunk: TimeToFirstChunkOut | None
 

@@ -155,7 +155,7 @@ async def _start(
         owner=owner,
         backend=backend,
     )
-    request = provider_request(conversation.record, past.messages, new_input, options)
+    request = provider_request(conversation.record, past.messages, new_input, options, past.states)
     source = await open_source(backend, [first, *body.fallbacks], request, options, body.fallback)
     if body.channel is not None:
         await _check_channel(backend, owner, body.channel)

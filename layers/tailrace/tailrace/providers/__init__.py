@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 
 from tailrace.errors import ConfigurationError, UnknownProvider
-from tailrace.events import Json, ProviderEvent, Role, ToolCall, ToolResult
+from tailrace.events import Json, ProviderEvent, ProviderState, Role, ToolCall, ToolResult
 from tailrace.providers.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class PromptMessage(msgspec.Struct, frozen=True):
         parts: a user's images and files, in order.
         tool_calls: the calls that an assistant made, after its text.
         tool_results: what a ``tool_result`` message says, in the order of the calls.
+        state: what the provider that answered wants back with the answer.
     """
 
     role: Role
@@ -72,6 +73,7 @@ class PromptMessage(msgspec.Struct, frozen=True):
     parts: Sequence[InputPart] = ()
     tool_calls: Sequence[ToolCall] = ()
     tool_results: Sequence[ToolResult] = ()
+    state: ProviderState | None = None
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):

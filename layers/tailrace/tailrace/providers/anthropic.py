@@ -1,8 +1,7 @@
 """Anthropic's Messages API, streamed (https://platform.claude.com/docs/en/build-with-claude/streaming).
 
 ``max_tokens`` is required by this wire; where nobody gave one it is 4,096, which every model allows.
-The signature of the model's thinking is not kept, so a history with tool calls is sent without the thinking before
-them; the vendor refuses that where ``thinking`` is asked for in the midst of a turn.
+The model's signed thinking is sent back where it stood, which the vendor insists on in the midst of a turn with tools.
 """
 
 from __future__ import annotations

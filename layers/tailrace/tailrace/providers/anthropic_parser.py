@@ -1,8 +1,8 @@
 """Anthropic's events (https://platform.claude.com/docs/en/build-with-claude/streaming) and its whole answers, read.
 
-Token counts are the vendor's own: ``prompt_tokens`` is ``input_tokens``, without what came from the cache.
-Thinking becomes ``Reasoning``. What the vendor's own tools return is a ``ToolResult``; that it calls them is not
-passed on.
+``prompt_tokens`` is the whole prompt: the vendor's ``input_tokens`` are without what came from the cache or went there.
+Thinking becomes ``Reasoning``, and with its signature the state that the vendor wants back. What the vendor's own tools
+return is a ``ToolResult``; that it calls them is not passed on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
+from tailrace.providers.state import Kept
 from tailrace.providers.tolerant import REFUSED, Count, json_text, made_up_id, read_slowly, text_of, text_of_raw
 
 # ---- the wire: only what we read of it, one struct for all events, so that each is decoded once -----------------
@@ -34,6 +35,8 @@ from tailrace.providers.tolerant import REFUSED, Count, json_text, made_up_id, r
 class _Usage(msgspec.Struct, gc=False):
     input_tokens: Count | None = None
     output_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
 
 
 class _Citation(msgspec.Struct, gc=False):
@@ -50,6 +53,8 @@ class _Block(msgspec.Struct):
     name: str = ""
     text: str | None = None
     thinking: str | None = None
+    signature: str = ""
+    data: str = ""
     input: msgspec.Raw = msgspec.Raw(b"{}")
     tool_use_id: str = ""
     content: msgspec.Raw = msgspec.Raw(b"null")
@@ -59,6 +64,7 @@ class _Block(msgspec.Struct):
 class _Delta(msgspec.Struct, gc=False):
     text: str | None = None
     thinking: str | None = None
+    signature: str = ""
     partial_json: Any = None
     citation: _Citation | None = None
     stop_reason: str | None = None
@@ -100,6 +106,8 @@ class MessagesParser:
         self._provider = provider
         self._tools: dict[int, tuple[_Block, list[str]]] = {}
         self._server_tools: dict[str, str] = {}
+        self._thoughts: dict[int, tuple[list[str], list[str]]] = {}
+        self._kept = Kept()
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
         """See ``http.Parser``. Events of a type not known here are ignored, as the vendor asks of its clients."""
@@ -121,9 +129,15 @@ class MessagesParser:
                 if (delta := event.delta) is None:
                     continue
                 if delta.text:
+                    self._kept.characters += len(delta.text)
                     out.append(Text(delta.text))
                 elif delta.thinking:
+                    if event.index in self._thoughts:
+                        self._thoughts[event.index][0].append(delta.thinking)
                     out.append(Reasoning(delta.thinking))
+                elif delta.signature:
+                    if event.index in self._thoughts:
+                        self._thoughts[event.index][1].append(delta.signature)
                 elif delta.partial_json and event.index in self._tools:
                     block, pieces = self._tools[event.index]
                     piece = text_of(delta.partial_json)
@@ -134,8 +148,9 @@ class MessagesParser:
             elif kind == "ping":
                 pings += 1
             elif kind == "message_stop":
-                for index in list(self._tools):  # whose last event did not come
+                for index in [*self._thoughts, *self._tools]:  # whose last event did not come
                     self._finish(index, out)
+                out += self._kept.state(self._provider)
                 self.done = self.whole = True
                 return True
             else:
@@ -159,8 +174,9 @@ class MessagesParser:
         for index, block in enumerate(message.content):
             self._begin(index, block, out)
             self._finish(index, out)
+        out += self._kept.state(self._provider)
         if message.usage is not None:
-            out.append(Usage(message.usage.input_tokens, message.usage.output_tokens))
+            out.append(_usage(message.usage))
         self._stopped(message.stop_reason, message.stop_details, out)
         self.whole = message.stop_reason is not None
 
@@ -173,10 +189,10 @@ class MessagesParser:
             out.append(ResponseInfo(model=message.model, provider_request_id=self._request_id))
             if message.usage is not None and message.usage.input_tokens is not None:
                 # Its output_tokens are left alone: a count of 1 or so, wrong for whoever is cut off after it.
-                out.append(Usage(prompt_tokens=message.usage.input_tokens))
+                out.append(msgspec.structs.replace(_usage(message.usage), completion_tokens=None))
         elif kind == "message_delta":
             if event.usage is not None:
-                out.append(Usage(event.usage.input_tokens, event.usage.output_tokens))
+                out.append(_usage(event.usage))
             if event.delta is not None:
                 self._stopped(event.delta.stop_reason, event.delta.stop_details, out)
         elif kind == "error" or event.error:
@@ -188,19 +204,28 @@ class MessagesParser:
         if block.type == "tool_use":
             block.id = block.id or made_up_id()
             self._tools[index] = (block, [])
+            self._kept.call(block.id)
             out.append(ToolCallStart(block.id, block.name))
+        elif block.type == "redacted_thinking":
+            self._kept.block({"type": block.type, "data": block.data})
         elif block.type in ("server_tool_use", "mcp_tool_use"):
             self._server_tools[block.id] = block.name
         elif block.type.endswith("_tool_result"):
             name = self._server_tools.get(block.tool_use_id) or block.type.removesuffix("_tool_result")
             out.append(ToolResult(block.tool_use_id, name, _result(block.content)))
         elif block.text:
+            self._kept.characters += len(block.text)
             out.append(Text(block.text))
-        elif block.thinking:
-            out.append(Reasoning(block.thinking))
+        elif block.type == "thinking":
+            self._thoughts[index] = ([block.thinking or ""], [block.signature])
+            if block.thinking:
+                out.append(Reasoning(block.thinking))
         out.extend(_cited(citation) for citation in block.citations or ())
 
     def _finish(self, index: int, out: list[ProviderEvent]) -> None:
+        thinking, signature = self._thoughts.pop(index, ((), ()))
+        if any(signature):  # without one the vendor does not take it back
+            self._kept.block({"type": "thinking", "thinking": "".join(thinking), "signature": "".join(signature)})
         if index in self._tools:
             block, pieces = self._tools.pop(index)
             # A tool without arguments may send no delta; what it has is then in the block's beginning.
@@ -211,6 +236,12 @@ class MessagesParser:
             out.append(ResponseInfo(finish_reason=reason))
         if reason == "refusal":  # https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails
             raise failures.filtered(self._provider, f"refusal: {bytes(details).decode('utf-8', 'replace')}")
+
+
+def _usage(usage: _Usage) -> Usage:
+    read, written = usage.cache_read_input_tokens, usage.cache_creation_input_tokens
+    prompt = None if usage.input_tokens is None else usage.input_tokens + (read or 0) + (written or 0)
+    return Usage(prompt, usage.output_tokens, cache_read=read, cache_write=written)
 
 
 def _cited(citation: _Citation) -> Citation:

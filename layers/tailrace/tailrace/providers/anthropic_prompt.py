@@ -5,10 +5,11 @@ Images and files stand before the text, as the vendor advises. It reads PDF and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from tailrace.events import ToolCall
 from tailrace.providers import FilePart, ImagePart, InputPart, PromptMessage, ProviderRequest, question
+from tailrace.providers.state import arranged, pieces_of
 
 
 def messages_of(request: ProviderRequest, provider: str, *, citations: bool) -> list[dict[str, Any]]:
@@ -53,24 +54,28 @@ def _content(message: PromptMessage, provider: str, citations: bool) -> str | li
         {"type": "tool_result", "tool_use_id": question.tool_id(result.id), "content": result.result}
         for result in message.tool_results
     ]
+    if (pieces := pieces_of(message, provider)) is not None:
+        for what, _ in arranged(message, pieces):
+            if isinstance(what, ToolCall):
+                blocks.append(_call(what))
+            else:
+                blocks.append({"type": "text", "text": what} if isinstance(what, str) else what)
+        return blocks
     if not blocks and not message.tool_calls:
         return message.content
     if message.content:  # the API refuses an empty block
         blocks.append({"type": "text", "text": message.content})
-    blocks += _calls(message)
+    blocks += [_call(call) for call in message.tool_calls]
     return blocks
 
 
-def _calls(message: PromptMessage) -> Sequence[dict[str, Any]]:
-    return [
-        {
-            "type": "tool_use",
-            "id": question.tool_id(call.id),
-            "name": call.name,
-            "input": question.arguments_of(call),
-        }
-        for call in message.tool_calls
-    ]
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "type": "tool_use",
+        "id": question.tool_id(call.id),
+        "name": call.name,
+        "input": question.arguments_of(call),
+    }
 
 
 def _part(part: InputPart, provider: str, citations: bool) -> dict[str, Any]:

@@ -143,6 +143,7 @@ def _call(
                 response = client.converse(**asked)
                 parser.begin(response, out)
                 parser.read(response, out)
+                parser.finish(out)
                 handover.put(out)
             else:
                 response = client.converse_stream(**asked)

@@ -2,11 +2,12 @@
 (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStreamOutput.html).
 
 The API does not say which model answered, unless a prompt router chose it: it is the one that was asked.
-``prompt_tokens`` is ``inputTokens``, without what came from the cache.
+``prompt_tokens`` is the whole prompt: the API's ``inputTokens`` are without what came from the cache or went there.
 """
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from tailrace.events import (
     Usage,
 )
 from tailrace.providers import failures
+from tailrace.providers.state import Kept
 from tailrace.providers.tolerant import Count, fitted, json_text, made_up_id, text_of
 
 Object = Mapping[str, Any]
@@ -63,6 +65,8 @@ class ConverseParser:
         self._blocks: dict[int, _Block] = {}
         self._server_tools: dict[str, str] = {}
         self._reason = ""
+        self._thoughts: dict[int, tuple[list[str], list[str]]] = {}
+        self._kept = Kept()
 
     def begin(self, response: Object, out: list[ProviderEvent]) -> None:
         """The response came; its body may not yet have."""
@@ -106,8 +110,11 @@ class ConverseParser:
         """Append what an answer means that was not streamed."""
         message = _object(_object(response.get("output")).get("message"))
         for index, block in enumerate(_objects(message.get("content"))):
-            if reasoning := _object(_object(block.get("reasoningContent")).get("reasoningText")):
-                self._delta({"reasoningContent": reasoning}, index, out)
+            if reasoning := _object(block.get("reasoningContent")):
+                said = _object(reasoning.get("reasoningText"))
+                for each in ({"text": said.get("text")}, {"signature": said.get("signature")}, reasoning):
+                    self._delta({"reasoningContent": each}, index, out)
+                self._stop(index, out)
             elif cited := _object(block.get("citationsContent")):
                 for content in _objects(cited.get("content")):
                     self._delta(content, index, out)
@@ -129,10 +136,16 @@ class ConverseParser:
 
     def _delta(self, delta: Object, index: int, out: list[ProviderEvent]) -> None:
         if text := _text(delta.get("text")):
+            self._kept.characters += len(text)
             out.append(Text(text))
         elif reasoning := _object(delta.get("reasoningContent")):
+            thinking, signature = self._thoughts.setdefault(index, ([], []))
             if text := _text(reasoning.get("text")):
+                thinking.append(text)
                 out.append(Reasoning(text))
+            signature.append(_text(reasoning.get("signature")))
+            if isinstance(redacted := reasoning.get("redactedContent"), bytes):
+                self._kept.block({"redactedContent": b64encode(redacted).decode()})
         elif citation := _object(delta.get("citation")):
             quoted = "".join(_text(source.get("text")) for source in _objects(citation.get("sourceContent")))
             place = _object(_object(citation.get("location")).get("web"))
@@ -154,12 +167,16 @@ class ConverseParser:
             if server:
                 self._server_tools[call_id] = name
             else:
+                self._kept.call(call_id)
                 out.append(ToolCallStart(call_id, name))
         elif result := _object(start.get("toolResult")):
             call_id = _text(result.get("toolUseId"))
             self._blocks[index] = _Block(call_id, self._server_tools.get(call_id, ""), server=True)
 
     def _stop(self, index: int, out: list[ProviderEvent]) -> None:
+        thinking, signature = self._thoughts.pop(index, ((), ()))
+        if any(signature):
+            self._kept.block({"reasoningText": {"text": "".join(thinking), "signature": "".join(signature)}})
         if (block := self._blocks.pop(index, None)) is None:
             return
         if not block.server:
@@ -170,12 +187,15 @@ class ConverseParser:
     def finish(self, out: list[ProviderEvent]) -> None:
         """Tell the calls whose last event did not come; the stream ended."""
         if self._reason:
-            for index in list(self._blocks):
+            for index in [*self._thoughts, *self._blocks]:
                 self._stop(index, out)
+            out += self._kept.state(self._provider)
 
     def _account(self, metadata: Object, out: list[ProviderEvent]) -> None:
         usage = fitted(_object(metadata.get("usage")), _Usage)
-        out.append(Usage(usage.input_tokens, usage.output_tokens))
+        read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+        prompt = None if usage.input_tokens is None else usage.input_tokens + (read or 0) + (written or 0)
+        out.append(Usage(prompt, usage.output_tokens, cache_read=read, cache_write=written))
         router = _object(_object(metadata.get("trace")).get("promptRouter"))
         if model := _text(router.get("invokedModelId")):
             out.append(ResponseInfo(model=model))
@@ -184,6 +204,8 @@ class ConverseParser:
 class _Usage(msgspec.Struct, rename="camel"):
     input_tokens: Count | None = None
     output_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_write_input_tokens: Count | None = None
 
 
 def _object(value: Any) -> Object:

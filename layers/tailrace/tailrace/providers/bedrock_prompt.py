@@ -7,11 +7,14 @@ Images and files stand before the text. The roles must take turns, so neighbouri
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from typing import Any
 
 import msgspec
 
+from tailrace.events import ToolCall
 from tailrace.providers import FilePart, ImagePart, InputPart, PromptMessage, ProviderRequest, question
+from tailrace.providers.state import arranged, pieces_of
 
 FORMATS = {
     "application/pdf": "pdf",
@@ -79,16 +82,32 @@ def _tool(name: str, description: str | None, parameters: dict[str, Any]) -> dic
 
 def _content(message: PromptMessage, provider: str, citations: bool) -> list[dict[str, Any]]:
     blocks = [_part(part, number, provider, citations) for number, part in enumerate(message.parts, 1)]
+    if (pieces := pieces_of(message, provider)) is not None:
+        for what, _ in arranged(message, pieces):
+            if isinstance(what, ToolCall):
+                blocks.append(_call(what))
+            else:
+                blocks.append({"text": what} if isinstance(what, str) else _thought(what))
+        return blocks
     if message.content and not message.tool_results:
         blocks.append({"text": message.content})
-    for call in message.tool_calls:
-        asked = {"toolUseId": question.tool_id(call.id), "name": call.name, "input": question.arguments_of(call)}
-        blocks.append({"toolUse": asked})
+    blocks += [_call(call) for call in message.tool_calls]
     for result in message.tool_results:
         value = question.json_of(result.result)
         said = {"json": value} if isinstance(value, dict) else {"text": result.result}
         blocks.append({"toolResult": {"toolUseId": question.tool_id(result.id), "content": [said]}})
     return blocks
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    asked = {"toolUseId": question.tool_id(call.id), "name": call.name, "input": question.arguments_of(call)}
+    return {"toolUse": asked}
+
+
+def _thought(block: dict[str, Any]) -> dict[str, Any]:
+    if "redactedContent" in block:
+        block = {"redactedContent": b64decode(block["redactedContent"])}
+    return {"reasoningContent": block}
 
 
 def _part(part: InputPart, number: int, provider: str, citations: bool) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Gemini:
             provider=self.name,
             url=f"{self._root}/{_path_of(model)}:{method}",
             headers={"x-goog-api-key": self._key},
-            body=_encode(_body(request, options, model)),
+            body=_encode(_body(request, options, model, self.name)),
             timeouts=options.timeouts,
             secret=self._key,
             streamed=request.streamed,
@@ -89,7 +89,7 @@ def _path_of(model: str) -> str:
     return f"{kind}/{quote(name, safe='')}"
 
 
-def _body(request: ProviderRequest, options: Options, model: str) -> dict[str, Any]:
+def _body(request: ProviderRequest, options: Options, model: str, provider: str) -> dict[str, Any]:
     generation: dict[str, Any] = {
         "maxOutputTokens": options.max_tokens,
         "temperature": options.temperature,
@@ -104,7 +104,7 @@ def _body(request: ProviderRequest, options: Options, model: str) -> dict[str, A
     if request.schema is not None:
         generation |= {"responseMimeType": "application/json", "responseJsonSchema": request.schema.schema}
     generation = {name: value for name, value in generation.items() if value is not None}
-    body: dict[str, Any] = {"contents": contents_of(request, model)}
+    body: dict[str, Any] = {"contents": contents_of(request, model, provider)}
     if request.system:
         body["systemInstruction"] = {"parts": [{"text": text} for text in request.system]}
     if generation:

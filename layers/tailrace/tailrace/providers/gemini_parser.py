@@ -27,6 +27,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
+from tailrace.providers.state import Kept
 from tailrace.providers.tolerant import REFUSED, Count, made_up_id, read_slowly, text_of_raw
 
 FILTERED = frozenset(
@@ -77,6 +78,7 @@ class _ToolResponse(msgspec.Struct, rename="camel", gc=False):
 class _Part(msgspec.Struct, rename="camel"):
     text: str | None = None
     thought: bool = False
+    thought_signature: str | None = None
     function_call: _FunctionCall | None = None
     executable_code: _Code | None = None
     code_execution_result: _Code | None = None
@@ -121,6 +123,7 @@ class _Usage(msgspec.Struct, rename="camel", gc=False):
     tool_use_prompt_token_count: Count | None = None
     candidates_token_count: Count | None = None
     thoughts_token_count: Count | None = None
+    cached_content_token_count: Count | None = None
 
 
 class _Feedback(msgspec.Struct, rename="camel", gc=False):
@@ -147,6 +150,7 @@ class GeminiParser:
         self._provider = provider
         self._introduced = False
         self._index: int | None = None
+        self._kept = Kept()
         self._code: _Code | None = None
         self._cited: set[Citation] = set()
 
@@ -190,7 +194,13 @@ class GeminiParser:
         if candidate.content is not None:
             for part in candidate.content.parts or ():
                 if part.text:
-                    out.append(Reasoning(part.text) if part.thought else Text(part.text))
+                    if part.thought:
+                        out.append(Reasoning(part.text))
+                    else:
+                        self._kept.characters += len(part.text)
+                        out.append(Text(part.text))
+                        if part.thought_signature:
+                            self._kept.text(len(part.text), part.thought_signature)
                 else:
                     self._rare(part, out)
         if candidate.grounding_metadata is not None or candidate.citation_metadata is not None:
@@ -203,6 +213,8 @@ class GeminiParser:
     def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``."""
         failures.raise_bare(self._provider, rest)
+        if self.whole:
+            out += self._kept.state(self._provider)
 
     def read(self, body: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``. A list is a stream in one body."""
@@ -211,6 +223,7 @@ class GeminiParser:
         except REFUSED:
             chunks = [msgspec.Raw(body)]
         self.feed([ServerSentEvent(bytes(chunk)) for chunk in chunks], out)
+        self.end(b"", out)
 
     def _introduce(self, chunk: _Chunk, out: list[ProviderEvent]) -> None:
         self._introduced = True
@@ -222,6 +235,7 @@ class GeminiParser:
     def _rare(self, part: _Part, out: list[ProviderEvent]) -> None:
         if (call := part.function_call) is not None:
             call_id = call.id or made_up_id()
+            self._kept.call(call_id, part.thought_signature)
             out += [ToolCallStart(call_id, call.name), ToolCall(call_id, call.name, text_of_raw(call.args))]
         elif part.executable_code is not None:
             self._code = part.executable_code
@@ -229,6 +243,8 @@ class GeminiParser:
             code = self._code or _Code()
             said = {"language": code.language, "code": code.code, "outcome": ran.outcome, "output": ran.output}
             out.append(ToolResult(ran.id or code.id or "", "code_execution", msgspec.json.encode(said).decode()))
+        elif part.thought_signature:
+            self._kept.text(0, part.thought_signature)
         elif (answer := part.tool_response) is not None:
             out.append(ToolResult(answer.id or "", answer.tool_type.lower(), bytes(answer.response).decode()))
 
@@ -261,7 +277,14 @@ class GeminiParser:
 
     def _account(self, usage: _Usage, out: list[ProviderEvent]) -> None:
         counts = [count for count in (usage.candidates_token_count, usage.thoughts_token_count) if count is not None]
-        out.append(Usage(_prompt_tokens(usage), sum(counts) if counts else None))
+        out.append(
+            Usage(
+                _prompt_tokens(usage),
+                sum(counts) if counts else None,
+                cache_read=usage.cached_content_token_count,
+                reasoning=usage.thoughts_token_count,
+            )
+        )
 
 
 def _prompt_tokens(usage: _Usage) -> int | None:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from tailrace.events import ToolCall
 from tailrace.providers import InputPart, PromptMessage, ProviderRequest, question
+from tailrace.providers.state import arranged, pieces_of
 
 UNSIGNED = "skip_thought_signature_validator"
-"""Gemini 3 refuses a call in the history without the signature of the thought before it, which we do not keep, or
-which never was, the call being another vendor's. This is the vendor's own word for such calls
+"""Gemini 3 refuses a call in the history without the signature of the thought before it, which never was where the call
+is another vendor's. This is the vendor's own word for such calls
 (https://ai.google.dev/gemini-api/docs/thought-signatures)."""
 
 
-def contents_of(request: ProviderRequest, model: str) -> list[dict[str, Any]]:
+def contents_of(request: ProviderRequest, model: str, provider: str) -> list[dict[str, Any]]:
     """The history."""
     contents: list[dict[str, Any]] = []
     signed = not model.removeprefix("models/").startswith(("gemini-1", "gemini-2"))
     for message in request.messages:
         role = "model" if message.role == "assistant" else "user"
-        parts = _parts(message, signed)
+        parts = _parts(message, signed, provider)
         if contents and contents[-1]["role"] == role:
             contents[-1]["parts"] += parts
         else:
@@ -53,19 +55,27 @@ def tool_config_of(choice: str) -> dict[str, Any]:
     return {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [choice]}}
 
 
-def _parts(message: PromptMessage, signed: bool) -> list[dict[str, Any]]:
+def _parts(message: PromptMessage, signed: bool, provider: str) -> list[dict[str, Any]]:
     parts = [_part(part) for part in message.parts]
+    if (pieces := pieces_of(message, provider)) is not None:
+        for what, signature in arranged(message, pieces):
+            said = _call(what) if isinstance(what, ToolCall) else {"text": what}
+            parts.append({**said, **({"thoughtSignature": signature} if signature else {})})
+        return parts
     if message.content and not message.tool_results:
         parts.append({"text": message.content})
     for number, call in enumerate(message.tool_calls):
-        asked = {"id": call.id, "name": call.name, "args": question.arguments_of(call)}
         # The first of a turn's calls bears the signature.
-        parts.append({"functionCall": asked, **({"thoughtSignature": UNSIGNED} if signed and not number else {})})
+        parts.append({**_call(call), **({"thoughtSignature": UNSIGNED} if signed and not number else {})})
     for result in message.tool_results:
         value = question.json_of(result.result)
         answer = value if isinstance(value, dict) else {"result": value}  # it must be an object
         parts.append({"functionResponse": {"id": result.id, "name": result.name, "response": answer}})
     return parts
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"functionCall": {"id": call.id, "name": call.name, "args": question.arguments_of(call)}}
 
 
 def _part(part: InputPart) -> dict[str, Any]:

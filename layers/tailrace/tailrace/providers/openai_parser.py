@@ -35,6 +35,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
+from tailrace.providers.state import Kept
 from tailrace.providers.tolerant import REFUSED, Count, made_up_id, read_slowly, text_of
 
 # ---- the wire: only what we read of it ---------------------------------------------------------------------------
@@ -49,6 +50,7 @@ class _ToolCall(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: Any = None
 
 
 class _URLCitation(msgspec.Struct, gc=False):
@@ -64,6 +66,7 @@ class _Delta(msgspec.Struct, gc=False):
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: list[Any] | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
     refusal: str | None = None
@@ -77,9 +80,18 @@ class _Choice(msgspec.Struct, gc=False):
     message: _Delta | None = None
 
 
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: Count | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -90,6 +102,10 @@ class _Chunk(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+
+WANT_REASONING: Final = frozenset({"deepseek"})
+"""Who wants the reasoning back within a turn with tools
+(https://api-docs.deepseek.com/guides/thinking_mode#tool-calls)."""
 
 NO_REASON: Final = frozenset({"", "null", "none"})
 """What some servers say as a finish reason on every chunk, and means none."""
@@ -102,6 +118,7 @@ class _Call:
         self.id = ""
         self.name = ""
         self.arguments: list[str] = []
+        self.extra: Any = None
         self.is_told = False
 
     def write(self, piece: str, out: list[ProviderEvent]) -> None:
@@ -144,6 +161,10 @@ class ChatParser:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._filtered = ""
+        self._kept = Kept()
+        self._details: list[Any] = []
+        self._reasoning: list[str] = []
+        self._wants_reasoning = provider in WANT_REASONING
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
         """See ``http.Parser``. This wire's pings are comments, so whatever arrives here is more than one, but for what
@@ -177,7 +198,7 @@ class ChatParser:
             elif chunk.choices is None and chunk.usage is None:
                 failures.raise_bare(self._provider, data)  # an error that nobody named so
             if (usage := chunk.usage) is not None:
-                out.append(Usage(usage.prompt_tokens, usage.completion_tokens))
+                out.append(_usage(usage))
                 self.settled = self.whole
         return progress
 
@@ -189,6 +210,8 @@ class ChatParser:
         said = len(out)
         if (delta := choice.delta or choice.message) is not None:
             if reasoning := delta.reasoning_content or delta.reasoning:
+                if self._wants_reasoning:
+                    self._reasoning.append(reasoning)
                 out.append(Reasoning(reasoning))
             if content := delta.content:
                 if type(content) is str:
@@ -197,7 +220,7 @@ class ChatParser:
                     _read_pieces(content, out)
             if delta.tool_calls:
                 self._gather(delta.tool_calls, out)
-            if delta.refusal or delta.annotations or delta.function_call:
+            if delta.refusal or delta.annotations or delta.function_call or delta.reasoning_details:
                 self._rare(delta, out)
         if choice.finish_reason is not None:
             self._finish(choice.finish_reason, data, out)
@@ -216,6 +239,11 @@ class ChatParser:
         if self._filtered:
             raise failures.filtered(self._provider, self._filtered)
         failures.raise_bare(self._provider, rest)
+        if self._details:
+            self._kept.block({"reasoning_details": _merged(self._details)})
+        if self._reasoning:
+            self._kept.block({"reasoning_content": "".join(self._reasoning)})
+        out += self._kept.state(self._provider)
 
     def read(self, body: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``. A whole answer is a chunk that has ``message`` where others have ``delta``."""
@@ -228,6 +256,7 @@ class ChatParser:
             out.append(Text(delta.refusal))
         cited = [annotation.url_citation for annotation in delta.annotations or ()]
         out.extend(Citation(url=one.url, title=one.title) for one in cited if one is not None)
+        self._details += delta.reasoning_details or ()
         if (function := delta.function_call) is not None:
             self._gather([_ToolCall(index=-1, function=function)], out)
 
@@ -237,6 +266,7 @@ class ChatParser:
             call = self._call_of(piece, function.name)
             call.id = call.id or piece.id or ""
             call.name = call.name or function.name or ""
+            call.extra = call.extra or piece.extra_content
             call.write(text_of(function.arguments), out)
 
     def _call_of(self, piece: _ToolCall, name: str | None) -> _Call:
@@ -269,8 +299,39 @@ class ChatParser:
     def _finish_calls(self, out: list[ProviderEvent]) -> None:
         for call in self._calls:
             call.finish(out)
+            self._kept.call(call.id, call.extra)
         self._calls.clear()
         self._by_index.clear()
+
+
+def _usage(usage: _Usage) -> Usage:
+    prompt, completion = usage.prompt_tokens_details or _Details(), usage.completion_tokens_details or _Details()
+    cached = prompt.cached_tokens if prompt.cached_tokens is not None else usage.prompt_cache_hit_tokens  # DeepSeek's
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        cache_read=cached,
+        cache_write=prompt.cache_write_tokens,
+        reasoning=completion.reasoning_tokens,
+    )
+
+
+def _merged(details: Sequence[Any]) -> list[dict[str, Any]]:
+    """OpenRouter's blocks of reasoning, of which text and summaries come piece by piece, whole
+    (https://openrouter.ai/docs/use-cases/reasoning-tokens#preserving-reasoning-blocks)."""
+    whole: list[dict[str, Any]] = []
+    for piece in details:
+        if not isinstance(piece, dict):
+            continue
+        last = whole[-1] if whole else {}
+        long = next((name for name in ("text", "summary") if isinstance(piece.get(name), str)), None)
+        same = all(last.get(name) == piece.get(name) for name in ("type", "index"))
+        if long and same and isinstance(last.get(long), str) and not last.get("signature"):
+            known = {name: value for name, value in piece.items() if value is not None}
+            last.update(known | {long: last[long] + piece[long]})
+        else:
+            whole.append(dict(piece))
+    return whole
 
 
 def _read_pieces(content: Sequence[Any], out: list[ProviderEvent]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tailrace.providers import ImagePart, InputPart, OutputSchema, PromptMessage, ProviderRequest, question
+from tailrace.providers.state import pieces_of
 
 
 def messages_of(request: ProviderRequest, provider: str) -> list[dict[str, Any]]:
@@ -17,13 +18,14 @@ def messages_of(request: ProviderRequest, provider: str) -> list[dict[str, Any]]
         Unprocessable: a part that this wire has no form for.
     """
     messages: list[dict[str, Any]] = [{"role": "system", "content": text} for text in request.system]
-    for message in request.messages:
+    asked = max((at for at, message in enumerate(request.messages) if message.role == "user"), default=0)
+    for at, message in enumerate(request.messages):
         if message.role == "tool_result":
             messages += [
                 {"role": "tool", "tool_call_id": result.id, "content": result.result} for result in message.tool_results
             ]
         else:
-            messages.append(_message(message, provider))
+            messages.append(_message(message, provider, in_turn=at > asked))
     return messages
 
 
@@ -57,7 +59,7 @@ def response_format_of(schema: OutputSchema) -> dict[str, Any]:
     }
 
 
-def _message(message: PromptMessage, provider: str) -> dict[str, Any]:
+def _message(message: PromptMessage, provider: str, *, in_turn: bool) -> dict[str, Any]:
     content: str | list[dict[str, Any]] | None = message.content
     if message.parts:
         content = [_part(part, provider) for part in message.parts]
@@ -70,6 +72,13 @@ def _message(message: PromptMessage, provider: str) -> dict[str, Any]:
             {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
+    for piece in pieces_of(message, provider) or ():
+        for call in spelled.get("tool_calls", ()):
+            if piece.call == call["id"] and piece.extra is not None:
+                call["extra_content"] = piece.extra
+        # The reasoning itself is wanted within a turn, and only then.
+        if piece.block is not None and (in_turn or "reasoning_content" not in piece.block):
+            spelled |= piece.block
     return spelled
 
 

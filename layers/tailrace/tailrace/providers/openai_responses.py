@@ -6,6 +6,7 @@ reach its next answer; what it said does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ from tailrace.providers.tolerant import header
 
 NAME = "openai-responses"
 BASE_URL = "https://api.openai.com/v1"
+
+ENCRYPTED = "reasoning.encrypted_content"
+THINKING = re.compile(r"(?:o\d|codex|gpt-(?:[5-9]|\d\d)(?!-chat))")
+"""The names of models that think."""
 
 _encode = msgspec.json.encode
 
@@ -78,6 +83,7 @@ class Responses:
         )
 
     def _body(self, request: ProviderRequest, options: Options) -> dict[str, Any]:
+        model = question.choose_model(request, self._config, self.name)
         reasoning = {"effort": options.reasoning_effort, "summary": options.reasoning_summary}
         given: dict[str, Any] = {
             "instructions": "\n\n".join(request.system) or None,
@@ -86,7 +92,7 @@ class Responses:
             "top_p": options.top_p,
             "reasoning": {name: value for name, value in reasoning.items() if value is not None} or None,
             "parallel_tool_calls": options.parallel_tool_calls,
-            "include": options.include or None,
+            "include": _include(options, model) or None,
         }
         if tools := [*tools_of(request), *options.server_tools]:
             given["tools"] = tools
@@ -96,12 +102,19 @@ class Responses:
             shape = {"type": "json_schema", "name": schema.name, "schema": schema.schema, "strict": schema.strict}
             given["text"] = {"format": shape}
         return {
-            "model": question.choose_model(request, self._config, self.name),
-            "input": input_of(request),
+            "model": model,
+            "input": input_of(request, self.name),
             "stream": request.streamed,
             "store": False,
             **{name: value for name, value in given.items() if value is not None},
         }
+
+
+def _include(options: Options, model: str) -> list[str]:
+    """What the vendor is to tell beside the answer: a thinking model its thoughts, encrypted, since it does not store
+    them (https://platform.openai.com/docs/guides/reasoning#encrypted-reasoning-items). Others refuse that."""
+    thinks = options.reasoning_effort or options.reasoning_summary or THINKING.match(model)
+    return [*options.include, *([ENCRYPTED] if thinks and ENCRYPTED not in options.include else [])]
 
 
 def create(config: ProviderConfig, session: aiohttp.ClientSession) -> Responses:

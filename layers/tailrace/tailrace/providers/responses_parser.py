@@ -30,7 +30,11 @@ from tailrace.events import (
 )
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
+from tailrace.providers.state import Kept
 from tailrace.providers.tolerant import REFUSED, Count, fitted, json_text, made_up_id, read_slowly, text_of
+
+THOUGHT = ("type", "id", "summary", "encrypted_content")
+"""What of a thought is sent back."""
 
 RESULTS: Mapping[str, tuple[str, ...]] = {
     "web_search_call": ("action",),
@@ -76,6 +80,7 @@ class _Item(msgspec.Struct):
     type: str = ""
     id: str = ""
     call_id: str = ""
+    encrypted_content: str = ""
     name: str = ""
     arguments: Any = None
     summary: Any = None
@@ -87,9 +92,16 @@ class _Contents(msgspec.Struct):
     content: list[_Content] = []
 
 
+class _Details(msgspec.Struct, frozen=True):
+    cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
 class _Usage(msgspec.Struct):
     input_tokens: Count | None = None
     output_tokens: Count | None = None
+    input_tokens_details: _Details = _Details()
+    output_tokens_details: _Details = _Details()
 
 
 class _Reason(msgspec.Struct):
@@ -158,6 +170,9 @@ class ResponsesParser:
         self._text = _Said()
         self._reasoning = _Said()
         self._cited: set[Citation] = set()
+        self._kept = Kept()
+        self._thought: set[str] = set()
+        self._before: int | None = None
         self._refused = False
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
@@ -260,6 +275,7 @@ class ResponsesParser:
         """Pass on what did not come yet of a whole item."""
         if item.type == "reasoning":
             _pass_on(Reasoning, self._reasoning.rest_of_item(_thoughts(item)), out)
+            self._keep(item, raw)
         elif item.type == "message":
             contents = _contents(item.content)
             self._refused |= any(content.refusal for content in contents)
@@ -267,6 +283,18 @@ class ResponsesParser:
             self._cite_all(contents, out)
         else:
             self._finish(index, item, raw, out)
+
+    def _keep(self, item: _Item, raw: msgspec.Raw) -> None:
+        """Keep a thought that only the vendor can read, for the next prompt."""
+        if item.encrypted_content and item.encrypted_content not in self._thought:
+            self._thought.add(item.encrypted_content)
+            whole = _json(raw)
+            self._kept.characters = self._place()
+            self._kept.block({name: whole[name] for name in THOUGHT if name in whole})
+
+    def _place(self) -> int:
+        """Return how many characters of text come before the item that is read."""
+        return sum(map(len, self._text.texts)) if self._before is None else self._before
 
     def _cite_all(self, contents: Sequence[_Content], out: list[ProviderEvent]) -> None:
         for content in contents:
@@ -288,6 +316,8 @@ class ResponsesParser:
         if item.type == "function_call":
             item.call_id = item.call_id or item.id or made_up_id()
             self._calls[index] = item
+            self._kept.characters = self._place()
+            self._kept.call(item.call_id)
             out.append(ToolCallStart(item.call_id, item.name))
 
     def _finish(self, index: int, item: _Item, raw: msgspec.Raw, out: list[ProviderEvent]) -> None:
@@ -311,7 +341,8 @@ class ResponsesParser:
         self._introduce(response, out)
         self._take_all(response.output, out)
         if (usage := response.usage) is not None:
-            out.append(Usage(usage.input_tokens, usage.output_tokens))
+            cached, reasoning = usage.input_tokens_details.cached_tokens, usage.output_tokens_details.reasoning_tokens
+            out.append(Usage(usage.input_tokens, usage.output_tokens, cache_read=cached, reasoning=reasoning))
         details = response.incomplete_details
         reason = (details.reason if details is not None else None) or response.status or status
         if reason == "failed" or response.error:
@@ -332,11 +363,17 @@ class ResponsesParser:
         self._refused |= any(content.refusal for content in contents)
         _pass_on(Text, self._text.rest_of_all(_words(contents)), out)
         self._cite_all(contents, out)
+        self._before = 0
         for index, (item, raw) in enumerate(items):
-            if item.type not in ("message", "reasoning"):
+            if item.type == "reasoning":
+                self._keep(item, raw)
+            elif item.type == "message":
+                self._before += len(_words(_contents(item.content)))
+            else:
                 self._finish(index, item, raw, out)
         for index, call in list(self._calls.items()):  # those whose last event did not come
             self._finish(index, call, msgspec.Raw(b"{}"), out)
+        out += self._kept.state(self._provider)
 
 
 def _pass_on(kind: type[Text | Reasoning], text: str, out: list[ProviderEvent]) -> None:

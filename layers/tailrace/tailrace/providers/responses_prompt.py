@@ -7,24 +7,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from tailrace.events import ToolCall
 from tailrace.providers import ImagePart, InputPart, PromptMessage, ProviderRequest, question
+from tailrace.providers.state import arranged, pieces_of
 
 
-def input_of(request: ProviderRequest) -> list[dict[str, Any]]:
+def input_of(request: ProviderRequest, provider: str) -> list[dict[str, Any]]:
     """The history."""
     items: list[dict[str, Any]] = []
     for message in request.messages:
+        if (pieces := pieces_of(message, provider)) is not None:
+            for what, _ in arranged(message, pieces):
+                if isinstance(what, ToolCall):
+                    items.append(_call(what))
+                else:
+                    items.append({"role": "assistant", "content": what} if isinstance(what, str) else what)
+            continue
         if message.content or message.parts:
             items.append({"role": message.role, "content": _content(message)})
-        items += [
-            {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
-            for call in message.tool_calls
-        ]
+        items += [_call(call) for call in message.tool_calls]
         items += [
             {"type": "function_call_output", "call_id": result.id, "output": result.result}
             for result in message.tool_results
         ]
     return items
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
 
 
 def tools_of(request: ProviderRequest) -> list[dict[str, Any]]:

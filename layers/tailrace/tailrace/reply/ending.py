@@ -115,7 +115,14 @@ def failed(error: str | TailraceError, about: Json | None = None) -> Ending:
 
 
 def outcome(
-    ending: Ending, totals: Totals, *, given: Json, private: Json, model: str | None, completed: int
+    ending: Ending,
+    totals: Totals,
+    *,
+    given: Json,
+    private: Json,
+    model: str | None,
+    completed: int,
+    keep_reasoning: bool = True,
 ) -> Outcome:
     """Return what is written into the message.
 
@@ -124,6 +131,7 @@ def outcome(
         private: its private metadata so far.
         model: what the start said would answer.
         completed: microseconds since 1970.
+        keep_reasoning: whether the reply keeps the text of its reasoning.
     """
     usage = _labelled(ending, totals, private.get(PROMPT_ESTIMATE))
     last = totals.attempts[-1] if totals.attempts else None
@@ -147,6 +155,7 @@ def outcome(
         "finish": _finish(ending, totals),
         "provider_request_id": _cut(totals.info.provider_request_id, LONGEST_NAME),
         "attempts": [_without_none(_public(attempt)) for attempt in attempts] or None,
+        "reasoning": totals.reasoning or None if keep_reasoning else None,
         **_extras(totals),
     }
     if ending.status != "completed":
@@ -169,6 +178,7 @@ def outcome(
         if ending.status == "completed"
         else {"type": _cut(ending.error_type, LONGEST_NAME), "message": error},
         completed=completed,
+        state=None if totals.state is None else msgspec.json.encode(totals.state).decode(),
     )
 
 
@@ -226,12 +236,14 @@ def _labelled(ending: Ending, totals: Totals, prompt_estimate: Any) -> Usage:
     what it cost; and some providers never do."""
     usage = totals.usage or Usage()
     if usage.completion_tokens is not None:
-        return Usage(usage.prompt_tokens, usage.completion_tokens, "provider")
+        return msgspec.structs.replace(usage, source="provider")
     prompt = usage.prompt_tokens
     # A prompt that was refused was not read.
     if prompt is None and isinstance(prompt_estimate, int) and (totals.written or ending.status != "failed"):
         prompt = prompt_estimate
-    return Usage(prompt, tokens_in(totals.written), "estimate")
+    return msgspec.structs.replace(
+        usage, prompt_tokens=prompt, completion_tokens=tokens_in(totals.written), source="estimate"
+    )
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -46,13 +46,17 @@ class OpenReplies:
 
     Args:
         lease: seconds of silence after which a writer counts as dead.
+        keep_reasoning: whether messages keep the text of their reasoning.
     """
 
-    def __init__(self, store: Store, *, clock: Clock, random_bytes: RandomBytes, lease: float) -> None:
+    def __init__(
+        self, store: Store, *, clock: Clock, random_bytes: RandomBytes, lease: float, keep_reasoning: bool = True
+    ) -> None:
         self._store = store
         self._clock = clock
         self._random_bytes = random_bytes
         self._lease = lease
+        self._keep_reasoning = keep_reasoning
 
     async def cancel(self, message_id: str) -> Message:
         """End a reply as cancelled and return the message; one that has ended is returned as it ended.
@@ -124,7 +128,13 @@ class OpenReplies:
             now = self._clock.now()
             totals = totals_of(events, started=stored.created, first_at=first_written, now=now)
             end = outcome(
-                ending, totals, given=stored.metadata, private=stored.private, model=stored.model, completed=now
+                ending,
+                totals,
+                given=stored.metadata,
+                private=stored.private,
+                model=stored.model,
+                completed=now,
+                keep_reasoning=self._keep_reasoning,
             )
             terminal = [End(ending.status, ending.error_type, ending.error)]
             nonce = self._random_bytes(8)

@@ -16,6 +16,7 @@ from tailrace.events import (
     Event,
     Json,
     Message,
+    ProviderState,
     Reasoning,
     ResponseInfo,
     SourceEvent,
@@ -58,6 +59,7 @@ class MessageStream:
         flush_interval: seconds between two flushes of the log.
         heartbeat: seconds of silence after which an empty segment tells that this writer lives.
         feed: sends what is stored to subscribers; None when nothing is broadcast.
+        keep_reasoning: whether the message keeps the text of its reasoning.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class MessageStream:
         flush_interval: float = 0.1,
         heartbeat: float = 5.0,
         feed: Feed | None = None,
+        keep_reasoning: bool = True,
     ) -> None:
         self.id: Final = message.id
         self._store = store
@@ -87,6 +90,7 @@ class MessageStream:
             feed=feed,
         )
         self._feed = feed
+        self._keep_reasoning = keep_reasoning
         self._tally = Tally()
         self._opened = clock.monotonic()
         self._opened_at = clock.now()
@@ -313,6 +317,7 @@ class MessageStream:
             private=self._private,
             model=self._message.model,
             completed=self._clock.now(),
+            keep_reasoning=self._keep_reasoning,
         )
 
 
@@ -328,6 +333,8 @@ def _fitting(event: Event, provider: str) -> Event:
     """Return an event that fits into an item. No model writes a tool call that long; a search may find more."""
     if isinstance(event, ToolCall) and len(event.arguments.encode()) > LARGEST_WHOLE:
         raise ProviderError("The provider wrote a tool call that is too long.", provider=provider)
+    if isinstance(event, ProviderState) and len(event.data.encode()) > LARGEST_WHOLE:
+        return ProviderState(event.provider, "")  # more than anybody's thoughts of one answer
     if isinstance(event, ToolResult) and len(event.result.encode()) > LARGEST_WHOLE:
         return ToolResult(event.id, event.name, '{"omitted":"too long"}')
     return event

@@ -11,6 +11,7 @@ from tailrace.events import (
     Attempt,
     Citation,
     Event,
+    ProviderState,
     Reasoning,
     Reset,
     ResponseInfo,
@@ -25,6 +26,10 @@ BYTES_A_TOKEN: Final = 4
 bytes, most of a token."""
 
 
+LONGEST_REASONING: Final = 20_000
+"""Characters of its reasoning that are kept with a reply; all of it is in the log."""
+
+
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a reply.
 
@@ -33,6 +38,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         chunks: how many chunks of text or reasoning the provider sent.
         written: bytes of text, reasoning and arguments that the model wrote.
         attempts: the providers that were asked before the one that answered.
+        reasoning: its beginning, ``LONGEST_REASONING`` characters at most.
+        state: what the provider wants back with it.
         started: when it was opened, microseconds since 1970.
         duration: seconds from then until its end.
         first_chunk: seconds from then until the first chunk, or None when there was none.
@@ -48,6 +55,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     tool_results: Sequence[ToolResult] = ()
     citations: Sequence[Citation] = ()
     attempts: Sequence[Attempt] = ()
+    reasoning: str = ""
+    state: ProviderState | None = None
     started: int
     duration: float
     first_chunk: float | None = None
@@ -71,6 +80,9 @@ class Tally:
         self._results: list[ToolResult] = []
         self._citations: list[Citation] = []
         self._attempts: list[Attempt] = []
+        self._reasoning: list[str] = []
+        self._reasoned = 0
+        self._state: ProviderState | None = None
 
     @property
     def content(self) -> str:
@@ -104,6 +116,9 @@ class Tally:
             self._pieces.append(event.text)
         elif isinstance(event, Reasoning):
             self._unseen += len(event.text.encode())
+            if self._reasoned < LONGEST_REASONING:
+                self._reasoning.append(event.text)
+                self._reasoned += len(event.text)
         elif isinstance(event, Usage):
             self._usage = event.over(self._usage)
         elif isinstance(event, ToolCall):
@@ -115,6 +130,8 @@ class Tally:
             self._citations.append(event)
         elif isinstance(event, Attempt):
             self._attempts.append(event)
+        elif isinstance(event, ProviderState):
+            self._state = event
         elif isinstance(event, Reset):
             self._void()
 
@@ -125,9 +142,10 @@ class Tally:
     def _void(self) -> None:
         self._pieces.clear()
         self._unseen = 0
-        self._usage = None
+        self._usage = self._state = None
+        self._reasoned = 0
         self.info = ResponseInfo()
-        for gathered in (self._calls, self._results, self._citations):
+        for gathered in (self._calls, self._results, self._citations, self._reasoning):
             gathered.clear()
 
     def totals(self, *, seq: int, started: int, duration: float, first_chunk: float | None) -> Totals:
@@ -144,6 +162,8 @@ class Tally:
             tool_results=self._results,
             citations=self._citations,
             attempts=self._attempts,
+            reasoning="".join(self._reasoning)[:LONGEST_REASONING],
+            state=self._state,
             started=started,
             duration=duration,
             first_chunk=first_chunk,

@@ -19,7 +19,9 @@ PART_BYTES: Final = 350_000
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)."""
 
 
-async def store_content(table: Table, message_id: str, content: str, nonce: bytes) -> dict[str, Any]:
+async def store_content(
+    table: Table, message_id: str, content: str, nonce: bytes, *, suffix: str = ""
+) -> dict[str, Any]:
     """Return the message's attributes that hold its content, after putting what does not fit in it.
 
     The parts lie under the writer's nonce, so two that end a stream at once cannot mix theirs.
@@ -28,22 +30,44 @@ async def store_content(table: Table, message_id: str, content: str, nonce: byte
     if len(encoded) <= INLINE_BYTES:
         return {"content": content}
     parts = list(_parts(encoded))
-    name = nonce.hex()
+    name = nonce.hex() + suffix
     for number, part in enumerate(parts):
         key = part_key(message_id, name, number)
         await table.put(PartItem(key["pk"], key["sk"], content=part).serialize())
     return {"parts": len(parts), "parts_nonce": name}
 
 
+async def store_state(table: Table, message_id: str, state: str | None, nonce: bytes) -> dict[str, Any]:
+    """The same for what a provider wants back with a message."""
+    if state is None:
+        return {}
+    stored = await store_content(table, message_id, state, nonce, suffix="s")
+    names = {"content": "state", "parts": "state_parts", "parts_nonce": "state_nonce"}
+    return {names[name]: value for name, value in stored.items()}
+
+
 async def read_contents(table: Table, items: Sequence[Payload]) -> list[str]:
     """Return the contents of messages' items, with the parts of all of them read together."""
-    keys = [key for item in items for key in part_keys(item)]
-    parts = await table.get_all(keys)
+    return [content for content, _ in await read_with_states(table, items, states=False)]
+
+
+async def read_with_states(
+    table: Table, items: Sequence[Payload], *, states: bool = True
+) -> list[tuple[str, str | None]]:
+    """Return the contents of messages' items, and what their providers want back, all read together."""
+    contents = [part_keys(item) for item in items]
+    kept = [part_keys(item, "state_parts", "state_nonce") if states else [] for item in items]
+    found = await table.get_all([key for keys in (*contents, *kept) for key in keys])
+
+    def joined(keys: Sequence[dict[str, str]]) -> str:
+        return "".join(found[key["pk"], key["sk"]]["content"]["S"] for key in keys)
+
     return [
-        "".join(parts[key["pk"], key["sk"]]["content"]["S"] for key in part_keys(item))
-        if "parts" in item
-        else item.get("content", {}).get("S", "")
-        for item in items
+        (
+            joined(content) if content else item.get("content", {}).get("S", ""),
+            joined(state) if state else item.get("state", {}).get("S"),
+        )
+        for item, content, state in zip(items, contents, kept, strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from typing import Final
 
 from tailrace.errors import Conflict, NotFound
-from tailrace.events import Message, Role, Status
+from tailrace.events import Message, ProviderState, Role, Status
 from tailrace.store.content import PART_BYTES
 from tailrace.store.dynamodb import ConditionFailed, Payload
 from tailrace.store.items import DELETED, Item, MessageItem, conversation_key, message_key
@@ -29,9 +29,10 @@ class History:
 
     async def newest_first(
         self, conversation_id: str, statuses: Collection[Status]
-    ) -> AsyncGenerator[tuple[Message | None, int], None]:
-        """Yield the messages of a conversation from its end, each with its ordinal: 1 for the conversation's first, 0
-        where it was not counted. Pages and contents are read as far as they are taken.
+    ) -> AsyncGenerator[tuple[Message | None, int, ProviderState | None], None]:
+        """Yield the messages of a conversation from its end, each with its ordinal, 1 for the conversation's first, 0
+        where it was not counted; and with what its provider wants back. Pages and contents are read as far as they are
+        taken.
 
         Args:
             statuses: of those that are read; in the place of others and of deleted ones there is None.
@@ -41,9 +42,10 @@ class History:
         async for page in pages:
             for items in _bounded(page):
                 wanted = [item for item in items if "deleted" not in item and item["status"]["S"] in statuses]
-                messages = {message.id: message for message in await self._messages.read(wanted)}
+                found = {each[0].id: each for each in await self._messages.read_with_states(wanted)}
                 for item in items:
-                    yield messages.get(item["id"]["S"]), int(item["ordinal"]["N"]) if "ordinal" in item else 0
+                    message, state = found.get(item["id"]["S"], (None, None))
+                    yield message, int(item["ordinal"]["N"]) if "ordinal" in item else 0, state
 
     async def count(self, conversation_id: str) -> int:
         """Return how many messages a conversation has, as far as the writer of the newest one knew."""
@@ -120,7 +122,7 @@ def _bounded(items: Sequence[Payload]) -> Iterator[Sequence[Payload]]:
     """Yield the items in turn, as many together as have little content."""
     begin = size = 0
     for place, item in enumerate(items):
-        size += PART_BYTES * int(item["parts"]["N"]) if "parts" in item else 0
+        size += PART_BYTES * sum(int(item[name]["N"]) for name in ("parts", "state_parts") if name in item)
         if size >= AT_ONCE_BYTES:
             yield items[begin : place + 1]
             begin, size = place + 1, 0

@@ -91,6 +91,9 @@ class MessageItem(Item):
     content = UnicodeAttribute(null=True)
     parts = NumberAttribute(null=True)
     parts_nonce = UnicodeAttribute(null=True)
+    state = UnicodeAttribute(null=True)  # what its provider wants back, for nobody else; long ones lie as content does
+    state_parts = NumberAttribute(null=True)
+    state_nonce = UnicodeAttribute(null=True)
     seq = NumberAttribute(null=True)
     metadata = UnicodeAttribute(null=True)
     private = UnicodeAttribute(null=True)
@@ -204,11 +207,11 @@ def is_expired(item: Payload, now: int) -> bool:
     return "expires" in item and int(item["expires"]["N"]) * 1_000_000 <= now
 
 
-def part_keys(item: Payload) -> list[dict[str, str]]:
-    if "parts" not in item:
+def part_keys(item: Payload, parts: str = "parts", nonce: str = "parts_nonce") -> list[dict[str, str]]:
+    """Return where the parts of a message's content lie, or with other attributes' names those of its state."""
+    if parts not in item:
         return []
-    message_id, nonce = item["id"]["S"], item["parts_nonce"]["S"]
-    return [part_key(message_id, nonce, number) for number in range(int(item["parts"]["N"]))]
+    return [part_key(item["id"]["S"], item[nonce]["S"], number) for number in range(int(item[parts]["N"]))]
 
 
 # ---- items to records ----

@@ -12,7 +12,7 @@ from pynamodb.expressions.update import Action
 from tailrace.clock import Clock
 from tailrace.errors import AppendConflict
 from tailrace.events import Event, Json, Status, Usage
-from tailrace.store.content import store_content
+from tailrace.store.content import store_content, store_state
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import Item, MessageItem, SegmentItem, is_expired, message_key, segment_sort_key, to_json
 from tailrace.store.segment import pack, unpack
@@ -60,6 +60,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     error: Json | None = None
     completed: int
+    state: str | None = None
 
 
 class Log:
@@ -122,6 +123,7 @@ class Log:
             "finish_reason": outcome.finish_reason,
             "error": to_json(outcome.error),
             **await store_content(self._table, message_id, outcome.content, nonce),
+            **await store_state(self._table, message_id, outcome.state, nonce),
         }
         attributes = MessageItem.get_attributes()
         actions: list[Action] = [attributes[name].set(value) for name, value in values.items() if value is not None]

@@ -11,8 +11,8 @@ import msgspec
 from pynamodb.expressions.condition import size
 
 from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unprocessable
-from tailrace.events import TERMINAL, End, Event, Json, Message, Role, Status
-from tailrace.store.content import PART_BYTES, read_contents, store_content
+from tailrace.events import TERMINAL, End, Event, Json, Message, ProviderState, Role, Status
+from tailrace.store.content import PART_BYTES, read_contents, read_with_states, store_content
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import (
     OPEN_SHARDS,
@@ -232,6 +232,13 @@ class Messages:
         found = await self._table.get_all([message_key(each) for each in message_ids], are_all_there=False)
         items = [found[place] for place in sorted(found) if "deleted" not in found[place]]
         return await self.read(items)
+
+    async def read_with_states(self, items: Sequence[Payload]) -> list[tuple[Message, ProviderState | None]]:
+        """Return messages that have ended, and what their providers want back with them."""
+        return [
+            (message_record(item, content), None if state is None else msgspec.json.decode(state, type=ProviderState))
+            for item, (content, state) in zip(items, await read_with_states(self._table, items), strict=True)
+        ]
 
     async def read(self, items: Sequence[Payload]) -> list[Message]:
         """Return the messages of items, with their content."""

@@ -19,6 +19,7 @@ from tailrace.events import (
     Citation,
     End,
     Event,
+    ProviderState,
     Reasoning,
     Reset,
     Text,
@@ -33,7 +34,7 @@ VERSION: Final = 1
 
 _PIECES: Final[dict[type, int]] = {Text: 0, Reasoning: 1}
 _ARGUMENTS: Final = 7
-_Other = ToolCall | Usage | Reset | End | ToolCallStart | ToolResult | Citation | Attempt
+_Other = ToolCall | Usage | Reset | End | ToolCallStart | ToolResult | Citation | Attempt | ProviderState
 _OTHERS: Final[tuple[tuple[int, type[_Other]], ...]] = (
     (2, ToolCall),
     (3, Usage),
@@ -43,6 +44,7 @@ _OTHERS: Final[tuple[tuple[int, type[_Other]], ...]] = (
     (8, ToolResult),
     (9, Citation),
     (10, Attempt),
+    (11, ProviderState),
 )
 _CODE: Final[dict[type, int]] = {kind: code for code, kind in _OTHERS}
 _KIND: Final = dict(_OTHERS)
@@ -75,7 +77,10 @@ def pack(events: Sequence[Event]) -> bytes:
         elif isinstance(event, ToolCallDelta):
             pieces.append(event.arguments)
         else:
-            runs.append([_CODE[kind], *msgspec.structs.astuple(event)])
+            fields = [*msgspec.structs.astuple(event)]
+            while fields and fields[-1] is None:  # the default of whatever may be None
+                fields.pop()
+            runs.append([_CODE[kind], *fields])
     close()
     return _encoder.encode(runs)
 
