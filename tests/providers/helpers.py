@@ -145,4 +145,4 @@ async def opened(wire: str, url: str, key: str | None = KEY) -> AsyncIterator[Pr
 def prompt(**options: Any) -> ProviderRequest:
     """A short prompt."""
     messages = [PromptMessage("user", "Tell."), PromptMessage("assistant", "Of?"), PromptMessage("user", "Wheels.")]
-    return ProviderRequest(model=None, messages=messages, system=["Be brief."], options=options)
+    return ProviderRequest(model=None, messages=messages, system=["Be brief."], cache=False, options=options)

@@ -716,7 +716,7 @@ USAGES: Mapping[str, tuple[str, bytes, Usage]] = {
 
 @pytest.mark.parametrize("name", USAGES)
 def test_usage_means_the_same(name: str) -> None:
-    """The whole prompt with the cached among it, the whole completion with the reasoning, whatever the vendor counts."""
+    """The whole prompt with the cached among it, the whole completion with the reasoning, whoever counts."""
     wire, body, expected = USAGES[name]
 
     async def test() -> Usage | None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from tailrace.errors import ConfigurationError, Unprocessable
-from tailrace.events import ProviderEvent, Text, ToolCall, ToolResult
+from tailrace.events import ProviderEvent, Text, ToolCall, ToolResult, Usage
 from tailrace.providers import (
     MODULES,
     FilePart,
@@ -25,6 +25,7 @@ from tailrace.providers import (
 from tailrace.providers.gemini import Gemini
 from tailrace.providers.openai import OpenAI
 from tailrace.providers.presets import PRESETS
+from tailrace.settings import Settings
 
 from .fake_server import FakeServer, Reply, Request
 from .helpers import ALL_WIRES, KEY, WIRES, Answer, collect, fixture, opened, prompt, run
@@ -179,6 +180,7 @@ def full(*, parts: bool = True, model: str | None = None, **more: Any) -> Provid
     file = FilePart(media_type="application/pdf", data=PDF, name="mill: plan.pdf")
     return ProviderRequest(
         model=model,
+        cache=False,
         messages=[
             PromptMessage("user", "Measure.", parts=[image, file] if parts else ()),
             PromptMessage(
@@ -694,7 +696,7 @@ def test_what_a_server_calls_it(wire: str) -> None:
     whatever it does not know. The provider's name is the preset's."""
     request = sent(wire, prompt(max_tokens=7, seed=1))
     assert request.path == "/chat/completions"
-    limits = {"groq": "max_completion_tokens"}
+    limits = dict.fromkeys(("azure", "groq"), "max_completion_tokens")
     assert request.body[limits.get(wire, "max_tokens")] == 7
     assert request.body["random_seed" if wire == "mistral" else "seed"] == 1
     assert ("stream_options" in request.body) == (wire != "mistral")
@@ -710,10 +712,125 @@ def test_the_vendor_gets_the_new_name_of_the_limit() -> None:
 def test_a_preset(wire: str) -> None:
     """It has its own name and place."""
     session: Any = None  # never used
-    provider = open_provider(wire, ProviderConfig(api_key=KEY), session)
+    own = PRESETS[wire].base_url or "https://mine.openai.azure.com/openai/v1"
+    provider = open_provider(wire, ProviderConfig(api_key=KEY, base_url=own), session)
     assert isinstance(provider, OpenAI)
     assert provider.name == wire
-    assert provider._url == PRESETS[wire].base_url + "/chat/completions"
+    assert provider._url == own + "/chat/completions"
+    assert PRESETS[wire].base_url or wire == "azure"
+
+
+def test_azure_has_an_address_for_each_account() -> None:
+    """Which must be given; its key may be a token of Entra's, and both go into the same header."""
+    session: Any = None  # never used
+    with pytest.raises(ConfigurationError, match=r"^There is no address for azure: set AZURE_OPENAI_BASE_URL\.$"):
+        open_provider("azure", ProviderConfig(api_key=KEY), session)
+    settings = Settings(environment={"AZURE_OPENAI_AD_TOKEN": "token", "AZURE_OPENAI_BASE_URL": "https://a/openai/v1"})
+    config = settings.provider_config("azure")
+    assert (config.api_key, config.base_url) == ("token", "https://a/openai/v1")
+    assert sent("azure", prompt()).headers["authorization"] == f"Bearer {KEY}"
+
+
+# ---- what a provider keeps of the prompt ----
+
+SECOND_TURN = msgspec.structs.replace(prompt(), cache=True, conversation="c1")
+FIRST_TURN = msgspec.structs.replace(SECOND_TURN, messages=SECOND_TURN.messages[:1])
+
+
+def test_anthropic_is_asked_to_keep_the_prompt() -> None:
+    """From the second turn on, up to the end and up to the system prompt's; not when it is switched off."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    body = sent("anthropic", SECOND_TURN).body
+    assert body["system"] == [{"type": "text", "text": "Be brief.", **mark}]
+    assert body["messages"][-1]["content"] == [{"type": "text", "text": "Wheels.", **mark}]
+    results = PromptMessage("tool_result", "", tool_results=[ToolResult("call_1", "now", "noon")])
+    calls = PromptMessage("assistant", "", tool_calls=[ToolCall("call_1", "now", "{}")])
+    tool_turn = msgspec.structs.replace(SECOND_TURN, messages=[SECOND_TURN.messages[0], calls, results], system=())
+    body = sent("anthropic", tool_turn).body
+    assert body["messages"][-1]["content"][-1]["cache_control"] == {"type": "ephemeral"}
+    for request in (FIRST_TURN, prompt()):
+        assert "cache_control" not in repr(sent("anthropic", request).body)
+
+
+@pytest.mark.parametrize(
+    ("model", "keeps"),
+    [
+        ("anthropic.claude-sonnet-4-5-20250929-v1:0", True),
+        ("eu.anthropic.claude-3-7-sonnet-20250219-v1:0", True),
+        ("us.amazon.nova-pro-v1:0", True),
+        ("anthropic.claude-3-sonnet-20240229-v1:0", False),
+        ("meta.llama3-70b-instruct-v1:0", False),
+    ],
+)
+def test_bedrock_is_asked_where_the_model_can(model: str, keeps: bool) -> None:
+    """Others refuse it."""
+    point = {"cachePoint": {"type": "default"}}
+    body = sent("bedrock", msgspec.structs.replace(SECOND_TURN, model=model)).body
+    assert (body["messages"][-1]["content"][-1] == point) is keeps
+    assert (body["system"][-1] == point) is keeps
+    assert "cachePoint" not in repr(sent("bedrock", msgspec.structs.replace(FIRST_TURN, model=model)).body)
+
+
+def test_openai_gets_a_key_by_which_it_finds_what_it_kept() -> None:
+    """The vendor itself and Azure; a compatible server might refuse it."""
+    for wire in ("openai-responses", "azure"):
+        assert sent(wire, SECOND_TURN).body["prompt_cache_key"] == "c1"
+        assert "prompt_cache_key" not in sent(wire, prompt()).body
+    assert "prompt_cache_key" not in sent("openai", SECOND_TURN).body
+
+
+# ---- an answer that is paused ----
+
+
+def test_anthropic_s_pause_goes_on_by_itself() -> None:
+    """The vendor gets its own blocks back as they were, and the answer is one, with the counts of all its parts."""
+
+    def part(number: int, reason: str) -> Reply:
+        found = [{"type": "web_search_result", "encrypted_content": "x" * 9, "url": "u", "title": "t"}]
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 10 * number}}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f"Part {number}. "}},
+            {"type": "content_block_stop", "index": 0},
+            {
+                "type": "content_block_start",
+                "index": 1,
+                "content_block": {"type": "server_tool_use", "id": f"s{number}", "name": "web_search", "input": {}},
+            },
+            {"type": "content_block_delta", "index": 1, "delta": {"partial_json": '{"query": "x"}'}},
+            {"type": "content_block_stop", "index": 1},
+            {
+                "type": "content_block_start",
+                "index": 2,
+                "content_block": {"type": "web_search_tool_result", "tool_use_id": f"s{number}", "content": found},
+            },
+            {"type": "content_block_stop", "index": 2},
+            {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": number}},
+            {"type": "message_stop"},
+        ]
+        lines = [b"event: %b\ndata: %b\n\n" % (e["type"].encode(), msgspec.json.encode(e)) for e in events]
+        return Reply(pieces=[b"".join(lines)])
+
+    async def test() -> tuple[FakeServer, Answer]:
+        server = FakeServer(part(1, "pause_turn"), part(2, "pause_turn"), part(3, "end_turn"))
+        search = {"type": "web_search_20250305", "name": "web_search"}
+        async with server.serving(), opened("anthropic", server.url) as provider:
+            return server, await collect(provider.stream(prompt(server_tools=[search])))
+
+    server, answer = run(test())
+    assert answer.error is None
+    assert answer.text == "Part 1. Part 2. Part 3. "
+    assert answer.finish_reason == "end_turn"
+    assert answer.usage == Usage(60, 6)
+    assert len(answer.results) == 3
+    first, second, third = (request.body["messages"] for request in server.requests)
+    assert second[:-1] == third[:-1] == first
+    blocks = third[-1]["content"]
+    assert [block["type"] for block in blocks] == ["text", "server_tool_use", "web_search_tool_result"] * 2
+    assert blocks[0]["text"] == "Part 1. "
+    assert blocks[1]["input"] == {"query": "x"}
+    assert blocks[2]["content"][0]["encrypted_content"] == "x" * 9
+    assert second[-1]["content"] == blocks[:3]
 
 
 @pytest.mark.parametrize("wire", ALL_WIRES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Final
@@ -73,6 +74,8 @@ def provider_request(
         tools=options.tools,
         tool_choice=options.tool_choice,
         schema=options.schema,
+        cache=options.cache,
+        conversation=hashlib.sha256(record.id.encode()).hexdigest()[:32],
         options=options.others,
     )
 

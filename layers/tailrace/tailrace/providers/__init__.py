@@ -112,6 +112,9 @@ class ProviderRequest(msgspec.Struct, frozen=True, kw_only=True):
         streamed: False asks for the answer in one body, without streaming; it is yielded as the same events, in one
             sequence. The last resort where a provider's streaming fails. A wire that cannot raises Unprocessable at
             the call.
+        cache: whether the provider is to keep the prompt for the next turn, where it has to be asked for that. A
+            conversation's first turn is not kept: many have no other.
+        conversation: the same text for all turns of one, by which a provider may find what it has kept.
         options: ``max_tokens``, ``temperature``, ``timeouts`` and what else the caller gave, but for what is above.
             ``server_tools`` are tools that the provider itself runs, in the vendor's own shape, to be sent together
             with ``tools``; a wire that has none does not know this option.
@@ -124,6 +127,8 @@ class ProviderRequest(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: str | None = None
     schema: OutputSchema | None = None
     streamed: bool = True
+    cache: bool = True
+    conversation: str | None = None
     options: Json = msgspec.field(default_factory=dict)
 
 
@@ -165,6 +170,11 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
 
 
+def has_turns(request: ProviderRequest) -> bool:
+    """Return whether it is a conversation's second turn or a later one."""
+    return any(message.role == "assistant" for message in request.messages)
+
+
 def names() -> list[str]:
     """Return the names of all providers."""
     return sorted({*MODULES, *PRESETS})
@@ -194,6 +204,7 @@ class Variables(NamedTuple):
 
 
 VARIABLES: Mapping[str, Variables] = {
+    "azure": Variables(("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"), "AZURE_OPENAI_BASE_URL"),
     "bedrock": Variables((), "AWS_ENDPOINT_URL_BEDROCK_RUNTIME"),  # and the credentials of the function's own role
     "gemini": Variables(("GEMINI_API_KEY", "GOOGLE_API_KEY"), "GOOGLE_GEMINI_BASE_URL"),
     "openai-responses": Variables(("OPENAI_API_KEY",), "OPENAI_BASE_URL"),
@@ -218,6 +229,8 @@ def open_provider(name: str, config: ProviderConfig, session: aiohttp.ClientSess
     check_name(name)
     if (preset := PRESETS.get(name)) is not None:
         config = msgspec.structs.replace(config, name=name, base_url=config.base_url or preset.base_url)
+        if not config.base_url:
+            raise ConfigurationError(f"There is no address for {name}: set {variables(name).base_url}.")
         if preset.key_variable is not None and not config.api_key:
             raise ConfigurationError(f"No API key for {name}: set {preset.key_variable}.")
         name = preset.wire

@@ -7,6 +7,7 @@ The model's signed thinking is sent back where it stood, which the vendor insist
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import aiohttp
@@ -14,8 +15,8 @@ import msgspec
 
 from tailrace.errors import ConfigurationError
 from tailrace.events import ProviderEvent
-from tailrace.providers import ProviderConfig, ProviderRequest, http, question
-from tailrace.providers.anthropic_parser import MessagesParser
+from tailrace.providers import ProviderConfig, ProviderRequest, failures, has_turns, http, question
+from tailrace.providers.anthropic_parser import MessagesParser, SoFar
 from tailrace.providers.anthropic_prompt import messages_of, tool_choice_of, tools_of
 from tailrace.providers.timeouts import Timeouts
 from tailrace.providers.tolerant import header
@@ -28,6 +29,8 @@ VERSION = "2023-06-01"
 """The vendor keeps a version as it is (https://platform.claude.com/docs/en/api/versioning). The newer one, 2026-10-21,
 which its SDK 2.x speaks, refuses ``temperature``, ``top_p`` and ``top_k``; our callers may give them."""
 MAX_TOKENS = 4096
+MOST_PAUSES = 20
+"""How often an answer may be paused; the vendor's own tools are called ten times in each part of it."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -72,18 +75,34 @@ class Anthropic:
                 that this wire has no form for.
         """
         options = question.read_options(request.options, Options, self.name)
-        call = http.Call(
-            provider=self.name,
-            url=self._url,
-            headers={"x-api-key": self._key, "anthropic-version": VERSION},
-            body=_encode(self._body(request, options)),
-            timeouts=options.timeouts,
-            secret=self._key,
-            streamed=request.streamed,
-        )
-        return http.answer(
-            self._session, call, lambda headers: MessagesParser(header(headers, "request-id"), self.name)
-        )
+        return self._answer(self._body(request, options), options)
+
+    async def _answer(self, body: dict[str, Any], options: Options) -> AsyncGenerator[Sequence[ProviderEvent], None]:
+        """Yield an answer; one that the vendor pauses, since its own tools take long, goes on by itself
+        (https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons#pause-turn)."""
+        so_far = SoFar(pauses=bool(options.server_tools))
+        messages = body["messages"]
+        for _ in range(MOST_PAUSES):
+            call = http.Call(
+                provider=self.name,
+                url=self._url,
+                headers={"x-api-key": self._key, "anthropic-version": VERSION},
+                body=_encode(body),
+                timeouts=options.timeouts,
+                secret=self._key,
+                streamed=body["stream"],
+            )
+            so_far.begin()
+            answer = http.answer(
+                self._session, call, lambda headers: MessagesParser(header(headers, "request-id"), self.name, so_far)
+            )
+            async with aclosing(answer) as source:
+                async for events in source:
+                    yield events
+            if not so_far.is_paused:
+                return
+            body = {**body, "messages": [*messages, {"role": "assistant", "content": so_far.blocks}]}
+        raise failures.ended_early(self.name, f"paused {MOST_PAUSES} times")
 
     def _body(self, request: ProviderRequest, options: Options) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -103,7 +122,20 @@ class Anthropic:
                 body["tool_choice"] = choice
         if request.schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema.schema}}
+        if request.cache and has_turns(request):
+            _keep(body)
         return body
+
+
+def _keep(body: dict[str, Any]) -> None:
+    """Ask the vendor to keep the prompt up to its end, and up to the system prompt's, for five minutes
+    (https://platform.claude.com/docs/en/build-with-claude/prompt-caching). What is too short for that it ignores."""
+    last = body["messages"][-1]
+    if isinstance(last["content"], str):
+        last["content"] = [{"type": "text", "text": last["content"]}]
+    for blocks in (last["content"], body.get("system")):
+        if blocks:
+            blocks[-1] = {**blocks[-1], "cache_control": {"type": "ephemeral"}}
 
 
 def create(config: ProviderConfig, session: aiohttp.ClientSession) -> Anthropic:

@@ -93,21 +93,87 @@ _decode = msgspec.json.Decoder(_Event).decode
 _decode_whole = msgspec.json.Decoder(_Message).decode
 
 
+class SoFar:
+    """What there is of an answer that the vendor may pause, over all its parts.
+
+    Args:
+        pauses: whether it may; only then the vendor's own blocks are gathered, which it wants back as they were.
+
+    Attributes:
+        blocks: of the parts so far.
+        is_paused: whether the last part ended with a pause.
+        kept: what the vendor wants back with the whole answer.
+    """
+
+    def __init__(self, *, pauses: bool = False) -> None:
+        self.pauses = pauses
+        self.blocks: list[dict[str, Any]] = []
+        self.is_paused = False
+        self.kept = Kept()
+        self._usage = self._before = Usage()
+        self._open: dict[int, tuple[dict[str, Any], list[str]]] = {}
+
+    def begin(self) -> None:
+        """Another part begins."""
+        self.is_paused = False
+        self._before = self._usage
+        self._open.clear()
+
+    def usage(self, part: Usage) -> Usage:
+        """Return the counts of all parts; each part counts its own."""
+        before = self._before
+        total = Usage(
+            _sum(before.prompt_tokens, part.prompt_tokens),
+            _sum(before.completion_tokens, part.completion_tokens),
+            cache_read=_sum(before.cache_read, part.cache_read),
+            cache_write=_sum(before.cache_write, part.cache_write),
+        )
+        self._usage = total.over(self._usage)
+        return total
+
+    def take(self, data: bytes) -> None:
+        """Take in an event, as it was sent."""
+        event = msgspec.json.decode(data)
+        index, kind = event.get("index"), event.get("type")
+        if kind == "content_block_start":
+            self._open[index] = (event["content_block"], [])
+            self.blocks.append(event["content_block"])
+        elif kind == "content_block_delta" and index in self._open:
+            block, pieces = self._open[index]
+            delta = event["delta"]
+            for name in ("text", "thinking", "signature"):
+                if isinstance(delta.get(name), str):
+                    block[name] = (block.get(name) or "") + delta[name]
+            if "citation" in delta:
+                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+            pieces.append(text_of(delta.get("partial_json")))
+        elif kind == "content_block_stop" and index in self._open:
+            block, pieces = self._open.pop(index)
+            if written := "".join(pieces):
+                block["input"] = msgspec.json.decode(written)
+
+
+def _sum(before: int | None, now: int | None) -> int | None:
+    return None if now is None else (before or 0) + now
+
+
 class MessagesParser:
-    """One answer. Implements ``http.Parser``.
+    """One answer, or a part of one. Implements ``http.Parser``.
 
     Args:
         request_id: what the response's ``request-id`` header said.
+        so_far: the parts before.
     """
 
-    def __init__(self, request_id: str | None = None, provider: str = "anthropic") -> None:
+    def __init__(self, request_id: str | None = None, provider: str = "anthropic", so_far: SoFar | None = None) -> None:
         self.done = self.whole = self.settled = self.is_odd = False
         self._request_id = request_id
         self._provider = provider
         self._tools: dict[int, tuple[_Block, list[str]]] = {}
         self._server_tools: dict[str, str] = {}
         self._thoughts: dict[int, tuple[list[str], list[str]]] = {}
-        self._kept = Kept()
+        self._so_far = so_far or SoFar()
+        self._kept = self._so_far.kept
 
     def feed(self, events: Sequence[ServerSentEvent], out: list[ProviderEvent]) -> bool:
         """See ``http.Parser``. Events of a type not known here are ignored, as the vendor asks of its clients."""
@@ -125,6 +191,8 @@ class MessagesParser:
                     continue
                 event = odd
             kind = event.type or sse.event.decode("ascii", "replace")
+            if self._so_far.pauses and not self.is_odd:
+                self._so_far.take(sse.data)
             if kind == "content_block_delta":
                 if (delta := event.delta) is None:
                     continue
@@ -150,7 +218,8 @@ class MessagesParser:
             elif kind == "message_stop":
                 for index in [*self._thoughts, *self._tools]:  # whose last event did not come
                     self._finish(index, out)
-                out += self._kept.state(self._provider)
+                if not self._so_far.is_paused:
+                    out += self._kept.state(self._provider)
                 self.done = self.whole = True
                 return True
             else:
@@ -171,12 +240,14 @@ class MessagesParser:
         if not message.content and message.stop_reason is None:
             failures.raise_bare(self._provider, body)
         out.append(ResponseInfo(model=message.model, provider_request_id=self._request_id))
+        if self._so_far.pauses:
+            self._so_far.blocks += msgspec.json.decode(body).get("content") or ()
         for index, block in enumerate(message.content):
             self._begin(index, block, out)
             self._finish(index, out)
         out += self._kept.state(self._provider)
         if message.usage is not None:
-            out.append(_usage(message.usage))
+            out.append(self._so_far.usage(_usage(message.usage)))
         self._stopped(message.stop_reason, message.stop_details, out)
         self.whole = message.stop_reason is not None
 
@@ -189,10 +260,11 @@ class MessagesParser:
             out.append(ResponseInfo(model=message.model, provider_request_id=self._request_id))
             if message.usage is not None and message.usage.input_tokens is not None:
                 # Its output_tokens are left alone: a count of 1 or so, wrong for whoever is cut off after it.
-                out.append(msgspec.structs.replace(_usage(message.usage), completion_tokens=None))
+                usage = msgspec.structs.replace(_usage(message.usage), completion_tokens=None)
+                out.append(self._so_far.usage(usage))
         elif kind == "message_delta":
             if event.usage is not None:
-                out.append(_usage(event.usage))
+                out.append(self._so_far.usage(_usage(event.usage)))
             if event.delta is not None:
                 self._stopped(event.delta.stop_reason, event.delta.stop_details, out)
         elif kind == "error" or event.error:
@@ -232,6 +304,9 @@ class MessagesParser:
             out.append(ToolCall(block.id, block.name, "".join(pieces) or text_of_raw(block.input)))
 
     def _stopped(self, reason: str | None, details: msgspec.Raw, out: list[ProviderEvent]) -> None:
+        if reason == "pause_turn" and self._so_far.pauses:
+            self._so_far.is_paused = True
+            return
         if reason is not None:
             out.append(ResponseInfo(finish_reason=reason))
         if reason == "refusal":  # https://platform.claude.com/docs/en/test-and-evaluate/strengthen-guardrails

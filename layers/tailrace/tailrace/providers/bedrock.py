@@ -11,6 +11,7 @@ boto3 is imported by the first call, in its thread: half a second that nobody pa
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -22,7 +23,7 @@ import msgspec
 
 from tailrace.errors import ProviderTimeout
 from tailrace.events import ProviderEvent
-from tailrace.providers import ProviderConfig, ProviderRequest, question
+from tailrace.providers import ProviderConfig, ProviderRequest, has_turns, question
 from tailrace.providers.bedrock_connection import CallCut, Line, watch_client
 from tailrace.providers.bedrock_failures import failure
 from tailrace.providers.bedrock_parser import ConverseParser
@@ -32,6 +33,10 @@ from tailrace.providers.timeouts import Timeouts, Watch
 from tailrace.providers.tolerant import Halves
 
 NAME = "bedrock"
+KEEPS = re.compile(r"anthropic\.claude-(?:3-7|3-5-haiku|(?:opus|sonnet|haiku)-[4-9])|amazon\.nova")
+"""The models that keep a prompt when they are asked to; others refuse that
+(https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html)."""
+
 WAITING = 256
 """Events that may wait to be taken before the thread stops reading."""
 
@@ -201,11 +206,16 @@ def _question(request: ProviderRequest, options: Options, model: str, provider: 
         "additionalModelRequestFields": options.additional_fields,
         "guardrailConfig": options.guardrail_config,
     }
-    return {
+    asked: dict[str, Any] = {
         "modelId": model,
         "messages": messages_of(request, provider, citations=options.citations),
         **{name: value for name, value in given.items() if value is not None},
     }
+    if request.cache and has_turns(request) and KEEPS.search(model):
+        for blocks in (asked["messages"][-1]["content"], asked.get("system")):
+            if blocks:
+                blocks.append({"cachePoint": {"type": "default"}})
+    return asked
 
 
 def create(config: ProviderConfig, session: aiohttp.ClientSession) -> Bedrock:

@@ -59,6 +59,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DIALECTS: Mapping[str, Dialect] = {
+    "azure": Dialect(limit="max_completion_tokens"),
     "groq": Dialect(limit="max_completion_tokens"),
     # It refuses what it does not know: https://github.com/avante-corp/avante.nvim/issues/2347
     "mistral": Dialect(seed="random_seed", asks_for_usage=False),
@@ -75,6 +76,7 @@ class OpenAI:
         self._session = session
         self._key = key
         self._url = root + "/chat/completions"
+        self._is_vendor = root == BASE_URL or self.name == "azure"
         own = Dialect(limit="max_completion_tokens") if root == BASE_URL else Dialect()
         self._dialect = DIALECTS.get(self.name, own)
 
@@ -111,6 +113,8 @@ class OpenAI:
                 body[name] = body.pop(option)
         if request.streamed and dialect.asks_for_usage:
             body["stream_options"] = {"include_usage": True}
+        if self._is_vendor and request.cache and request.conversation is not None:
+            body["prompt_cache_key"] = request.conversation
         if request.tools:
             body["tools"] = tools_of(request)
             if request.tool_choice is not None:

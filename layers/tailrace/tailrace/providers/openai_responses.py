@@ -92,6 +92,7 @@ class Responses:
             "top_p": options.top_p,
             "reasoning": {name: value for name, value in reasoning.items() if value is not None} or None,
             "parallel_tool_calls": options.parallel_tool_calls,
+            "prompt_cache_key": request.conversation if request.cache else None,
             "include": _include(options, model) or None,
         }
         if tools := [*tools_of(request), *options.server_tools]:

@@ -31,6 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         retries: how often a provider is asked again before another one is.
+        cache: whether a vendor that has to be asked keeps the prompt for the next turn.
         others: for the provider's own module.
     """
 
@@ -38,11 +39,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: str | None = None
     schema: OutputSchema | None = None
     retries: int = RETRIES
+    cache: bool = True
     timeouts: Timeouts = Timeouts()
     others: Json = msgspec.field(default_factory=dict)
 
 
 class _Ours(msgspec.Struct):
+    cache: bool = True
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = RETRIES
     timeouts: Timeouts = Timeouts()
 
@@ -55,10 +58,13 @@ def read_options(options: Json) -> Options:
     """
     others = dict(options)
     try:
-        ours = msgspec.convert({name: others[name] for name in ("retries", "timeouts") if name in others}, _Ours)
+        ours = msgspec.convert(
+            {name: others[name] for name in ("retries", "cache", "timeouts") if name in others}, _Ours
+        )
     except msgspec.ValidationError as error:
         raise Unprocessable(f"Bad options: {error}.") from error
     others.pop("retries", None)
+    others.pop("cache", None)
     tools, server_tools = _tools(others.pop("tools", None))
     if server_tools:
         others["server_tools"] = server_tools
@@ -69,6 +75,7 @@ def read_options(options: Json) -> Options:
         tool_choice=choice,
         schema=schema,
         retries=ours.retries,
+        cache=ours.cache,
         timeouts=ours.timeouts,
         others=others,
     )

@@ -14,7 +14,7 @@ class Preset(NamedTuple):
 
     Attributes:
         wire: the provider in ``MODULES`` whose wire it speaks.
-        base_url: as that wire takes it.
+        base_url: as that wire takes it; empty where each account has its own, which must be given then.
         key_variable: the environment variable with its key, or None where it needs none.
     """
 
@@ -24,6 +24,9 @@ class Preset(NamedTuple):
 
 
 PRESETS: Mapping[str, Preset] = {
+    # Its v1 endpoint, https://<resource>.openai.azure.com/openai/v1, with a key or a token of Entra's
+    # (https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle).
+    "azure": Preset("openai", "", "AZURE_OPENAI_API_KEY"),
     "deepseek": Preset("openai", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
     "groq": Preset("openai", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     "mistral": Preset("openai", "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
