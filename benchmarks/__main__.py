@@ -16,6 +16,8 @@ ALL = (
     "post",
     "fan_out",
     "stuck_subscriber",
+    "long_reply",
+    "long_history",
 )
 
 

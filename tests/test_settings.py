@@ -38,7 +38,7 @@ def test_the_defaults_are_one_machine() -> None:
         ({"TAILRACE_WEBSOCKET_URL": "live"}, r"^TAILRACE_WEBSOCKET_URL must be a URL\.$"),
         ({"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "ftp://x"}, r"^AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI must be"),
         ({"TAILRACE_FAN_OUT_LIMIT": "0"}, r"^TAILRACE_FAN_OUT_LIMIT must be a whole number from 1 to 10000\.$"),
-        ({"TAILRACE_PROVIDER": "nobody"}, r"^TAILRACE_PROVIDER must be one of anthropic, bedrock, .*, xai\.$"),
+        ({"TAILRACE_PROVIDER": "nobody"}, r"^TAILRACE_PROVIDER must be one of anthropic, azure, bedrock, .*, xai\.$"),
     ],
 )
 def test_nonsense_is_refused_with_the_variable_s_name(environment: dict[str, str], said: str) -> None:

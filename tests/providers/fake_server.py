@@ -53,6 +53,7 @@ class FakeServer:
         whole: what a chat completion gets that is not to be streamed; ``reply`` when None.
         requests: what came, in order.
         connections: how many there were.
+        connected: set when there was one.
         answering: set when a reply has been sent as far as it goes.
         left: set when a client closed its connection.
     """
@@ -63,6 +64,7 @@ class FakeServer:
         self.whole = whole
         self.requests: list[Request] = []
         self.connections = 0
+        self.connected = asyncio.Event()
         self.answering = asyncio.Event()
         self.left = asyncio.Event()
         self.url = ""
@@ -87,6 +89,7 @@ class FakeServer:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self.connected.set()
         try:
             while await self._answer(reader, writer):
                 pass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,6 +40,7 @@ class Backend:
 
     Attributes:
         settings, clock, store: as they were given, or made.
+        open_table: opens a connection to the table ahead of the first request; None where the store was handed in.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
     """
 
@@ -56,11 +57,13 @@ class Backend:
         self.random_bytes = random_bytes
         self._replies: set[asyncio.Task[Any]] = set()
         self._closers: list[Callable[[], Awaitable[object]]] = []
+        self.open_table: Callable[[], Coroutine[Any, Any, None]] | None = None
         if store is None:
             dynamodb = DynamoDB(
                 region=self.settings.region, endpoint_url=self.settings.dynamodb_endpoint, clock=self.clock
             )
             self.on_close(dynamodb.close)
+            self.open_table = dynamodb.connect
             store = Store(
                 dynamodb,
                 self.settings.table,
@@ -140,6 +143,19 @@ class Backend:
             yield
         finally:
             self._replies.discard(task)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Serve from here to the end of the block: a connection to the table is opened meanwhile, and all is closed in
+        the end."""
+        opening = None if self.open_table is None else asyncio.ensure_future(self.open_table())
+        try:
+            yield
+        finally:
+            if opening is not None:
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
+            await self.close()
 
     async def close(self) -> None:
         """Close the connections that belong to the running event loop, once open replies have stored their end."""

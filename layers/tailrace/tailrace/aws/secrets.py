@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -14,6 +15,10 @@ KeyKind = Literal["secret", "parameter", "keys"]
 
 KEY_MAX_AGE: Final = 300
 """Seconds a key is kept before it is read again."""
+
+
+_reading = threading.Lock()
+"""Two that ask at once: the second finds what the first has read."""
 
 
 def read_key(kind: KeyKind, where: str, names: Sequence[str] = ()) -> str | None:
@@ -34,9 +39,10 @@ def read_key(kind: KeyKind, where: str, names: Sequence[str] = ()) -> str | None
     from aws_lambda_powertools.utilities import parameters
 
     try:
-        if kind == "parameter":
-            return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
-        text = str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
+        with _reading:
+            if kind == "parameter":
+                return str(parameters.get_parameter(where, decrypt=True, max_age=KEY_MAX_AGE))
+            text = str(parameters.get_secret(where, max_age=KEY_MAX_AGE))
     except parameters.GetParameterError as error:
         raise ConfigurationError(
             f"The {'parameter' if kind == 'parameter' else 'secret'} {where} cannot be read."

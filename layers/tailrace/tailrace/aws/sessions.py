@@ -4,8 +4,13 @@ another loop, and a connection belongs to the loop it was made in."""
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import aiohttp
+from yarl import URL
+
+OPEN_SECONDS: Final = 3.0
+"""How long a connection may take that is opened ahead of its first request."""
 
 
 class Sessions:
@@ -35,3 +40,18 @@ class Sessions:
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()
+
+
+async def open_connection(session: aiohttp.ClientSession, url: str | URL) -> None:
+    """Open a connection, TCP and TLS, for whoever asks that host next, unless one is free. Nothing is sent. One that
+    cannot be opened is no error here: who asks finds out."""
+    connector = session.connector
+    if connector is None:
+        return
+    try:
+        request = aiohttp.ClientRequest("POST", URL(url), loop=asyncio.get_running_loop(), session=session)
+        async with asyncio.timeout(OPEN_SECONDS):
+            connection = await connector.connect(request, [], aiohttp.ClientTimeout(connect=OPEN_SECONDS))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return
+    connection.release()

@@ -73,8 +73,8 @@ def create_api_app(backend: Backend) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await backend.close()
+        async with backend.open():
+            yield
 
     app = FastAPI(
         title="Tailrace",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tailrace.aws.sessions import OPEN_SECONDS
 from tailrace.backend import Backend
 from tailrace.conversation.conversation import Conversation
 from tailrace.conversation.history import Past, Window
@@ -14,7 +16,7 @@ from tailrace.conversation.parts import Input, split_input
 from tailrace.conversation.prompt import estimate
 from tailrace.conversation.request import LONGEST_NAME, Choice, open_source, provider_request
 from tailrace.delivery import Delivery, Progress
-from tailrace.errors import AlreadyStarted, NotFound, RequestError, Unprocessable
+from tailrace.errors import AlreadyStarted, NotFound, RequestError, TailraceError, Unprocessable
 from tailrace.events import Json
 from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.delivered import asked_delivery, asked_protocol
@@ -35,9 +37,11 @@ from tailrace.http.requests import (
 )
 from tailrace.http.responses import respond_empty_stream
 from tailrace.ids import conversation_tag, message_address
-from tailrace.providers import PromptMessage
+from tailrace.providers import PromptMessage, connect
 from tailrace.providers.fallback import Mode
-from tailrace.providers.options import read_options
+from tailrace.providers.options import Options, read_options
+from tailrace.reply.relay import Source
+from tailrace.reply.stream import MessageStream
 from tailrace.store import Start
 
 LONGEST_KEY = 255
@@ -148,6 +152,47 @@ async def _start(
         new_input = PromptMessage("user", text, parts=parts)
     first = Choice(body.provider or backend.settings.provider, body.model)
     options = read_options(body.options)
+    opening = asyncio.ensure_future(_open_connection(backend, first.provider))
+    try:
+        started = await _store(backend, scope, owner, body, key, first, options, new_input)
+        # The reply's first byte needs the connection, whoever opens it.
+        await asyncio.wait((opening,), timeout=OPEN_SECONDS)
+    finally:
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+    stream, source = started
+    return Started(
+        stream=stream,
+        source=source,
+        protocol=protocol,
+        delivery=body.delivery,
+        progress=Progress(arrived) if body.delivery.progress else None,
+        cancel_on_disconnect=body.on_disconnect == "cancel",
+        deadline=time_left(scope, backend),
+        correlation=correlation_id(scope),
+    )
+
+
+async def _open_connection(backend: Backend, name: str) -> None:
+    """Open the connection to a provider while the start is stored. Nothing is asked: that waits for the store."""
+    try:
+        provider = await backend.provider(name)
+    except TailraceError:
+        return  # the start itself says so
+    await connect(provider)
+
+
+async def _store(
+    backend: Backend,
+    scope: Scope,
+    owner: str,
+    body: StartBody,
+    key: str | None,
+    first: Choice,
+    options: Options,
+    new_input: PromptMessage | None,
+) -> tuple[MessageStream, Source]:
+    """Read what the reply is asked with, and store its start: two round trips, one after the other."""
     conversation, past = await Conversation.load_with_past(
         scope["path_params"]["conversation_id"],
         body.history,
@@ -169,16 +214,7 @@ async def _start(
         start=None if key is None else Start(owner, _check_key(key), _digest(body)),
         except_socket=socket_id(scope),
     )
-    return Started(
-        stream=stream,
-        source=source,
-        protocol=protocol,
-        delivery=body.delivery,
-        progress=Progress(arrived) if body.delivery.progress else None,
-        cancel_on_disconnect=body.on_disconnect == "cancel",
-        deadline=time_left(scope, backend),
-        correlation=correlation_id(scope),
-    )
+    return stream, source
 
 
 def _what_was_left_out(past: Past) -> Json:

@@ -87,8 +87,8 @@ def create_stream_app(backend: Backend) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await backend.close()
+        async with backend.open():
+            yield
 
     return Starlette(
         routes=hot_routes(backend),

@@ -170,6 +170,13 @@ class ProviderConfig(msgspec.Struct, frozen=True, kw_only=True):
     region: str | None = None
 
 
+async def connect(provider: Provider) -> None:
+    """Open a provider's connection ahead of the first request, if it has a ``connect`` that does so."""
+    opening = getattr(provider, "connect", None)
+    if opening is not None:
+        await opening()
+
+
 def has_turns(request: ProviderRequest) -> bool:
     """Return whether it is a conversation's second turn or a later one."""
     return any(message.role == "assistant" for message in request.messages)
@@ -229,10 +236,10 @@ def open_provider(name: str, config: ProviderConfig, session: aiohttp.ClientSess
     check_name(name)
     if (preset := PRESETS.get(name)) is not None:
         config = msgspec.structs.replace(config, name=name, base_url=config.base_url or preset.base_url)
-        if not config.base_url:
-            raise ConfigurationError(f"There is no address for {name}: set {variables(name).base_url}.")
         if preset.key_variable is not None and not config.api_key:
             raise ConfigurationError(f"No API key for {name}: set {preset.key_variable}.")
+        if not config.base_url:
+            raise ConfigurationError(f"There is no address for {name}: set {variables(name).base_url}.")
         name = preset.wire
     module: Any = import_module(MODULES[name])
     provider: Provider = module.create(config, session)

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tailrace.aws.sessions import open_connection
 from tailrace.errors import ConfigurationError
 from tailrace.events import ProviderEvent
 from tailrace.providers import ProviderConfig, ProviderRequest, failures, has_turns, http, question
@@ -66,6 +67,10 @@ class Anthropic:
         self._session = session
         self._key = key
         self._url = question.root_of(config, BASE_URL, self.name) + "/v1/messages"
+
+    async def connect(self) -> None:
+        """See ``Provider.connect``."""
+        await open_connection(self._session, self._url)
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[ProviderEvent], None]:
         """See ``Provider.stream``.

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
+from tailrace.aws.sessions import open_connection
 from tailrace.errors import ConfigurationError
 from tailrace.events import ProviderEvent
 from tailrace.providers import ProviderConfig, ProviderRequest, http, question
@@ -58,6 +59,10 @@ class Gemini:
         self._key = key
         root = question.root_of(config, BASE_URL, self.name)
         self._root = root if re.search(r"/v\d\w*$", root) else f"{root}/{VERSION}"
+
+    async def connect(self) -> None:
+        """See ``Provider.connect``."""
+        await open_connection(self._session, self._root)
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[ProviderEvent], None]:
         """See ``Provider.stream``.

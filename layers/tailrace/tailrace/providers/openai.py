@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tailrace.aws.sessions import open_connection
 from tailrace.errors import ConfigurationError
 from tailrace.events import ProviderEvent
 from tailrace.providers import ProviderConfig, ProviderRequest, http, question
@@ -79,6 +80,10 @@ class OpenAI:
         self._is_vendor = root == BASE_URL or self.name == "azure"
         own = Dialect(limit="max_completion_tokens") if root == BASE_URL else Dialect()
         self._dialect = DIALECTS.get(self.name, own)
+
+    async def connect(self) -> None:
+        """See ``Provider.connect``."""
+        await open_connection(self._session, self._url)
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[ProviderEvent], None]:
         """See ``Provider.stream``.

@@ -20,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from tailrace.aws.credentials import FindCredentials, default_credentials
-from tailrace.aws.sessions import Sessions
+from tailrace.aws.sessions import Sessions, open_connection
 from tailrace.aws.signing import Signing
 from tailrace.clock import Clock
 from tailrace.errors import StoreError
@@ -149,6 +149,10 @@ class DynamoDB:
         further = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"DynamoDB_20120810.{operation}"}
         now = self._clock.now() // 1_000_000
         return self._signing.headers("POST", self._url.raw_path, body, self._credentials(), now, further)
+
+    async def connect(self) -> None:
+        """Open a connection ahead of the first call."""
+        await open_connection(self._sessions.current(), self._url)
 
     async def close(self) -> None:
         """Close the connections that belong to the running event loop."""
