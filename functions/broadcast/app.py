@@ -8,10 +8,10 @@ from typing import Any, Final, Protocol
 
 from tailrace.aws.event_loop import run
 from tailrace.backend import Backend
-from tailrace.broadcast.announcer import Announcer
 from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.hand_over import PATIENCE, HandOver
 from tailrace.broadcast.invoke import Invoke
+from tailrace.broadcast.lifecycle import Announcer
+from tailrace.broadcast.paged_fan_out import PATIENCE, PagedFanOut
 from tailrace.telemetry import logger
 
 MARGIN: Final = 20.0
@@ -38,9 +38,9 @@ def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 async def _handle(event: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     if "fan_out" in event:
-        return dict(await _hand_over().fan_out(event["fan_out"]))
+        return dict(await _paged_fan_out().fan_out(event["fan_out"]))
     if "post" in event:
-        return dict(await _hand_over().post(event["post"]))
+        return dict(await _paged_fan_out().post(event["post"]))
     records = event["Records"]
     announced = await _announcer().announce(records, seconds=seconds - MARGIN)
     logger.info("announced", extra={"records": len(records), "events": announced.events, "posts": announced.posts})
@@ -55,7 +55,7 @@ def _announcer() -> Announcer:
 
 
 @cache
-def _hand_over() -> HandOver:
+def _paged_fan_out() -> PagedFanOut:
     settings, broadcast = backend.settings, backend.broadcast
     invoke = None
     if settings.in_lambda:  # elsewhere one process does it all
@@ -64,7 +64,7 @@ def _hand_over() -> HandOver:
         backend.on_close(invoke.close)
     fan_out = FanOut(broadcast.connections, broadcast.subscriptions, clock=backend.clock, patience=PATIENCE)
     fan_out.when_gone = broadcast.fan_out.when_gone
-    return HandOver(
+    return PagedFanOut(
         fan_out,
         broadcast.frames,
         backend.store.log,

@@ -489,7 +489,7 @@ class Race:
             fed=self.announce_end,
             clock=self.api.clock,
             limit=100,
-            hand_over=None,
+            call_function=None,
             tasks=working,
         )
         feed.start()

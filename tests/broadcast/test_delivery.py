@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tailrace.broadcast.branches import MOST_BRANCHES
+from tailrace.broadcast.delivery_frames import DeliveredFrames, delivery_of, delivery_text
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
-from tailrace.broadcast.piece_frames import DeliveredFrames, delivery_of, delivery_text
+from tailrace.broadcast.shared_deliveries import MOST_DELIVERIES
 from tailrace.delivery import Delivery, Piece, Voided
 from tailrace.events import Event, Reasoning, Reset, Text, ToolCall
 from tailrace.store.segment import text_of
@@ -145,7 +145,7 @@ async def test_nobody_pays_for_a_delivery_that_nobody_asks_for() -> None:
     reply.feed.start()
     await reply.append(Text("a. B"))
     await reply.pass_time()
-    assert not reply.feed._lanes._branches
+    assert not reply.feed._subscribers._deliveries
     assert not any("L#" in str(payload) for operation, payload in reply.calls.made if operation == "Query")
 
 
@@ -158,11 +158,11 @@ async def test_a_branch_goes_with_its_last_subscriber() -> None:
     await reply.append(Text("a"))
     await reply.append(Text("b"))
     await reply.pass_time()
-    assert reply.feed._lanes._branches
+    assert reply.feed._subscribers._deliveries
     await reply.store.subscriptions.remove(CHANNEL, "one")
     await reply.append(Text("c"))
     await reply.pass_time()
-    assert not reply.feed._lanes._branches
+    assert not reply.feed._subscribers._deliveries
     await reply.pass_time(100)
     assert texts(reply, "one") == ["a"]
 
@@ -171,18 +171,18 @@ async def test_a_branch_goes_with_its_last_subscriber() -> None:
 async def test_more_deliveries_than_a_relay_makes() -> None:
     """Who asks for one more gets every chunk as it is stored, and all of it."""
     reply = Reply()
-    for number in range(MOST_BRANCHES + 1):
+    for number in range(MOST_DELIVERIES + 1):
         await listen(reply, f"s{number:02}", Delivery(interval_ms=10_000 + number))
     reply.feed.start()
     for text in "abc":
         await reply.append(Text(text))
         await reply.pass_time(0.1)
-    seen = [texts(reply, f"s{number:02}") for number in range(MOST_BRANCHES + 1)]
-    assert seen.count(["a"]) == MOST_BRANCHES
+    seen = [texts(reply, f"s{number:02}") for number in range(MOST_DELIVERIES + 1)]
+    assert seen.count(["a"]) == MOST_DELIVERIES
     assert seen.count(["a", "b", "c"]) == 1
     await reply.end()
     await reply.pass_time()
-    for number in range(MOST_BRANCHES + 1):
+    for number in range(MOST_DELIVERIES + 1):
         assert reply.clients.text(f"s{number:02}") == "abc"
 
 
@@ -190,7 +190,7 @@ async def test_more_deliveries_than_a_relay_makes() -> None:
 async def test_many_subscribers_get_chunks_instead() -> None:
     """The function that posts for many keeps no state: what waited goes first, and nothing is lost or doubled."""
     function = Function()
-    reply = Reply(limit=1, hand_over=function.call)
+    reply = Reply(limit=1, call_function=function.call)
     await listen(reply, "one", SENTENCES)
     reply.feed.start()
     await reply.append(Text("It ra"))

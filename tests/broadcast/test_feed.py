@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tailrace.broadcast.backlog import LARGEST_BACKLOG
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.feed import DRAIN_SECONDS, HAND_OVER_DRAIN_SECONDS, IDLE_SECONDS, Feed, HandOver
+from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, CallFunction, Feed
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
-from tailrace.broadcast.room import AT_ONCE, SLOW_SECONDS
+from tailrace.broadcast.pending import LARGEST_PENDING
+from tailrace.broadcast.post_semaphore import AT_ONCE, SLOW_SECONDS
 from tailrace.errors import StoreError
 from tailrace.events import End, Event, Reasoning, Reset, Text, Usage
 from tailrace.store import NEVER, Calls, Store
@@ -101,7 +101,7 @@ class Reply:
     """A reply whose writer is the test."""
 
     def __init__(
-        self, *, limit: int = 100, hand_over: HandOver | None = None, except_socket: str | None = None
+        self, *, limit: int = 100, call_function: CallFunction | None = None, except_socket: str | None = None
     ) -> None:
         self.clock = ManualClock()
         self.calls = FaultyCalls(MemoryCalls())
@@ -122,7 +122,7 @@ class Reply:
             fed=self._note,
             clock=self.clock,
             limit=limit,
-            hand_over=hand_over,
+            call_function=call_function,
             tasks=self.tasks,
         )
 
@@ -329,8 +329,8 @@ async def test_what_is_kept_is_bounded() -> None:
     for number in range(100):
         await reply.append(*[Text(f"{number} ")] * 200, Text("x" * 10_000))
         await reply.pass_time(0.02)
-        assert reply.feed._backlog._size <= LARGEST_BACKLOG
-    assert reply.feed._backlog.forgotten > 10
+        assert reply.feed._pending._size <= LARGEST_PENDING
+    assert reply.feed._pending.forgotten > 10
     await reply.pass_time(20)
     await reply.end()
     await reply.pass_time(2)
@@ -592,7 +592,7 @@ class Function:
 async def test_many_subscribers_are_handed_over_and_taken_back() -> None:
     """Above the limit the function posts, one batch at a time, without a look; at the limit the relay does again."""
     function = Function()
-    reply = Reply(limit=2, hand_over=function.call)
+    reply = Reply(limit=2, call_function=function.call)
     await reply.subscribe("one", "two")
     reply.feed.start()
     await reply.append(Text("a"))
@@ -629,10 +629,10 @@ async def test_many_subscribers_are_handed_over_and_taken_back() -> None:
     assert len(reply.fed) == 1
 
 
-async def test_a_hand_over_waits_for_the_posts_before_it() -> None:
+async def test_a_call_function_waits_for_the_posts_before_it() -> None:
     """Otherwise the function might overtake them."""
     function = Function()
-    reply = Reply(limit=1, hand_over=function.call)
+    reply = Reply(limit=1, call_function=function.call)
     await reply.subscribe("one")
     reply.clients.takes["one"] = 0.5
     reply.feed.start()
@@ -647,10 +647,10 @@ async def test_a_hand_over_waits_for_the_posts_before_it() -> None:
     assert [(each["first"], each["last"]) for each in function.requests] == [(1, 1)]
 
 
-async def test_the_first_hand_over_has_the_beginning() -> None:
+async def test_the_first_call_function_has_the_beginning() -> None:
     """MessageCreated goes with it, as it was created."""
     function = Function()
-    reply = Reply(limit=2, hand_over=function.call, except_socket="me")
+    reply = Reply(limit=2, call_function=function.call, except_socket="me")
     await reply.subscribe("one", "two", "three", "me")
     reply.feed.start()
     await reply.pass_time()
@@ -660,11 +660,11 @@ async def test_the_first_hand_over_has_the_beginning() -> None:
     assert (request["channel"], request["except_socket"], request["first"], request["last"]) == (CHANNEL, "me", 0, -1)
 
 
-async def test_a_hand_over_that_fails_leaves_a_gap() -> None:
+async def test_a_call_function_that_fails_leaves_a_gap() -> None:
     """The next batch goes on after it: whether it was posted is not known."""
     function = Function()
     function.fails = True
-    reply = Reply(limit=0, hand_over=function.call)
+    reply = Reply(limit=0, call_function=function.call)
     await reply.subscribe("one")
     reply.feed.start()
     await reply.append(Text("a"))
@@ -678,13 +678,13 @@ async def test_a_hand_over_that_fails_leaves_a_gap() -> None:
 async def test_the_end_does_not_wait_for_a_function_that_is_stuck() -> None:
     """It has a little longer than the relay's own posts."""
     function = Function()
-    reply = Reply(limit=0, hand_over=function.call)
+    reply = Reply(limit=0, call_function=function.call)
     await reply.subscribe("one")
     reply.feed.start()
     await reply.pass_time()
     function.gate.clear()
     await reply.end(Text("a"))
-    await reply.pass_time(HAND_OVER_DRAIN_SECONDS - 0.01)
+    await reply.pass_time(FUNCTION_DRAIN_SECONDS - 0.01)
     assert reply.fed == []
     await reply.pass_time(0.01)
     await reply.feed.drain()

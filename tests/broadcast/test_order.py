@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from tailrace.backend import Backend
-from tailrace.broadcast.announcer import Announcer
+from tailrace.broadcast.lifecycle import Announcer
 from tailrace.clock import SystemClock
 from tailrace.conversation.conversation import Conversation
 from tailrace.reply.stream import MessageStream

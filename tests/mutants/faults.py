@@ -237,8 +237,8 @@ FAULTS: Final = (
     Fault(
         "subscribers are told of an end before its chunks",
         "broadcast/feed.py",
-        "                if final:\n                    await self._lanes.drain()",
-        "                if False:\n                    await self._lanes.drain()",
+        "                if final:\n                    await self._subscribers.drain()",
+        "                if False:\n                    await self._subscribers.drain()",
         ("broadcast/test_feed.py",),
     ),
     Fault(

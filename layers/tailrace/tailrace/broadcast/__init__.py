@@ -122,7 +122,7 @@ class Broadcast:
             fed=self._store.messages.fed,
             clock=self._clock,
             limit=self._settings.fan_out_limit,
-            hand_over=None if self._invoke is None else self._invoke.call,
+            call_function=None if self._invoke is None else self._invoke.call,
             tasks=self._work,
         )
 

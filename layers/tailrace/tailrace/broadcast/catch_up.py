@@ -23,9 +23,9 @@ import msgspec
 
 from tailrace.broadcast.channels import conversation_channel
 from tailrace.broadcast.client_frames import place_of
+from tailrace.broadcast.delivery_frames import DeliveredFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.piece_frames import DeliveredFrames
 from tailrace.clock import Clock
 from tailrace.delivery import Delivery
 from tailrace.errors import NotFound, RequestError, StoreError

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from tailrace.broadcast.connections import Refused, SocketBusy, SocketGone
-from tailrace.broadcast.room import AT_ONCE
+from tailrace.broadcast.post_semaphore import AT_ONCE
 from tailrace.clock import Clock
 from tailrace.errors import StoreError, where
 from tailrace.ids import JITTER
@@ -165,7 +165,7 @@ class FanOut:
     async def _post_all(self, targets: AsyncIterator[tuple[Subscription, Sequence[bytes]]]) -> Sent:
         subscribers = posted = 0
         dropped: list[str] = []
-        room = asyncio.Semaphore(self._at_once)
+        semaphore = asyncio.Semaphore(self._at_once)
 
         async def serve(subscription: Subscription, frames: Sequence[bytes]) -> None:
             nonlocal posted
@@ -180,7 +180,7 @@ class FanOut:
             except Exception as error:  # a bug must not take the other subscribers with it
                 logger.error("post failed", extra=where(error))
             finally:
-                room.release()
+                semaphore.release()
 
         unread: StoreError | None = None
         async with asyncio.TaskGroup() as tasks:
@@ -189,7 +189,7 @@ class FanOut:
                     subscribers += 1
                     if not frames:
                         continue
-                    await room.acquire()
+                    await semaphore.acquire()
                     tasks.create_task(serve(subscription, frames))
             except StoreError as error:  # raised in here, it would come out as a group, and cut off the others' posts
                 unread = error

@@ -4,10 +4,9 @@ The writer never waits for it. Each stored segment is followed by one look at wh
 it looked is the next one's. A subscription that was put before a segment is therefore seen before that segment is
 sent, which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
 
-Every subscriber is served on a lane of its own: at most one post to it at a time, and what is stored meanwhile goes
-together in the next. So a slow one gets fewer and larger frames, and delays nobody; see ``fan_out.py`` for when it is
-left behind. Posts are let in one by one (``Room``): so many subscribers, or a busy CPU, also mean fewer and larger
-frames, and not time-outs.
+Each subscriber is served at its own pace (``subscribers.py``); ``fan_out.py`` says when one is left behind. Only so
+many posts run at a time (``post_semaphore.py``): many subscribers, or a busy CPU, mean fewer and larger frames, and not
+time-outs.
 
 Timers and callbacks instead of a task that waits, as in ``log_writer.py``: an idle feed costs nothing, and one whose
 writer was forgotten goes with it.
@@ -22,11 +21,11 @@ from typing import Final
 
 import msgspec
 
-from tailrace.broadcast.backlog import CREATED, Backlog
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
-from tailrace.broadcast.lanes import Lanes
+from tailrace.broadcast.pending import CREATED, Pending
+from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
 from tailrace.events import Event, Json, Message
@@ -40,13 +39,13 @@ IDLE_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 1.0
 """How long after the reply's end its last chunks may take; then subscribers are told of the end all the same."""
 
-HAND_OVER_DRAIN_SECONDS: Final = 5.0
+FUNCTION_DRAIN_SECONDS: Final = 5.0
 """The same while the broadcast function posts."""
 
 MOST_SKIPPED: Final = 1000
 """Sockets that the broadcast function is asked to leave out because they did not read."""
 
-HandOver = Callable[[Json], Awaitable[Json]]
+CallFunction = Callable[[Json], Awaitable[Json]]
 
 
 class _HandedOver(msgspec.Struct, frozen=True):
@@ -64,8 +63,8 @@ class Feed:
         except_socket: who is left out, or None.
         log: where a subscriber's delivery finds the beginning of a reply that it came late to.
         fed: notes that the last chunk was sent.
-        limit: subscribers above which ``hand_over`` is called instead of posting.
-        hand_over: calls the broadcast function, or None when there is none.
+        limit: subscribers above which ``call_function`` is called instead of posting.
+        call_function: calls the broadcast function, or None when there is none.
         tasks: where running tasks are kept, for whoever shuts down.
     """
 
@@ -82,7 +81,7 @@ class Feed:
         fed: Callable[[str], Awaitable[None]],
         clock: Clock,
         limit: int,
-        hand_over: HandOver | None,
+        call_function: CallFunction | None,
         tasks: set[asyncio.Task[None]],
     ) -> None:
         self._message = message
@@ -92,12 +91,12 @@ class Feed:
         self._fed = fed
         self._clock = clock
         self._limit = limit
-        self._hand_over = hand_over
+        self._call_function = call_function
         self._tasks = tasks
 
-        self._backlog = Backlog(frames, channel, message)
-        self._lanes = Lanes(
-            message, channel, self._backlog, frames=frames, fan_out=fan_out, log=log, clock=clock, tasks=tasks
+        self._pending = Pending(frames, channel, message)
+        self._subscribers = Subscribers(
+            message, channel, self._pending, frames=frames, fan_out=fan_out, log=log, clock=clock, tasks=tasks
         )
         self._stored = CREATED  # the newest segment
         self._handed_over = False
@@ -121,7 +120,7 @@ class Feed:
         """Take a segment that was stored. Never blocks and never fails."""
         if self._closed:
             return
-        tells = self._backlog.add(number, first_seq, events)
+        tells = self._pending.add(number, first_seq, events)
         self._stored = number
         if tells:
             self._wake()
@@ -131,7 +130,7 @@ class Feed:
         if self._closed or self._ended:
             return
         self._ended = True
-        seconds = HAND_OVER_DRAIN_SECONDS if self._handed_over else DRAIN_SECONDS
+        seconds = FUNCTION_DRAIN_SECONDS if self._handed_over else DRAIN_SECONDS
         self._end_timer = self._clock.call_later(seconds, self._lose_patience)
         self._wake()
 
@@ -176,7 +175,7 @@ class Feed:
             # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
             logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
             self._close()
-        elif self._ended or self._backlog.tells(max(self._lanes.given, self._lanes.looked), self._stored):
+        elif self._ended or self._pending.tells(max(self._subscribers.given, self._subscribers.looked), self._stored):
             self._wake()
 
     async def _round(self) -> None:
@@ -188,7 +187,7 @@ class Feed:
                     self._lose_patience()
                 await self._give_out()
                 if final:
-                    await self._lanes.drain()
+                    await self._subscribers.drain()
         except TimeoutError:
             if not self._impatient:
                 raise
@@ -205,43 +204,43 @@ class Feed:
 
     async def _give_out(self) -> None:
         upto = self._stored
-        if not self._backlog.tells(self._lanes.given, upto):
+        if not self._pending.tells(self._subscribers.given, upto):
             return
         if self._handed_over:
             await self._call(upto)
             return
-        most = None if self._hand_over is None else self._limit + 2  # one more than the limit, and the one left out
+        most = None if self._call_function is None else self._limit + 2  # one more than the limit, and the one left out
         listeners = [
             subscription
             async for subscription in self._subscriptions.of_channel(self._channel, limit=most)
             if subscription.socket != self._except_socket
         ]
-        if self._hand_over is not None and len(listeners) > self._limit:
-            await self._lanes.leave()  # which still only know of what was stored before the last look
+        if self._call_function is not None and len(listeners) > self._limit:
+            await self._subscribers.leave()  # which still only know of what was stored before the last look
             self._handed_over = True
             await self._call(upto)
             return
-        await self._lanes.serve(listeners, upto)
+        await self._subscribers.serve(listeners, upto)
         self._nobody_since = None if listeners else self._clock.monotonic()
 
     # ---- many subscribers ----
 
     async def _call(self, upto: int) -> None:
         """Let the broadcast function post what was not given out yet. One call at a time keeps the order."""
-        assert self._hand_over is not None
+        assert self._call_function is not None
         request = {
             "message_id": self._message.id,
             "channel": self._channel,
-            "first": max(self._lanes.given + 1, 0),
+            "first": max(self._subscribers.given + 1, 0),
             "last": upto,
-            "created": msgspec.to_builtins(self._message) if self._lanes.given < CREATED else None,
+            "created": msgspec.to_builtins(self._message) if self._subscribers.given < CREATED else None,
             "except_socket": self._except_socket,
             "skip": self._skip,
         }
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
-        self._lanes.gave(upto)
+        self._subscribers.gave(upto)
         try:
-            answer = msgspec.convert(await self._hand_over({"fan_out": request}), _HandedOver)
+            answer = msgspec.convert(await self._call_function({"fan_out": request}), _HandedOver)
         except (InvokeError, msgspec.ValidationError) as error:
             logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
             return
@@ -259,7 +258,7 @@ class Feed:
         self._closed = True
         self._stop(self._timer)
         self._stop(self._end_timer)
-        self._lanes.close()
+        self._subscribers.close()
 
     async def _note_fed(self) -> None:
         try:

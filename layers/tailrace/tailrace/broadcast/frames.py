@@ -115,7 +115,7 @@ class Frames:
         """
         return self.event("MessageChunkReceived", channel, chunk)
 
-    def room(self, channel: str, message_id: str) -> int:
+    def space_for_text(self, channel: str, message_id: str) -> int:
         """Return how many bytes of JSON the text of one ``MessageChunkReceived`` may have, with its numbers beside
         it."""
         empty = Chunk(message_id=message_id, chunk="", seq=0, first_seq=0, chunk_count=0)
@@ -177,7 +177,7 @@ class _Run:
         self._channel = channel
         self._id = message_id
         self._done: list[bytes] = []
-        self._room = frames.room(channel, message_id)
+        self._space = frames.space_for_text(channel, message_id)
         self._first = first_seq  # of the frame that is being packed
         self._seq = first_seq - 1  # of the last entry that is whole
         self._offset = 0
@@ -187,11 +187,11 @@ class _Run:
 
     def text(self, text: str) -> None:
         size = json_bytes(text)
-        if self._texts and self._size + size > self._room:
+        if self._texts and self._size + size > self._space:
             self._close()
         taken = 0
-        while size > self._room:
-            end = taken + fitting(text, taken, self._room)
+        while size > self._space:
+            end = taken + fitting(text, taken, self._space)
             self._texts.append(text[taken:end])
             self._close()
             taken = self._offset = end
@@ -239,12 +239,12 @@ def json_bytes(text: str) -> int:
     return len(_encode(text)) - 2  # without the quotes
 
 
-def fitting(text: str, start: int, room: int) -> int:
+def fitting(text: str, start: int, space: int) -> int:
     """Return how many characters from ``start`` on fit into so many bytes of JSON."""
-    fits, too_many = 0, min(room, len(text) - start) + 1
+    fits, too_many = 0, min(space, len(text) - start) + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if json_bytes(text[start : start + middle]) <= room:
+        if json_bytes(text[start : start + middle]) <= space:
             fits = middle
         else:
             too_many = middle

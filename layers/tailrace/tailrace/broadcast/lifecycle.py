@@ -1,22 +1,32 @@
-"""Lifecycle events: what subscribers hear of a change in the table, whoever made it. Pure.
+"""Lifecycle events: what subscribers hear of a change in the table, whoever made it.
 
 A relay that posts a reply's chunks announces the beginning itself, since only it can be in order with them, and
 marks the message as ``feeding`` until its last chunk is posted. So the end is announced by the record in which the
 message has ended *and* is not fed: the end itself, or the update that took the mark away. There is exactly one such
 record for a message, because neither an open state nor the mark ever comes back.
+
+``Announcer`` sends those of a batch of the table's stream, in order, and says from where to have it again. Lambda
+repeats a batch from the first record that failed on, whatever was done of the rest
+(https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html). So nothing after a failure is
+begun, and what was in flight beside it is remembered: this process does not announce a repeated record twice.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
 from tailrace.broadcast.channels import check_channel, conversation_channel, owner_channel
+from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.errors import RequestError
+from tailrace.clock import Clock
+from tailrace.errors import NotFound, RequestError, StoreError, where
 from tailrace.events import TERMINAL, ConversationRecord, Message
-from tailrace.store import NEVER, Change, Image, StoredMessage, Subscription
+from tailrace.store import NEVER, Change, Image, StoredMessage, Subscription, change
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,3 +100,142 @@ def _about(stored: StoredMessage, what: Literal["created", "ended"]) -> Announce
         except_socket=stored.except_socket,
         is_whole=stored.is_whole,
     )
+
+
+CHANNELS_AT_ONCE: Final = 16
+"""Channels that are told at a time. One channel's events follow each other."""
+
+REMEMBERED: Final = 10_000
+"""Records of which is known that they are done: some hundred batches."""
+
+logger = logging.getLogger(__name__)
+
+
+class Messages(Protocol):
+    """Where a message is read whose content is not in its record."""
+
+    async def get(self, message_id: str) -> Message:
+        """Return the message.
+
+        Raises:
+            NotFound: it is gone.
+            StoreError: the table cannot be read.
+        """
+        ...
+
+
+class Announced(msgspec.Struct, frozen=True):
+    """What was done of a batch.
+
+    Attributes:
+        events: how many were sent.
+        posts: how often, to all their subscribers together.
+        again_from: the sequence number of the first record that is not done, or None.
+    """
+
+    events: int
+    posts: int
+    again_from: str | None
+
+
+class Announcer:
+    """Announces changes. What cannot be announced at all is logged and passed over, so that it does not hold up
+    the rest; what the store's state keeps from being announced now has to come again.
+
+    Args:
+        messages: where content is read that does not lie in the record.
+    """
+
+    def __init__(self, fan_out: FanOut, frames: Frames, messages: Messages, *, clock: Clock) -> None:
+        self._fan_out = fan_out
+        self._frames = frames
+        self._messages = messages
+        self._clock = clock
+        self._done: dict[str, None] = {}
+
+    async def announce(self, records: Sequence[Mapping[str, Any]], *, seconds: float) -> Announced:
+        """Send what is to be told of the records.
+
+        Args:
+            records: of the table's stream, in its order.
+            seconds: after which no other record is begun.
+        """
+        batch = _Batch(give_up=self._clock.monotonic() + seconds)
+        chains: dict[str, list[_Entry]] = {}
+        for index, record in enumerate(records):
+            try:
+                heard = change(record)
+            except StoreError as error:
+                logger.error("record passed over", extra={"record": record.get("eventID"), "reason": error.message})
+                continue
+            told = None if heard.id in self._done else announcement(heard)
+            if told is not None:
+                chains.setdefault(told.channel, []).append(_Entry(index, heard, told))
+        gate = asyncio.Semaphore(CHANNELS_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for chain in chains.values():
+                tasks.create_task(self._tell(chain, batch, gate))
+        return Announced(batch.events, batch.posts, batch.stopped_at.change.number if batch.stopped_at else None)
+
+    async def _tell(self, chain: Sequence[_Entry], batch: _Batch, gate: asyncio.Semaphore) -> None:
+        async with gate:
+            for entry in chain:
+                if self._clock.monotonic() >= batch.give_up:
+                    batch.stop(entry)
+                if batch.is_stopped_before(entry):
+                    return
+                record = entry.change.id
+                try:
+                    posts = await self._send(entry.told)
+                except StoreError as error:
+                    logger.error("record comes again", extra={"record": record, "reason": error.message})
+                    batch.stop(entry)
+                    return
+                except Exception as error:  # a bug; having it again and again would keep all others waiting
+                    logger.error("record passed over", extra={"record": record, **where(error)})
+                else:
+                    batch.events += 1
+                    batch.posts += posts
+                    self._remember(record)
+
+    async def _send(self, told: Announcement) -> int:
+        if not told.is_whole and isinstance(told.subject, Message):
+            try:
+                # A message that was stored whole or has ended never changes: this is what the record means.
+                whole = await self._messages.get(told.subject.id)
+            except NotFound:
+                return 0  # pruned since: there is nothing to tell any more
+            told = msgspec.structs.replace(told, subject=whole, is_whole=True)
+        sent = await self._fan_out.send(
+            told.channel, [told.frame(self._frames)], except_socket=told.except_socket, wants=told.is_for
+        )
+        return sent.posted
+
+    def _remember(self, record: str) -> None:
+        self._done[record] = None
+        while len(self._done) > REMEMBERED:
+            del self._done[next(iter(self._done))]
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    index: int
+    change: Change
+    told: Announcement
+
+
+class _Batch:
+    """How far a batch has come."""
+
+    def __init__(self, give_up: float) -> None:
+        self.give_up = give_up
+        self.events = 0
+        self.posts = 0
+        self.stopped_at: _Entry | None = None
+
+    def stop(self, entry: _Entry) -> None:
+        """Begin nothing from this record on: all of it comes again."""
+        if not self.is_stopped_before(entry):
+            self.stopped_at = entry
+
+    def is_stopped_before(self, entry: _Entry) -> bool:
+        return self.stopped_at is not None and self.stopped_at.index <= entry.index

@@ -26,9 +26,9 @@ from tailrace.broadcast.client_frames import (
     event_body,
     subscribe_frame,
 )
+from tailrace.broadcast.delivery_frames import delivery_text
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames, frame
-from tailrace.broadcast.piece_frames import delivery_text
 from tailrace.broadcast.presence import Presence, member
 from tailrace.clock import Clock
 from tailrace.delivery import Delivery

@@ -15,14 +15,14 @@ import msgspec
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.events import Event, Message, Reset, Text
 
-LARGEST_BACKLOG: Final = 4 * LARGEST_FRAME
+LARGEST_PENDING: Final = 4 * LARGEST_FRAME
 """Characters of text, with 64 for each event, that are kept for those who are behind."""
 
 CREATED: Final = -1
 """The number that stands for ``MessageCreated``, before the first segment."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class PendingSegment(msgspec.Struct, frozen=True):
     """A segment with events.
 
     Attributes:
@@ -36,7 +36,7 @@ class Entry(msgspec.Struct, frozen=True):
     tells: bool = True
 
 
-class Backlog:
+class Pending:
     """The segments of one reply, for one channel.
 
     Args:
@@ -53,7 +53,7 @@ class Backlog:
         self._id = message.id
         self.forgotten = CREATED - 1
         self.created: Final = frames.message_created(channel, message)
-        self._entries = deque([Entry(CREATED, 1, (), 0, True)])
+        self._entries = deque([PendingSegment(CREATED, 1, (), 0, True)])
         self._size = 0
         self._cut: dict[int, list[bytes]] = {}
         self._cut_upto = CREATED
@@ -64,9 +64,9 @@ class Backlog:
             return False  # it only renewed the writer's lease
         tells = any(isinstance(event, Text | Reset) for event in events)
         size = sum(64 + (len(event.text) if isinstance(event, Text) else 0) for event in events)
-        self._entries.append(Entry(number, first_seq, events, size, tells))
+        self._entries.append(PendingSegment(number, first_seq, events, size, tells))
         self._size += size
-        while self._size > LARGEST_BACKLOG and len(self._entries) > 1:
+        while self._size > LARGEST_PENDING and len(self._entries) > 1:
             self.forgotten = self._entries[0].number
             self._drop_first()
         return tells
@@ -75,7 +75,7 @@ class Backlog:
         """Return whether there is anything for a subscriber in the segments after one number, up to another."""
         return any(entry.tells for entry in self._entries if after < entry.number <= upto)
 
-    def entries(self, seq: int, upto: int) -> list[Entry] | None:
+    def entries(self, seq: int, upto: int) -> list[PendingSegment] | None:
         """Return the segments after an entry of the log, up to a segment; None when not all of them are here."""
         found = [entry for entry in self._entries if CREATED < entry.number <= upto and entry.first_seq > seq]
         return found if not found or found[0].first_seq == seq + 1 else None

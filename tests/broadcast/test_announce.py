@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tailrace.backend import Backend
-from tailrace.broadcast.announcer import Announced, Announcer
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
+from tailrace.broadcast.lifecycle import Announced, Announcer
 from tailrace.clock import Clock, SystemClock
 from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Settings

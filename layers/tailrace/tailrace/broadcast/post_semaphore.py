@@ -1,4 +1,4 @@
-"""Room for so many posts at once, so that many subscribers are no queue in which healthy sockets time out."""
+"""A semaphore for posts: so many at a time, so that many subscribers are no queue in which healthy sockets time out."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ AT_A_TURN: Final = 4
 them (benchmarks/stuck_subscriber.py)."""
 
 SLOW_SECONDS: Final = 0.5
-"""After which a post takes no room: many that do not read must not keep the others waiting."""
+"""After which a post no longer counts: many that do not read must not keep the others waiting."""
 
 
-class Room:
-    """Room for so many posts at once. Who finds none waits, and is let in by turn; what waits takes no patience, which
-    begins with the post. Otherwise five hundred posts at once are a queue of our own in which healthy sockets time out.
+class PostSemaphore:
+    """Lets so many posts run at a time; the others wait for their turn. A post's patience begins with the post, not
+    with the waiting. Without it five hundred posts at once are a queue of our own in which healthy sockets time out.
 
     It is callbacks, as its user is, ``feed.py``.
 
@@ -38,19 +38,19 @@ class Room:
         self._free = at_once
         self._at_a_turn = at_a_turn
         self._waiting: deque[Callable[[], asyncio.Task[None] | None]] = deque()
-        self._under_way: dict[asyncio.Task[None], Timer | None] = {}  # the timer of those that take room
+        self._under_way: dict[asyncio.Task[None], Timer | None] = {}  # the timer of those that count
         self._turn: asyncio.Handle | None = None
 
-    def enter(self, begin: Callable[[], asyncio.Task[None] | None]) -> None:
-        """Call ``begin`` when there is room; it returns the post's task, or None when there is nothing to post."""
+    def run(self, begin: Callable[[], asyncio.Task[None] | None]) -> None:
+        """Call ``begin`` when it is its turn; it returns the post's task, or None when there is nothing to post."""
         self._waiting.append(begin)
         self._go_on()
 
     def _go_on(self) -> None:
         if self._turn is None and self._waiting and self._free:
-            self._turn = asyncio.get_running_loop().call_soon(self._let_in)
+            self._turn = asyncio.get_running_loop().call_soon(self._begin_some)
 
-    def _let_in(self) -> None:
+    def _begin_some(self) -> None:
         self._turn = None
         begun = 0
         while self._waiting and self._free and begun < self._at_a_turn:
@@ -59,11 +59,11 @@ class Room:
                 continue
             begun += 1
             self._free -= 1
-            self._under_way[task] = self._clock.call_later(SLOW_SECONDS, partial(self._make_room, task))
-            task.add_done_callback(self._leave)
+            self._under_way[task] = self._clock.call_later(SLOW_SECONDS, partial(self._stop_counting, task))
+            task.add_done_callback(self._ended)
         self._go_on()
 
-    def _make_room(self, task: asyncio.Task[None]) -> None:
+    def _stop_counting(self, task: asyncio.Task[None]) -> None:
         timer = self._under_way[task]
         if timer is not None:
             timer.cancel()
@@ -71,20 +71,20 @@ class Room:
             self._free += 1
             self._go_on()
 
-    def _leave(self, task: asyncio.Task[None]) -> None:
-        self._make_room(task)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._stop_counting(task)
         del self._under_way[task]
 
-    async def empty(self) -> None:
+    async def all_done(self) -> None:
         """Wait until nobody waits and no post is under way."""
         while self._waiting or self._under_way:
             if self._under_way:
                 await asyncio.wait(self._under_way)
             else:
-                await asyncio.sleep(0)  # the next are let in at this very turn
+                await asyncio.sleep(0)  # the next begin in this very turn
 
     def close(self) -> None:
-        """Let nobody in any more, and break off the posts that are under way."""
+        """Begin no post any more, and break off the posts that are under way."""
         self._waiting.clear()
         if self._turn is not None:
             self._turn.cancel()

@@ -81,7 +81,7 @@ class Posted(msgspec.Struct, frozen=True):
     dropped: Sequence[str]
 
 
-class HandOver:
+class PagedFanOut:
     """Fans batches out.
 
     Args:

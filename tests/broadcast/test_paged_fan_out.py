@@ -13,14 +13,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.hand_over import Call, HandOver
 from tailrace.broadcast.invoke import InvokeError
+from tailrace.broadcast.paged_fan_out import Call, PagedFanOut
 from tailrace.clock import SystemClock
 from tailrace.errors import Unprocessable
 from tailrace.events import Event, Json, Message, Reset, Text
 from tailrace.store import NEVER, Store
 
-from tests.broadcast.test_announcer import Listeners
+from tests.broadcast.test_announce import Listeners
 from tests.memory_calls import MemoryCalls
 
 pytestmark = pytest.mark.anyio
@@ -58,10 +58,10 @@ class Further:
         return decoded
 
 
-def hand_over(store: Store, clients: Listeners, call: Call | None, page: int = 3) -> HandOver:
+def hand_over(store: Store, clients: Listeners, call: Call | None, page: int = 3) -> PagedFanOut:
     """Return one that posts to the clients, in small pages."""
     fan_out = FanOut(clients, store.subscriptions, clock=SystemClock())
-    return HandOver(fan_out, Frames(""), store.log, store.subscriptions, call, page=page)
+    return PagedFanOut(fan_out, Frames(""), store.log, store.subscriptions, call, page=page)
 
 
 async def stored(segments: Sequence[Sequence[str]], sockets: Sequence[str] = ()) -> Store:

@@ -48,7 +48,7 @@ class PieceFrames:
         self._channel = channel
         self._id = message_id
         self._progress = progress
-        self._room = frames.room(channel, message_id)
+        self._space = frames.space_for_text(channel, message_id)
         self._seq = after
         self._offset = offset
         self.chunks = chunks
@@ -99,12 +99,12 @@ class PieceFrames:
         return chunk
 
     def _parts(self, text: str) -> list[str]:
-        if len(text) * WIDEST <= self._room or json_bytes(text) <= self._room:
+        if len(text) * WIDEST <= self._space or json_bytes(text) <= self._space:
             return [text]
         parts: list[str] = []
         taken = 0
         while taken < len(text):
-            end = taken + fitting(text, taken, self._room)
+            end = taken + fitting(text, taken, self._space)
             parts.append(text[taken:end])
             taken = end
         return parts
