@@ -113,7 +113,7 @@ async def test_no_table_at_the_start(serve: Serve, settings: Settings, accept: s
         client.calls.choose = lambda operation, payload: None
         _, history = await client.json("GET", f"/conversations/{conversation}/messages")
         assert history["messages"] == []
-        assert upstream.connections == 0
+        assert upstream.requests == []  # a connection may have been opened; nothing was asked
 
 
 @pytest.mark.parametrize("lost", ["refused", "applied, answer lost"])
