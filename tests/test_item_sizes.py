@@ -9,7 +9,18 @@ import pytest
 from tailrace.backend import Backend
 from tailrace.conversation.conversation import Conversation
 from tailrace.errors import Unprocessable
-from tailrace.events import Attempt, Citation, Json, ResponseInfo, Text, ToolCall, ToolResult, Usage
+from tailrace.events import (
+    Attempt,
+    Citation,
+    Json,
+    ProviderState,
+    Reasoning,
+    ResponseInfo,
+    Text,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from tailrace.reply.stream import MessageStream
 from tailrace.store.conversations import LARGEST
 from tailrace.store.messages import LARGEST_OPEN_ITEM
@@ -59,6 +70,8 @@ def everything(chance: random.Random) -> list[Any]:
         *attempts,
         info,
         Text(text(9_000)),
+        Reasoning(text(30_000) or "x"),
+        ProviderState("scripted", text(40_000)),
         *(ToolCall(f"id-{number}", "look", text(30_000)) for number in range(chance.choice((0, 1, 5)))),
         *(ToolResult(f"id-{number}", "look", text(30_000)) for number in range(chance.choice((0, 1, 5)))),
         *(Citation(url="https://a.example", title="a", quote=text(9_000)) for _ in range(chance.choice((0, 1, 5)))),

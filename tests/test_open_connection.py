@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tailrace import Conversation
 from tailrace.aws.sessions import open_connection
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
@@ -72,8 +73,6 @@ async def test_a_start_opens_its_provider_s_while_it_is_stored() -> None:
         environment = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": KEY}
         settings = Settings(table="t", provider="openai", model="m", broadcast=False, environment=environment)
         backend = Backend(settings, store=Store(calls, "t", clock=SystemClock()))
-        from tailrace import Conversation
-
         conversation = await Conversation.create(backend=backend)
         body = StartBody(input="Hello")
         started = await _start(backend, scope(conversation.id), "anonymous", body, "simple", None, 0.0)

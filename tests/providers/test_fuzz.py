@@ -17,7 +17,8 @@ import msgspec
 import pytest
 from tailrace.errors import ProviderError
 from tailrace.events import ProviderEvent, ResponseInfo, Text
-from tailrace.providers import Provider, openai_parser, tolerant
+from tailrace.protocols.sse import ServerSentEvent
+from tailrace.providers import Provider, openai_parser
 from tailrace.store.segment import pack
 
 from . import event_stream
@@ -173,10 +174,9 @@ def test_whatever_comes(wire: str) -> None:
 def test_a_strict_reader_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that takes no chunk but those of its own types: the mutations notice."""
 
-    def strict(data: bytes, kind: type[Any]) -> Any:
-        return msgspec.json.decode(data, type=kind)
+    def strict(event: ServerSentEvent, kind: type[Any], provider: str) -> Any:
+        return msgspec.json.decode(event.data, type=kind)
 
-    monkeypatch.setattr(openai_parser, "read_slowly", strict)
-    assert tolerant.read_slowly is not strict
+    monkeypatch.setattr(openai_parser, "odd_event", strict)
     _, wrong = run(fuzz("openai", SEEDS), seconds=120 + SEEDS)
     assert wrong

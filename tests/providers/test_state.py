@@ -15,6 +15,7 @@ import pytest
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
 from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.prompt import prompt_messages
 from tailrace.events import ProviderState, Reasoning, Text, ToolCall
 from tailrace.providers import PromptMessage, variables
 from tailrace.providers.openai_parser import ChatParser
@@ -377,8 +378,6 @@ def test_what_is_long_lies_in_items_of_its_own() -> None:
         await stream.append(ProviderState("anthropic", json.dumps([{"at": 0, "block": {"x": "y" * size}}])))
         assert (await stream.complete()).status == "completed"
         past = await conversation._past(None, include_unfinished=False)
-        from tailrace.conversation.prompt import prompt_messages
-
         return prompt_messages(past.messages, past.states)
 
     short = run(test(250_000))[-1]

@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-OPEN_SECONDS: Final = 3.0
+OPEN_SECONDS: Final = 2.0
 """How long a connection may take that is opened ahead of its first request."""
 
 

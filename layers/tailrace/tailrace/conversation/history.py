@@ -17,6 +17,7 @@ from tailrace.events import Message, ProviderState, Status
 from tailrace.ids import message_address
 from tailrace.reply.totals import tokens_in
 from tailrace.store import Store
+from tailrace.store.history import PAGE
 
 Bound = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 
@@ -126,7 +127,9 @@ async def read_past(
     count = 0
     ordinals: dict[str, int] = {}
     states: dict[str, ProviderState] = {}
-    async with aclosing(store.history.newest_first(conversation_id, statuses)) as past:
+    # A window of a few messages needs few, and some of those that are there may not count.
+    at_once = PAGE if window.messages is None else 2 * window.messages + 10
+    async with aclosing(store.history.newest_first(conversation_id, statuses, at_once=at_once)) as past:
         async for message, ordinal, state in past:
             count = max(count, ordinal)
             if message is None or message.role == "system" or not is_prompt(message):

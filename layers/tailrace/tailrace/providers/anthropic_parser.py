@@ -27,7 +27,16 @@ from tailrace.events import (
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
 from tailrace.providers.state import Kept
-from tailrace.providers.tolerant import REFUSED, Count, json_text, made_up_id, read_slowly, text_of, text_of_raw
+from tailrace.providers.tolerant import (
+    REFUSED,
+    Count,
+    json_text,
+    made_up_id,
+    odd_event,
+    read_slowly,
+    text_of,
+    text_of_raw,
+)
 
 # ---- the wire: only what we read of it, one struct for all events, so that each is decoded once -----------------
 
@@ -183,9 +192,7 @@ class MessagesParser:
                 event = _decode(sse.data)
             except REFUSED:
                 self.is_odd = True
-                if sse.event == b"error":
-                    raise failures.reported(self._provider, sse.data) from None
-                odd = read_slowly(sse.data, _Event)
+                odd = odd_event(sse, _Event, self._provider)
                 if odd is None:
                     pings += 1
                     continue

@@ -28,7 +28,7 @@ from tailrace.events import (
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
 from tailrace.providers.state import Kept
-from tailrace.providers.tolerant import REFUSED, Count, made_up_id, read_slowly, text_of_raw
+from tailrace.providers.tolerant import REFUSED, Count, made_up_id, odd_event, text_of_raw
 
 FILTERED = frozenset(
     {
@@ -162,9 +162,7 @@ class GeminiParser:
                 chunk = _decode(sse.data)
             except REFUSED:
                 self.is_odd = True
-                if sse.event == b"error":
-                    raise failures.reported(self._provider, sse.data) from None
-                odd = read_slowly(sse.data, _Chunk)
+                odd = odd_event(sse, _Chunk, self._provider)
                 if odd is None:
                     continue
                 chunk = odd

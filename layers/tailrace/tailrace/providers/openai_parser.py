@@ -36,7 +36,7 @@ from tailrace.events import (
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
 from tailrace.providers.state import Kept
-from tailrace.providers.tolerant import REFUSED, Count, made_up_id, read_slowly, text_of
+from tailrace.providers.tolerant import REFUSED, Count, made_up_id, odd_event, text_of
 
 # ---- the wire: only what we read of it ---------------------------------------------------------------------------
 
@@ -179,7 +179,8 @@ class ChatParser:
                     self.end(b"", out)
                     self.done = self.whole = True
                     return True
-                if (odd := self._read_odd(sse)) is None:
+                self.is_odd = True
+                if (odd := odd_event(sse, _Chunk, self._provider)) is None:
                     continue
                 chunk = odd
             progress = True
@@ -226,12 +227,6 @@ class ChatParser:
             self._finish(choice.finish_reason, data, out)
         elif self.whole and len(out) > said:
             self.whole = self.settled = False  # the reason came early: this is still the answer
-
-    def _read_odd(self, sse: ServerSentEvent) -> _Chunk | None:
-        self.is_odd = True
-        if sse.event == b"error":
-            raise failures.reported(self._provider, sse.data)
-        return read_slowly(sse.data, _Chunk)
 
     def end(self, rest: bytes, out: list[ProviderEvent]) -> None:
         """See ``http.Parser``. Here, because the usage comes after the finish reason."""

@@ -31,7 +31,7 @@ from tailrace.events import (
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import failures
 from tailrace.providers.state import Kept
-from tailrace.providers.tolerant import REFUSED, Count, fitted, json_text, made_up_id, read_slowly, text_of
+from tailrace.providers.tolerant import REFUSED, Count, fitted, json_text, made_up_id, odd_event, read_slowly, text_of
 
 THOUGHT = ("type", "id", "summary", "encrypted_content")
 """What of a thought is sent back."""
@@ -183,9 +183,7 @@ class ResponsesParser:
                 event = _decode(sse.data)
             except REFUSED:
                 self.is_odd = True
-                if sse.event == b"error":
-                    raise failures.reported(self._provider, sse.data) from None
-                odd = read_slowly(sse.data, _Event)
+                odd = odd_event(sse, _Event, self._provider)
                 if odd is None:
                     pings += 1
                     continue

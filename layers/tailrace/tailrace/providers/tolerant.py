@@ -17,6 +17,8 @@ import msgspec
 from msgspec import inspect
 
 from tailrace.events import ProviderEvent, Reasoning, Text
+from tailrace.protocols.sse import ServerSentEvent
+from tailrace.providers import failures
 
 Kind = TypeVar("Kind")
 
@@ -52,6 +54,18 @@ def read_slowly(data: bytes, kind: type[Kind]) -> Kind | None:
     if isinstance(value, list):
         value = next((each for each in value if isinstance(each, dict)), None)
     return fitted(value, kind) if isinstance(value, dict) else None
+
+
+def odd_event(event: ServerSentEvent, kind: type[Kind], provider: str) -> Kind | None:
+    """The same of a server-sent event.
+
+    Raises:
+        ProviderError: it is named an error, in whatever words.
+        ValueError: as above.
+    """
+    if event.event == b"error":
+        raise failures.reported(provider, event.data)
+    return read_slowly(event.data, kind)
 
 
 def fitted(value: Any, kind: type[Kind]) -> Kind:

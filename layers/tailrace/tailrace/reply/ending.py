@@ -18,8 +18,8 @@ PROMPT_ESTIMATE: Final = "prompt_tokens_estimate"
 """The key in a reply's private metadata under which its start leaves what the prompt comes to."""
 
 LARGEST_EXTRAS: Final = 100_000
-"""Bytes of JSON that tool calls, results and citations may add to a message's item, which holds 400 KB. What is
-beyond stays in the log alone."""
+"""Bytes of JSON that reasoning, tool calls, results and citations may add to a message's item, which holds 400 KB. What
+is beyond stays in the log alone."""
 
 
 LONGEST_NAME: Final = 200
@@ -155,8 +155,7 @@ def outcome(
         "finish": _finish(ending, totals),
         "provider_request_id": _cut(totals.info.provider_request_id, LONGEST_NAME),
         "attempts": [_without_none(_public(attempt)) for attempt in attempts] or None,
-        "reasoning": totals.reasoning or None if keep_reasoning else None,
-        **_extras(totals),
+        **_extras(totals, keep_reasoning=keep_reasoning),
     }
     if ending.status != "completed":
         known |= {"chunks_received": totals.chunks, **_about(ending), "error": error}
@@ -213,21 +212,34 @@ def _cut(text: str | None, length: int) -> str | None:
     return text if text is None else text[:length]
 
 
-def _extras(totals: Totals) -> dict[str, Any]:
+def _extras(totals: Totals, *, keep_reasoning: bool) -> dict[str, Any]:
     """Return what the reply has besides its text, as far as there is room: without the results' and the quotes' text if
-    there is too little, then without the arguments."""
+    there is too little, then without the reasoning, then without the arguments."""
     extras: dict[str, Any] = {
+        "reasoning": totals.reasoning if keep_reasoning else "",
         "tool_calls": msgspec.to_builtins(totals.tool_calls),
         "tool_results": msgspec.to_builtins(totals.tool_results),
         "citations": [_without_none(each) for each in msgspec.to_builtins(totals.citations)],
     }
-    for key, long in (("tool_results", "result"), ("citations", "quote"), ("tool_calls", "arguments")):
+    missing: list[str] = []
+    for key, long in (
+        ("tool_results", "result"),
+        ("citations", "quote"),
+        ("reasoning", ""),
+        ("tool_calls", "arguments"),
+    ):
         if len(msgspec.json.encode(extras)) <= LARGEST_EXTRAS:
             break
-        extras[key] = [{name: value for name, value in each.items() if name != long} for each in extras[key]]
-        extras["only_in_log"] = [*extras.get("only_in_log", []), f"{key}.{long}"]
+        if long:
+            extras[key] = [{name: value for name, value in each.items() if name != long} for each in extras[key]]
+            missing.append(f"{key}.{long}")
+        elif extras[key]:
+            extras[key] = ""
+            missing.append(key)
+        extras["only_in_log"] = missing
     if len(msgspec.json.encode(extras)) > LARGEST_EXTRAS:
-        return {"only_in_log": ["tool_calls", "tool_results", "citations"]}
+        reasoning = ["reasoning"] if "reasoning" in missing else []
+        return {"only_in_log": ["tool_calls", "tool_results", "citations", *reasoning]}
     return {name: value for name, value in extras.items() if value}
 
 

@@ -28,7 +28,7 @@ class History:
         self._messages = messages
 
     async def newest_first(
-        self, conversation_id: str, statuses: Collection[Status]
+        self, conversation_id: str, statuses: Collection[Status], *, at_once: int = PAGE
     ) -> AsyncGenerator[tuple[Message | None, int, ProviderState | None], None]:
         """Yield the messages of a conversation from its end, each with its ordinal, 1 for the conversation's first, 0
         where it was not counted; and with what its provider wants back. Pages and contents are read as far as they are
@@ -36,9 +36,10 @@ class History:
 
         Args:
             statuses: of those that are read; in the place of others and of deleted ones there is None.
+            at_once: how many one query brings, ``PAGE`` at most.
         """
         condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
-        pages = self._table.pages(condition, ScanIndexForward=False, Limit=PAGE)
+        pages = self._table.pages(condition, ScanIndexForward=False, Limit=min(at_once, PAGE))
         async for page in pages:
             for items in _bounded(page):
                 wanted = [item for item in items if "deleted" not in item and item["status"]["S"] in statuses]
