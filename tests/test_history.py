@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tailrace import Backend, Conversation
 from tailrace.conversation.history import Selection, Window, tokens_of
 from tailrace.conversation.prompt import is_prompt
+from tailrace.errors import Unprocessable
 from tailrace.events import Message, Role, Usage
 from tailrace.settings import Settings
 from tailrace.store import Store
@@ -132,6 +133,19 @@ async def test_what_the_system_said_always_stays() -> None:
     await again.delete_message(late.id)
     kept = await again.to_messages(history=Window(messages=0))
     assert [each.content for each in kept] == ["Second.", "3?", "3!"]  # nothing else is there to be answered
+
+
+async def test_the_library_takes_a_mapping() -> None:
+    """The same as over HTTP; one that is no window is refused with the reason."""
+    backend = Backend(Settings(broadcast=False), store=Store(MemoryCalls(), "t"))
+    conversation = await Conversation.create(backend=backend)
+    for number in range(4):
+        await conversation.add_user_message(f"{number}?")
+    assert [each.content for each in await conversation.to_messages(history={"messages": 2})] == ["2?", "3?"]
+    with pytest.raises(Unprocessable, match=r"^Bad history: Expected `int` >= 0 - at `\$\.messages`\.$"):
+        await conversation.to_messages(history={"messages": -1})
+    with pytest.raises(Unprocessable, match=r"^Bad history: Object contains unknown field `message`\.$"):
+        await conversation.to_messages(history={"message": 1})
 
 
 async def test_only_so_many_system_messages() -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from tailrace.backend import Backend, default_backend
 from tailrace.conversation.additions import Additions, NewMessage
-from tailrace.conversation.history import Past, Window, read_past
+from tailrace.conversation.history import Past, Window, Windowed, read_past, window_of
 from tailrace.conversation.order import Positions
 from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.conversation.prompt import check_tool_message
@@ -258,21 +258,22 @@ class Conversation(Additions):
 
     # ---- prompts ----
 
-    async def to_messages(self, *, include_unfinished: bool = False, history: Window | None = None) -> list[Message]:
+    async def to_messages(self, *, include_unfinished: bool = False, history: Windowed | None = None) -> list[Message]:
         """Return what belongs into the next prompt: system messages, and the last completed messages that say
         something, as many as fit into the window. Of tool calls and results, a request leaves out those without their
         partner.
 
         Args:
             include_unfinished: also the partial text of replies that failed or were stopped.
-            history: the window; the settings' when None.
+            history: the window, such as ``{"messages": 20}``; the settings' when None.
 
         Raises:
+            Unprocessable: that is no window.
             StoreError: the table cannot be read.
         """
         return (await self._past(history, include_unfinished=include_unfinished)).messages
 
-    async def _past(self, window: Window | None, *, include_unfinished: bool) -> Past:
+    async def _past(self, window: Windowed | None, *, include_unfinished: bool) -> Past:
         statuses = TERMINAL if include_unfinished else COMPLETED
         reading = _read_past(self._backend, self.id, window, has_question=False, statuses=statuses)
         return await self._with_system_messages(reading)
@@ -287,7 +288,7 @@ class Conversation(Additions):
         self._count = past.count
         return past
 
-    def to_request(self, *, include_unfinished: bool = False, history: Window | None = None) -> Request:
+    def to_request(self, *, include_unfinished: bool = False, history: Windowed | None = None) -> Request:
         """Return a request for the next reply: ``conversation.to_request().using("anthropic").stream()``.
 
         The history is read when the provider is called.
@@ -431,12 +432,12 @@ class Conversation(Additions):
 async def _read_past(
     backend: Backend,
     conversation_id: str,
-    window: Window | None,
+    window: Windowed | None,
     *,
     has_question: bool,
     statuses: Collection[Status] = COMPLETED,
 ) -> Past:
-    window = window or Window(tokens=backend.settings.history_tokens)
+    window = Window(tokens=backend.settings.history_tokens) if window is None else window_of(window)
     return await read_past(backend.store, conversation_id, window, statuses, has_question=has_question)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 
 from tailrace.conversation.prompt import is_prompt
+from tailrace.errors import Unprocessable
 from tailrace.events import Message, ProviderState, Status
 from tailrace.ids import message_address
 from tailrace.reply.totals import tokens_in
@@ -33,6 +34,22 @@ class Window(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     messages: Bound | None = None
     tokens: Bound | None = None
+
+
+Windowed = Window | Mapping[str, int]
+"""A window, or the same as a mapping: ``{"messages": 20}``."""
+
+
+def window_of(given: Windowed) -> Window:
+    """Return a window.
+
+    Raises:
+        Unprocessable: the mapping is none; the message says why.
+    """
+    try:
+        return msgspec.convert(given, Window)
+    except msgspec.ValidationError as error:
+        raise Unprocessable(f"Bad history: {error}.") from error
 
 
 class Past(msgspec.Struct, frozen=True):
