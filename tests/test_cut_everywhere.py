@@ -193,6 +193,7 @@ async def test_a_body_cut_after_every_byte(how: str) -> None:
             ]
         assert before + resumed[cursor] == everything, f"cut after {end} bytes"
     assert len(resumed) == len(everything) + 1
+    await world.backend.close()
 
 
 # ---- any transport, while it is being written ----------------------------------------------------------

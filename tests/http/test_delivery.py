@@ -140,6 +140,7 @@ async def test_a_body_by_sentence_cut_after_every_byte() -> None:
             resumed[cursor] = judged(await world.body(path, cursor))
         assert before + resumed[cursor] == everything, f"cut after {end} bytes"
     assert len(resumed) == len(everything) + 1
+    await world.backend.close()
 
 
 async def test_a_follower_by_interval() -> None:
