@@ -1,7 +1,8 @@
 """Thoughts go round: what a provider signed or encrypted comes back to it where it stood, and to nobody else.
 
 Two rounds of thinking, a call and an answer on each wire, through the whole engine: from the conversation over a real
-socket to the stored message and back into the next prompt. The judges refuse what the vendors refuse.
+socket to the stored message and back into the next prompt. The judges refuse what the vendors refuse, and what their
+SDKs' types do not know; Bedrock's requests have been checked by botocore itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from anthropic import types as anthropic_types
+from google.genai import types as google_types
+from openai.types.chat import ChatCompletionMessageParam
+from openai.types.responses import ResponseInputItemParam
+from pydantic import TypeAdapter
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
 from tailrace.conversation.conversation import Conversation
@@ -65,6 +71,7 @@ def anthropic(number: int, *, call: bool) -> bytes:
 
 
 def judge_anthropic(body: Any, numbers: list[int]) -> None:
+    TypeAdapter(list[anthropic_types.MessageParam]).validate_python(body["messages"])
     answers = [message["content"] for message in body["messages"] if message["role"] == "assistant"]
     assert answers == [
         [
@@ -119,29 +126,34 @@ def judge_bedrock(body: Any, numbers: list[int]) -> None:
     ]
 
 
+def signed(number: int) -> str:
+    return b64encode(f"signed {number}".encode()).decode()
+
+
 def gemini(number: int, *, call: bool) -> bytes:
     """A thought, text, and a call with its signature; an answer's last text is signed."""
     parts: list[dict[str, Any]] = [
         {"text": f"Hm {number}.", "thought": True},
         {"text": "Text "},
-        {"text": f"{number}.", **({} if call else {"thoughtSignature": f"signed {number}"})},
+        {"text": f"{number}.", **({} if call else {"thoughtSignature": signed(number)})},
     ]
     if call:
         asked = {"id": f"call{number}", "name": "weather", "args": {}}
-        parts.append({"functionCall": asked, "thoughtSignature": f"signed {number}"})
+        parts.append({"functionCall": asked, "thoughtSignature": signed(number)})
     events = [{"candidates": [{"content": {"parts": [part]}}], "modelVersion": "m"} for part in parts]
     return sse(*events, {"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}]})
 
 
 def judge_gemini(body: Any, numbers: list[int]) -> None:
+    TypeAdapter(list[google_types.Content]).validate_python(body["contents"])
     answers = [content["parts"] for content in body["contents"] if content["role"] == "model"]
     for number, parts in zip(numbers, answers, strict=True):
         if number % 2:
             asked = {"id": f"call{number}", "name": "weather", "args": {}}
-            call = {"functionCall": asked, "thoughtSignature": f"signed {number}"}
+            call = {"functionCall": asked, "thoughtSignature": signed(number)}
             assert parts == [{"text": f"Text {number}."}, call]
         else:
-            assert parts == [{"text": "Text "}, {"text": f"{number}.", "thoughtSignature": f"signed {number}"}]
+            assert parts == [{"text": "Text "}, {"text": f"{number}.", "thoughtSignature": signed(number)}]
 
 
 def responses(number: int, *, call: bool) -> bytes:
@@ -175,6 +187,7 @@ DONE = "response.output_item.done"
 
 
 def judge_responses(body: Any, numbers: list[int]) -> None:
+    TypeAdapter(list[ResponseInputItemParam]).validate_python(body["input"])
     assert body["store"] is False
     assert "reasoning.encrypted_content" in body["include"]
     found = [
@@ -213,8 +226,13 @@ def chat_of(extra: Callable[[int], dict[str, Any]]) -> Callable[..., bytes]:
     return made
 
 
+def judge_chat(body: Any) -> None:
+    TypeAdapter(list[ChatCompletionMessageParam]).validate_python(body["messages"])
+
+
 def judge_google(body: Any, numbers: list[int]) -> None:
     """Gemini by OpenAI's wire: each call has its signature."""
+    judge_chat(body)
     calls = [call for message in body["messages"] for call in message.get("tool_calls", ())]
     signed = [{"google": {"thought_signature": f"signed {number}"}} for number in numbers if number % 2]
     assert [call["extra_content"] for call in calls] == signed
@@ -222,6 +240,7 @@ def judge_google(body: Any, numbers: list[int]) -> None:
 
 def judge_deepseek(body: Any, numbers: list[int]) -> None:
     """Its reasoning is wanted after the last question, and only there."""
+    judge_chat(body)
     asked = max(at for at, message in enumerate(body["messages"]) if message["role"] == "user")
     for at, message in enumerate(body["messages"]):
         if message["role"] == "assistant":
@@ -231,6 +250,7 @@ def judge_deepseek(body: Any, numbers: list[int]) -> None:
 
 
 def judge_openrouter(body: Any, numbers: list[int]) -> None:
+    judge_chat(body)
     answers = [message for message in body["messages"] if message["role"] == "assistant"]
     assert [answer["reasoning_details"] for answer in answers] == [
         [
