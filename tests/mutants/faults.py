@@ -127,7 +127,7 @@ FAULTS: Final = (
     Fault(
         "what cannot be ended is taken",
         "store/messages.py",
-        "    if size > limit:",
+        "    if stored > limit:",
         "    if False:",
         ("test_item_sizes.py",),
     ),
