@@ -25,8 +25,7 @@ import aiohttp
 import msgspec
 from tailrace.backend import Backend
 from tailrace.conversation.conversation import Conversation
-from tailrace.events import ConversationRecord, Text
-from tailrace.ids import new_conversation_id
+from tailrace.events import Text
 from tailrace.settings import Settings
 from tailrace.store.segment import unpack
 
@@ -148,8 +147,7 @@ class Run(msgspec.Struct, frozen=True):
 
 async def reply(backend: Backend, url: str, subscribers: int, seconds: float) -> Run:
     """Write a reply that is fed to so many subscribers."""
-    record = ConversationRecord(id=new_conversation_id(os.urandom), owner="o", created=0, updated=0)
-    conversation = Conversation(record, backend)
+    conversation = await Conversation.create(backend=backend)
     async with aiohttp.ClientSession() as session:
         await (await session.get(url)).read()  # forget what was before
         cpu, wall = time.process_time(), time.monotonic()
