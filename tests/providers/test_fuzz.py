@@ -19,6 +19,7 @@ from tailrace.errors import ProviderError
 from tailrace.events import ProviderEvent, ResponseInfo, Text
 from tailrace.protocols.sse import ServerSentEvent
 from tailrace.providers import Provider, openai_parser
+from tailrace.providers.anthropic_parser import SoFar
 from tailrace.store.segment import pack
 
 from . import event_stream
@@ -180,3 +181,34 @@ def test_a_strict_reader_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_parser, "odd_event", strict)
     _, wrong = run(fuzz("openai", SEEDS), seconds=120 + SEEDS)
     assert wrong
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_what_a_pause_goes_on_with_is_gathered_from_whatever_comes(seed: int) -> None:
+    """The blocks for the vendor are gathered beside the answer: nothing odd in them costs it."""
+    choose = random.Random(seed)
+    pieces, _ = retyped("anthropic", choose.randrange(len(pieces_of("anthropic"))), choose)
+    so_far = SoFar(pauses=True)
+    for piece in pieces:
+        so_far.take(piece.partition(b"data: ")[2].strip())
+    msgspec.json.encode(so_far.blocks)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"[]",
+        b'{"type":"content_block_start","index":0}',
+        b'{"type":"content_block_delta","index":1,"delta":null}',
+        b'{"type":"content_block_delta","index":1,"delta":{"partial_json":"{\\"a"}}',
+        b'{"type":"content_block_delta","index":1,"delta":{"text":"\\ud83d"}}',
+        b'{"type":"content_block_delta","index":[1],"delta":{"text":"x"}}',
+    ],
+)
+def test_an_odd_event_leaves_the_other_blocks(event: bytes) -> None:
+    """The block that had begun is there, with its end."""
+    so_far = SoFar(pauses=True)
+    so_far.take(b'{"type":"content_block_start","index":1,"content_block":{"type":"server_tool_use","input":{}}}')
+    so_far.take(event)
+    so_far.take(b'{"type":"content_block_stop","index":1}')
+    assert so_far.blocks == [{"type": "server_tool_use", "input": {}}]

@@ -69,7 +69,7 @@ class Anthropic:
         self._url = question.root_of(config, BASE_URL, self.name) + "/v1/messages"
 
     async def connect(self) -> None:
-        """See ``Provider.connect``."""
+        """See ``providers.connect``."""
         await open_connection(self._session, self._url)
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[ProviderEvent], None]:

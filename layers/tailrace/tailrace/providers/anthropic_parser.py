@@ -8,6 +8,7 @@ return is a ``ToolResult``; that it calls them is not passed on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -120,7 +121,7 @@ class SoFar:
         self.is_paused = False
         self.kept = Kept()
         self._usage = self._before = Usage()
-        self._open: dict[int, tuple[dict[str, Any], list[str]]] = {}
+        self._open: dict[str, tuple[dict[str, Any], list[str]]] = {}
 
     def begin(self) -> None:
         """Another part begins."""
@@ -141,25 +142,32 @@ class SoFar:
         return total
 
     def take(self, data: bytes) -> None:
-        """Take in an event, as it was sent."""
-        event = msgspec.json.decode(data)
-        index, kind = event.get("index"), event.get("type")
-        if kind == "content_block_start":
-            self._open[index] = (event["content_block"], [])
-            self.blocks.append(event["content_block"])
-        elif kind == "content_block_delta" and index in self._open:
+        """Take in an event, as it was sent; what is not as the vendor writes it is left out."""
+        try:
+            event = msgspec.json.decode(data)
+        except REFUSED:
+            return
+        if not isinstance(event, dict):
+            return
+        # As text: a number of another type is then a key like any other.
+        index, kind = str(event.get("index")), event.get("type")
+        begun, delta = event.get("content_block"), event.get("delta")
+        if kind == "content_block_start" and isinstance(begun, dict):
+            self._open[index] = (begun, [])
+            self.blocks.append(begun)
+        elif kind == "content_block_delta" and index in self._open and isinstance(delta, dict):
             block, pieces = self._open[index]
-            delta = event["delta"]
             for name in ("text", "thinking", "signature"):
                 if isinstance(delta.get(name), str):
-                    block[name] = (block.get(name) or "") + delta[name]
+                    block[name] = text_of(block.get(name)) + delta[name]
             if "citation" in delta:
-                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+                before = block.get("citations")
+                block["citations"] = [*(before if isinstance(before, list) else ()), delta["citation"]]
             pieces.append(text_of(delta.get("partial_json")))
         elif kind == "content_block_stop" and index in self._open:
             block, pieces = self._open.pop(index)
-            if written := "".join(pieces):
-                block["input"] = msgspec.json.decode(written)
+            with suppress(*REFUSED):  # what was cut stays as the block began
+                block["input"] = msgspec.json.decode("".join(pieces))
 
 
 def _sum(before: int | None, now: int | None) -> int | None:
@@ -198,7 +206,7 @@ class MessagesParser:
                     continue
                 event = odd
             kind = event.type or sse.event.decode("ascii", "replace")
-            if self._so_far.pauses and not self.is_odd:
+            if self._so_far.pauses:
                 self._so_far.take(sse.data)
             if kind == "content_block_delta":
                 if (delta := event.delta) is None:
@@ -248,7 +256,8 @@ class MessagesParser:
             failures.raise_bare(self._provider, body)
         out.append(ResponseInfo(model=message.model, provider_request_id=self._request_id))
         if self._so_far.pauses:
-            self._so_far.blocks += msgspec.json.decode(body).get("content") or ()
+            with suppress(*REFUSED):
+                self._so_far.blocks += msgspec.json.decode(body).get("content") or ()
         for index, block in enumerate(message.content):
             self._begin(index, block, out)
             self._finish(index, out)

@@ -61,7 +61,7 @@ class Gemini:
         self._root = root if re.search(r"/v\d\w*$", root) else f"{root}/{VERSION}"
 
     async def connect(self) -> None:
-        """See ``Provider.connect``."""
+        """See ``providers.connect``."""
         await open_connection(self._session, self._root)
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[ProviderEvent], None]:

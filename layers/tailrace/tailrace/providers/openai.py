@@ -82,7 +82,7 @@ class OpenAI:
         self._dialect = DIALECTS.get(self.name, own)
 
     async def connect(self) -> None:
-        """See ``Provider.connect``."""
+        """See ``providers.connect``."""
         await open_connection(self._session, self._url)
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[ProviderEvent], None]:

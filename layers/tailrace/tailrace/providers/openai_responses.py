@@ -64,7 +64,7 @@ class Responses:
         self._url = root + "/responses"
 
     async def connect(self) -> None:
-        """See ``Provider.connect``."""
+        """See ``providers.connect``."""
         await open_connection(self._session, self._url)
 
     def stream(self, request: ProviderRequest) -> AsyncGenerator[Sequence[ProviderEvent], None]:
