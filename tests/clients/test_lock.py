@@ -25,4 +25,5 @@ def test_the_versions() -> None:
     assert asked["dependencies"]["laravel-echo"] == "2.5.0"
     assert asked["dependencies"]["laravel-echo-api-gateway"] == "0.5.5"
     for name, version in {**asked["dependencies"], **asked["optionalDependencies"]}.items():
-        assert locked[f"node_modules/{name}"]["version"] == version
+        # Of a package that is there in several versions, "npm:ai@5.0.277" under a name of ours.
+        assert locked[f"node_modules/{name}"]["version"] == version.rpartition("@")[2]
