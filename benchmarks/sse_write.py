@@ -35,6 +35,7 @@ from tailrace.events import Text
 from tailrace.http.connection import Connection
 from tailrace.http.requests import App, Receive, Scope, Send
 from tailrace.http.server import server
+from tailrace.protocols.reader import Opening, Reading
 from tailrace.protocols.simple import SimpleProtocol
 
 from benchmarks import measure
@@ -66,7 +67,9 @@ async def source(count: int, pace: str) -> AsyncIterator[tuple[int, Sequence[Tex
 
 def block(seq: int) -> bytes:
     """Return one event as the simple protocol writes it."""
-    return SimpleProtocol(MESSAGE_ID, None, time.monotonic).events(seq, [WORDS[seq % len(WORDS)]])
+    return SimpleProtocol(Opening(message_id=MESSAGE_ID, conversation_id=""), Reading(monotonic=time.monotonic)).events(
+        seq, [WORDS[seq % len(WORDS)]]
+    )
 
 
 BLOCKS = [block(seq) for seq in range(20_001)]
@@ -100,7 +103,7 @@ async def raw_joined(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def tailrace(scope: Scope, receive: Receive, send: Send) -> None:
     """What the stream route does with what it delivers (tailrace/http/start.py)."""
-    protocol = SimpleProtocol(MESSAGE_ID, None, time.monotonic)
+    protocol = SimpleProtocol(Opening(message_id=MESSAGE_ID, conversation_id=""), Reading(monotonic=time.monotonic))
     connection = Connection(send, HEADERS, clock=SystemClock(), keep_alive=12.0)
     sending = asyncio.create_task(connection.run())
     async for first, events in source(*asked(scope)):

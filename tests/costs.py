@@ -21,6 +21,7 @@ import yaml
 from tailrace import telemetry
 from tailrace.backend import Backend
 from tailrace.events import Message
+from tailrace.protocols.reader import Opening, Reading
 from tailrace.protocols.simple import SimpleProtocol
 from tailrace.reply.follow import QUICK
 from tailrace.settings import Settings
@@ -125,7 +126,7 @@ class ReplyUnits:
         self.log_bytes = sum(segments.values())
         self.kept_bytes = sum(size for key, size in sizes.items() if key not in segments)
         self.seconds = PROVIDER_SECONDS + chunks / PER_SECOND
-        simple = SimpleProtocol(message.id, None, lambda: 0.0)
+        simple = SimpleProtocol(Opening(message_id=message.id, conversation_id=""), Reading(monotonic=lambda: 0.0))
         self.sent_bytes = sum(len(simple.events(number + 1, [chunk(number)])) for number in range(chunks))
         self.sent_bytes += len(simple.end(message))
         self.logged_bytes = len(logged(message).encode()) + PLATFORM_LOG

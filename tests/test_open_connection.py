@@ -11,8 +11,10 @@ from tailrace import Conversation
 from tailrace.aws.sessions import open_connection
 from tailrace.backend import Backend
 from tailrace.clock import SystemClock
+from tailrace.conversation.additions import NewMessage
 from tailrace.errors import Unprocessable
-from tailrace.http.start import StartBody, _start
+from tailrace.http.begin import Ask, begin, connecting, store_start
+from tailrace.http.live import Started
 from tailrace.settings import Settings
 from tailrace.store import Store
 from tailrace.store.dynamodb import Payload
@@ -74,16 +76,24 @@ async def test_a_start_opens_its_provider_s_while_it_is_stored() -> None:
         settings = Settings(table="t", provider="openai", model="m", broadcast=False, environment=environment)
         backend = Backend(settings, store=Store(calls, "t", clock=SystemClock()))
         conversation = await Conversation.create(backend=backend)
-        body = StartBody(input="Hello")
-        started = await _start(backend, scope(conversation.id), "anonymous", body, "simple", None, 0.0)
+        started = await start(backend, conversation.id, Ask(additions=[NewMessage("user", "Hello")]))
         assert (calls.connected, calls.asked) == ([1], [0])
         async for _ in started.source:
             pass
         assert (server.connections, len(server.requests)) == (1, 1)
         await started.stream.complete()
         with pytest.raises(Unprocessable):  # refused: nothing is left running
-            await _start(backend, scope(conversation.id), "anonymous", StartBody(input=" "), "simple", None, 0.0)
+            await start(backend, conversation.id, Ask(options={"tools": 1}))
         await backend.close()
+
+
+async def start(backend: Backend, conversation_id: str, ask: Ask) -> Started:
+    """Store a start as the routes do, and wait for the connection."""
+    async with connecting(backend, None) as opening:
+        begun = await begin(backend, "anonymous", conversation_id, arrived=0.0)
+        started = await store_start(backend, scope(conversation_id), begun, ask)
+        await opening
+        return started
 
 
 async def test_the_table_s_is_opened_while_the_function_starts() -> None:

@@ -15,8 +15,8 @@ from tailrace.backend import Backend
 from tailrace.conversation.conversation import Conversation
 from tailrace.errors import NotFound, RequestError
 from tailrace.http.api_app import create_api_app
+from tailrace.http.begin import _check_channel
 from tailrace.http.server import server
-from tailrace.http.start import _check_channel
 from tailrace.ids import message_address
 from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings

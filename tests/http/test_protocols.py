@@ -11,7 +11,7 @@ import pytest
 from tailrace.delivery import Piece, Voided
 from tailrace.events import Event, Message, Text
 from tailrace.protocols import PROTOCOLS
-from tailrace.protocols.reader import Object, ReaderProtocol
+from tailrace.protocols.reader import ReaderProtocol, Shown
 
 from tests.http.conftest import Client, script
 
@@ -21,23 +21,29 @@ pytestmark = pytest.mark.anyio
 class Bare(ReaderProtocol):
     """Text alone, without ids, and a word at the end."""
 
+    has_ids: ClassVar[bool] = False
     headers: ClassVar[Sequence[tuple[bytes, bytes]]] = ((b"x-bare", b"v1"),)
 
-    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Object]:
+    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
         """Return the text of each entry that has some."""
-        return [{"delta": event.text} for event in events if isinstance(event, Text)]
+        return [
+            Shown({"delta": event.text}, self.cursor(seq))
+            for seq, event in enumerate(events, first_seq)
+            if isinstance(event, Text)
+        ]
 
-    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Object]:
+    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Shown]:
         """Return the text of each piece."""
-        return [{"delta": piece.text} for piece in pieces if isinstance(piece, Piece)]
+        return [Shown({"delta": piece.text}, self.cursor(piece.seq)) for piece in pieces if isinstance(piece, Piece)]
 
-    def end_objects(self, message: Message) -> list[Object]:
+    def end_objects(self, message: Message) -> list[Shown]:
         """Return two events, as some formats do."""
-        return [{"finish": message.status}, {"usage": message.usage is not None}]
+        end = self.end_cursor(message)
+        return [Shown({"finish": message.status}, end), Shown({"usage": message.usage is not None}, end)]
 
-    def failure_objects(self, seq: int, text: str, error_type: str) -> list[Object]:
+    def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return the failure."""
-        return [{"failure": text}]
+        return [Shown({"failure": text}, self.cursor(seq))]
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +68,10 @@ async def test_live_replay_and_poll_speak_it(client: Client) -> None:
     async with asyncio.timeout(20), client.session.get(f"/messages/{message}/stream?protocol=bare") as response:
         assert await response.read() == expected
         assert response.headers["X-Bare"] == "v1"
-    assert await client.json("GET", f"/messages/{message}/events?protocol=bare") == (200, [*CHUNKS, *END])
-    path = f"/messages/{message}/events?protocol=bare&by=sentence"
-    assert await client.json("GET", path) == (200, [*CHUNKS, *END])
+    for more in ("", "&by=sentence"):
+        status, events = await client.json("GET", f"/messages/{message}/events?protocol=bare{more}")
+        assert (status, [each["data"] for each in events]) == (200, [*CHUNKS, *END])
+        assert {each["id"].split(":")[0] for each in events} == {message}
 
 
 async def test_one_that_is_not_there_is_refused(client: Client) -> None:

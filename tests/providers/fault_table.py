@@ -216,7 +216,7 @@ class Table:
         conversation = await Conversation.create(backend=self.backend)
         options = read_options({"retries": 1, "timeouts": {**PATIENT, **IMPATIENT.get(fault, {})}})
         await conversation.add_user_message("Tell.")
-        request = provider_request(conversation.record, await conversation.to_messages(), None, options)
+        request = provider_request(conversation.record, await conversation.to_messages(), options)
         choices = [Choice(self.wire)]
         source = await open_source(self.backend, choices, request, options, "before_first_chunk")
         stream = await conversation.stream_response(provider=self.wire)

@@ -57,3 +57,8 @@ def rfc3339(microseconds: int) -> str:
     """Return a moment as UTC text, such as ``2026-11-22T09:30:00.000123Z``."""
     moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{microseconds % 1_000_000:06d}Z"
+
+
+def microseconds(text: str) -> int:
+    """Return what ``rfc3339`` made the text of: microseconds since 1970."""
+    return round(datetime.fromisoformat(text).timestamp() * 1_000_000)

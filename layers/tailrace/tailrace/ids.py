@@ -61,6 +61,15 @@ def new_conversation_id(random_bytes: RandomBytes) -> str:
     return _encode(random_bytes(_RANDOM))
 
 
+def page_conversation_id(owner: str, page_id: str) -> str:
+    """Return the id of the conversation that a page knows by an id of its own, such as ``useChat``'s.
+
+    It is a one-way hash of both, so the same id of somebody else is another conversation.
+    """
+    digest = hashlib.sha256(b"tailrace page" + msgspec.json.encode([owner, page_id])).digest()
+    return _encode(digest[:_RANDOM])
+
+
 def conversation_tag(conversation_id: str) -> str:
     """Return the partition of a conversation.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from tailrace.backend import Backend, default_backend
-from tailrace.conversation.additions import Additions, NewMessage
+from tailrace.conversation.additions import MOST_AT_ONCE, Additions, NewMessage
 from tailrace.conversation.history import Past, Window, Windowed, read_past, window_of
 from tailrace.conversation.order import Positions
 from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
@@ -21,7 +21,7 @@ from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, S
 from tailrace.ids import conversation_tag, message_address, new_conversation_id, new_message_id
 from tailrace.reply.ending import PROMPT_ESTIMATE
 from tailrace.reply.stream import MessageStream
-from tailrace.store import Draft, Start
+from tailrace.store import ConversationThere, Draft, Start
 
 if TYPE_CHECKING:
     from tailrace.conversation.report import Report
@@ -43,6 +43,7 @@ class Conversation(Additions):
         self._store = backend.store
         self._positions = Positions()
         self._count: int | None = None
+        self._is_new = False
 
     @property
     def id(self) -> str:
@@ -111,21 +112,36 @@ class Conversation(Additions):
         has_question: bool,
         owner: str | None = None,
         backend: Backend | None = None,
+        new: ConversationRecord | None = None,
+        before: str | None = None,
     ) -> tuple[Self, Past]:
         """Return a stored conversation, and what of it goes into the next prompt; both are read at the same time.
 
         Args:
             window: the settings' when None.
             has_question: whether what is to be answered is not stored yet.
+            new: what it is if there is none of that id: it is stored with its first reply.
+            before: the id of a message of it: the window is of what comes before that.
 
         Raises:
             NotFound, StoreError: as ``load`` does.
         """
         backend = backend or default_backend()
-        reading = asyncio.ensure_future(_read_past(backend, conversation_id, window, has_question=has_question))
+        reading = asyncio.ensure_future(
+            _read_past(backend, conversation_id, window, has_question=has_question, before=before)
+        )
         try:
-            conversation = await cls.load(conversation_id, owner=owner, backend=backend)
-            return conversation, await conversation._with_system_messages(reading)
+            try:
+                conversation = await cls.load(conversation_id, owner=owner, backend=backend)
+            except NotFound:
+                if new is None:
+                    raise
+                conversation = cls(new, backend)
+                conversation._is_new = True
+            past = await conversation._with_system_messages(reading)
+            if before is not None:
+                conversation._count = None  # there are more
+            return conversation, past
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -143,14 +159,24 @@ class Conversation(Additions):
         ]
         return await self._put(drafts)
 
-    async def _put(self, drafts: Sequence[Draft], start: Start | None = None) -> list[Message]:
-        """Store messages under the next ordinals, as far as this object knows."""
+    async def _put(
+        self, drafts: Sequence[Draft], start: Start | None = None, replaced: Sequence[str] = ()
+    ) -> list[Message]:
+        """Store messages under the next ordinals, as far as this object knows; and the conversation, if it is new."""
         if self._count is None:
             self._count = await self._store.history.count(self.id)
         counted = [
             msgspec.structs.replace(draft, ordinal=ordinal) for ordinal, draft in enumerate(drafts, self._count + 1)
         ]
-        stored = await self._store.messages.put(counted, nonce=self._backend.random_bytes(16), start=start)
+        random_bytes, put = self._backend.random_bytes, self._store.messages.put
+        new = self.record if self._is_new else None
+        try:
+            stored = await put(counted, nonce=random_bytes(16), start=start, conversation=new, replaced=replaced)
+        except ConversationThere:
+            # Two first starts at once: the other one has stored it. If it was deleted, it is not found.
+            self.record = await self._store.conversations.get(self.id)
+            stored = await put(counted, nonce=random_bytes(16), start=start, replaced=replaced)
+        self._is_new = False
         self._count += len(stored)
         system = [message.id for message in stored if message.role == "system"]
         self.record = msgspec.structs.replace(self.record, system_messages=(*self.record.system_messages, *system))
@@ -315,6 +341,8 @@ class Conversation(Additions):
         prompt_tokens: int | None = None,
         start: Start | None = None,
         except_socket: str | None = None,
+        additions: Sequence[NewMessage] = (),
+        replaced: Sequence[str] = (),
     ) -> MessageStream:
         """Store an empty reply and return its stream.
 
@@ -326,11 +354,14 @@ class Conversation(Additions):
             prompt_tokens: an estimate of the prompt, for the usage of a reply whose provider does not tell.
             start: an idempotency key that must not have been used.
             except_socket: the socket id that does not hear of it: Echo's ``toOthers``.
+            additions: other messages that are stored in the same transaction before the reply, after the input.
+            replaced: the ids of messages of this conversation that the reply and these come instead of: they are
+                deleted in the same transaction.
 
         Raises:
             AlreadyStarted: the key was used for the same start; the error says which reply it started.
-            Conflict: the key was used for another start.
-            Unprocessable, TooLarge: the input has parts that cannot be.
+            Conflict: the key was used for another start, or what is to be replaced is being written or gone.
+            Unprocessable, TooLarge: the input or an addition has what cannot be.
             StoreError: the table cannot be written; then nothing was.
         """
         backend = self._backend
@@ -340,10 +371,16 @@ class Conversation(Additions):
         if input is not None:
             text, parts = split_input(input)
             drafts.append(self._draft("user", text, self._positions.take(now), parts_metadata(parts), now, audience))
+        for new in additions:
+            check_tool_message(new.role, new.content, new.metadata)
+            drafts.append(self._draft(new.role, new.content, self._positions.take(now), new.metadata, now, audience))
+        if len(drafts) + len(replaced) > MOST_AT_ONCE - 3:  # the reply, its key and the conversation
+            raise Unprocessable(f"A start may add or replace {MOST_AT_ONCE - 3} messages at most.")
         if channel is not None:
             metadata = {**(metadata or {}), "channel": channel}
+        has_question = bool(drafts)
         # The question is here already, or it will come before the first chunk.
-        position = self._positions.open_reply(now, lambda: input is None and stream.seq == 0)
+        position = self._positions.open_reply(now, lambda: not has_question and stream.seq == 0)
         reply = self._draft(
             "assistant", "", position, metadata, now, audience, status="pending", provider=provider, model=model
         )
@@ -351,7 +388,7 @@ class Conversation(Additions):
             private = {**(reply.private or {}), PROMPT_ESTIMATE: prompt_tokens}
             reply = msgspec.structs.replace(reply, private=private)
         drafts.append(reply)
-        *_, message = await self._put(drafts, start)
+        *_, message = await self._put(drafts, start, [self._own(each) for each in replaced])
         feed = None
         if audience is not None:
             feed = backend.broadcast.feed(message, *audience)
@@ -436,9 +473,10 @@ async def _read_past(
     *,
     has_question: bool,
     statuses: Collection[Status] = COMPLETED,
+    before: str | None = None,
 ) -> Past:
     window = Window(tokens=backend.settings.history_tokens) if window is None else window_of(window)
-    return await read_past(backend.store, conversation_id, window, statuses, has_question=has_question)
+    return await read_past(backend.store, conversation_id, window, statuses, has_question=has_question, before=before)
 
 
 def _channel_of(conversation_id: str) -> str:

@@ -130,12 +130,19 @@ def tokens_of(message: Message) -> int:
 
 
 async def read_past(
-    store: Store, conversation_id: str, window: Window, statuses: Collection[Status], *, has_question: bool
+    store: Store,
+    conversation_id: str,
+    window: Window,
+    statuses: Collection[Status],
+    *,
+    has_question: bool,
+    before: str | None = None,
 ) -> Past:
     """Read a window, newest first. What the system said is not in it: that is read by its ids, wherever it lies.
 
     Args:
         statuses: of messages that may go into a prompt.
+        before: the id of a message of this conversation; only what comes before it is read.
 
     Raises:
         StoreError: the table cannot be read.
@@ -146,7 +153,7 @@ async def read_past(
     states: dict[str, ProviderState] = {}
     # A window of a few messages needs few, and some of those that are there may not count.
     at_once = PAGE if window.messages is None else 2 * window.messages + 10
-    async with aclosing(store.history.newest_first(conversation_id, statuses, at_once=at_once)) as past:
+    async with aclosing(store.history.newest_first(conversation_id, statuses, at_once=at_once, before=before)) as past:
         async for message, ordinal, state in past:
             count = max(count, ordinal)
             if message is None or message.role == "system" or not is_prompt(message):
@@ -157,5 +164,5 @@ async def read_past(
             if not selection.take(message):
                 break
     kept = selection.kept()
-    before = ordinals[kept[0].id] - 1 if kept else count
-    return Past(kept, max(0, before) if selection.is_cut else 0, count, states)
+    earlier = ordinals[kept[0].id] - 1 if kept else count
+    return Past(kept, max(0, earlier) if selection.is_cut else 0, count, states)

@@ -149,7 +149,7 @@ def check_tool_message(role: str, content: str, metadata: Json) -> None:
     """
     if role not in SHAPES:
         return
-    message = _probe(role, content, metadata)
+    message = as_said(role, content, metadata)
     found = len(_calls(message)) if role == "tool_call" else len(_results(message))
     content_json = _json(content)
     if found != (len(content_json) if isinstance(content_json, list) else 1):
@@ -159,7 +159,8 @@ def check_tool_message(role: str, content: str, metadata: Json) -> None:
         )
 
 
-def _probe(role: Any, content: str, metadata: Json) -> Message:
+def as_said(role: Any, content: str, metadata: Json) -> Message:
+    """Return a message that is about to be stored, as a prompt takes it: without an id."""
     return Message(
         id="",
         conversation_id="",

@@ -26,7 +26,7 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
-from tailrace.providers import PromptMessage, ProviderRequest
+from tailrace.providers import ProviderRequest
 from tailrace.providers.fallback import Candidate, Fallback, Mode
 from tailrace.providers.finish import Finish, finish_of
 from tailrace.providers.options import Options, read_options
@@ -51,11 +51,10 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def provider_request(
     record: ConversationRecord,
     history: Sequence[Message],
-    new_input: PromptMessage | None,
     options: Options,
     states: Mapping[str, ProviderState] = NO_STATES,
 ) -> ProviderRequest:
-    """Return what to ask a provider: system prompts apart and in order, then the history and the new input.
+    """Return what to ask a provider: system prompts apart and in order, then the history.
 
     Raises:
         Unprocessable: there is no user message to answer.
@@ -63,8 +62,6 @@ def provider_request(
     system = [record.system] if record.system else []
     system += [message.content for message in history if message.role == "system"]
     messages = prompt_messages([message for message in history if message.role != "system"], states)
-    if new_input is not None:
-        messages.append(new_input)
     if not any(message.role == "user" for message in messages):
         raise Unprocessable("There is nothing to answer: the conversation has no user message.")
     return ProviderRequest(
@@ -179,7 +176,7 @@ class Request:
     async def _open(self, fallback: Mode) -> AsyncGenerator[Sequence[SourceEvent], None]:
         options = read_options(self._options)
         past = await self._past()
-        request = provider_request(self._record, past.messages, None, options, past.states)
+        request = provider_request(self._record, past.messages, options, past.states)
         async with aclosing(await open_source(self._backend, self._choices, request, options, fallback)) as source:
             async for events in source:
                 yield events

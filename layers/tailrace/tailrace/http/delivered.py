@@ -13,7 +13,7 @@ from tailrace.events import Event, Message
 from tailrace.http.connection import Connection
 from tailrace.http.cursor import query
 from tailrace.http.requests import Scope
-from tailrace.protocols import DEFAULT, check_protocol
+from tailrace.protocols import DEFAULT, find_protocol
 from tailrace.protocols.reader import ReaderProtocol
 from tailrace.reply.follow import Batch, Follower
 
@@ -55,7 +55,7 @@ def asked_protocol(scope: Scope) -> str:
         RequestError: there is none of that name.
     """
     name = query(scope).get("protocol", DEFAULT)
-    check_protocol(name)
+    find_protocol(name)
     return name
 
 

@@ -12,12 +12,13 @@ from tailrace import telemetry
 from tailrace.backend import Backend
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import StoreError
-from tailrace.events import TERMINAL, Event, Message
+from tailrace.events import TERMINAL, Event, Json, Message
 from tailrace.http.connection import DRAIN_SECONDS, Connection
 from tailrace.http.delivered import Delivered, follow_into
 from tailrace.http.requests import Receive, Send, client_gone
-from tailrace.http.responses import respond_error, respond_message, stream_headers
-from tailrace.protocols import open_protocol
+from tailrace.http.responses import RespondWhole, respond_message, stream_headers
+from tailrace.protocols import find_protocol
+from tailrace.protocols.reader import Opening, Reading
 from tailrace.reply.ending import CANCELLED
 from tailrace.reply.follow import LONGEST_PAGE, Follower
 from tailrace.reply.relay import Deliver, Relay, Source
@@ -42,6 +43,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
         cancel_on_disconnect: whether the reply ends when this reader leaves, where that can be seen.
         deadline: seconds after which this process will be gone, or None.
         correlation: ties the log lines of the request together.
+        opening: what is known of the reply.
+        wants: what the protocol's own request asked for.
     """
 
     stream: MessageStream
@@ -52,6 +55,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     cancel_on_disconnect: bool
     deadline: float | None
     correlation: str
+    opening: Opening
+    wants: Json = msgspec.field(default_factory=dict)
 
 
 class Live:
@@ -71,19 +76,21 @@ class Live:
             await self._stream(receive, send, first)
 
     async def _stream(self, receive: Receive, send: Send, first: bytes) -> None:
-        backend, stream, delivery = self._backend, self._started.stream, self._started.delivery
-        protocol = open_protocol(self._started.protocol, stream.id, self._started.progress, backend.clock.monotonic)
+        backend, started, stream = self._backend, self._started, self._started.stream
+        protocol = find_protocol(started.protocol)(
+            started.opening,
+            Reading(monotonic=backend.clock.monotonic, progress=started.progress, wants=started.wants),
+        )
         connection = Connection(
             send,
             [*stream_headers(stream.id), *protocol.headers],
             clock=backend.clock,
             keep_alive=backend.settings.keep_alive,
         )
-        connection.write(first)
-        pieces = delivery.open() if delivery.is_paced else None
+        connection.write(first + protocol.begin())
+        pieces = started.delivery.open() if started.delivery.is_paced else None
         reader = Delivered(protocol, pieces, connection.write, clock=backend.clock)
-        deadline = self._started.deadline
-        gone_at = None if deadline is None else backend.clock.monotonic() + deadline
+        gone_at = None if started.deadline is None else backend.clock.monotonic() + started.deadline
         catching_up: asyncio.Task[None] | None = None
 
         def deliver(first_seq: int, events: Sequence[Event]) -> None:
@@ -102,7 +109,7 @@ class Live:
         relaying = asyncio.create_task(self._run(relay))
         sending = asyncio.create_task(connection.run())
         tasks: list[asyncio.Task[Any]] = [relaying, sending]
-        if self._started.cancel_on_disconnect:
+        if started.cancel_on_disconnect:
             tasks.append(asyncio.create_task(self._cancel_when_gone(relay, receive)))
         try:
             try:
@@ -149,20 +156,19 @@ class Live:
         )
         await follow_into(reader, connection, follower)
 
-    async def whole(self, send: Send) -> None:
-        """Send the message at the reply's end."""
+    async def whole(self, send: Send, respond: RespondWhole = respond_message) -> None:
+        """Send the message at the reply's end, as ``respond`` does."""
         with self._backend.writing():
-            await self._whole(send)
+            await self._whole(send, respond)
 
-    async def _whole(self, send: Send) -> None:
+    async def _whole(self, send: Send, respond: RespondWhole) -> None:
         try:
             message = await self._run(self._relay(lambda first_seq, events: None))
         except StoreError as error:
             await self._settle()
-            await respond_error(send, error)
-            return
+            raise error from None  # nothing was sent yet
         await self._started.stream.drain()
-        await respond_message(send, message)
+        await respond(send, message)
 
     def _relay(self, deliver: Deliver) -> Relay:
         started = self._started

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from tailrace.http.client_routes import CLIENT_ROUTES, ClientRoute
 from tailrace.http.schemas import ErrorBody
 from tailrace.http.start import StartBody
 
@@ -156,6 +158,23 @@ STREAMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
 """The routes of ``stream_app.hot_routes``."""
 
 
+def _client_operation(route: ClientRoute) -> dict[str, Any]:
+    """Return the description of a route whose bodies are another project's to describe."""
+    parameters = [
+        _parameter(name, "An id, as the client has it.", place="path") for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    answer = {"application/json": {"schema": {}}} | (_STREAM if route.streams else {})
+    operation = _operation(
+        route.said,
+        route.endpoint.rpartition(".")[2].replace(":", "_"),
+        parameters,
+        {"200": {"description": "As the client's protocol has it.", "content": answer}, "204": _NOTHING},
+    )
+    if route.method == "POST":
+        operation["requestBody"] = {"content": {"application/json": {"schema": {"type": "object"}}}}
+    return operation
+
+
 def describe(app: FastAPI) -> None:
     """Let an application tell all of its routes."""
 
@@ -163,6 +182,8 @@ def describe(app: FastAPI) -> None:
         if app.openapi_schema is None:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             made["paths"].update(STREAMS)
+            for route in CLIENT_ROUTES:
+                made["paths"].setdefault(route.path, {})[route.method.lower()] = _client_operation(route)
             _, components = msgspec.json.schema_components((StartBody,), ref_template="#/components/schemas/{name}")
             schemas = made["components"]["schemas"]
             schemas.update(components)

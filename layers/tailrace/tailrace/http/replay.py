@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from tailrace.backend import Backend
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import NotFound, RequestError
-from tailrace.events import ENDED_BY_OTHERS, TERMINAL, Event
+from tailrace.events import ENDED_BY_OTHERS, TERMINAL, Event, Json
 from tailrace.http.connection import DRAIN_SECONDS, Connection
 from tailrace.http.cursor import NOT_OURS, Cursor, last_event_id, query
 from tailrace.http.delivered import Delivered, asked_delivery, asked_protocol, follow_into, joined
 from tailrace.http.requests import Receive, Scope, Send, client_gone, time_left
-from tailrace.http.responses import respond_empty, respond_json, respond_message, stream_headers
-from tailrace.protocols import open_protocol
+from tailrace.http.responses import RespondWhole, respond_empty, respond_json, respond_message, stream_headers
+from tailrace.protocols import find_protocol
 from tailrace.protocols.bounded import bounded
+from tailrace.protocols.reader import Opening, Reading, Shown, check_by_chunk
 from tailrace.reply.follow import Batch, Follower
 
 LONGEST_WAIT: Final = 25
@@ -44,19 +47,40 @@ class Replay:
     Args:
         protocol: the wire format it wants.
         delivery: how it wants it. Where a sentence ends and what progress counts depends on all of the log, so for
-            those, and for a cursor inside an entry, the follower reads it from its beginning; it pays for that anyway.
+            those, for a protocol that needs it, and for a cursor inside an entry, the follower reads the log from its
+            beginning; it pays for that anyway.
+        skip: how many events of the wire the reader has already, for protocols whose clients count them.
+        wants: what the protocol's own request asked for.
+
+    Raises:
+        RequestError: the protocol has no form for the delivery or the cursor.
     """
 
-    def __init__(self, backend: Backend, cursor: Cursor, protocol: str, delivery: Delivery = PLAIN) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        cursor: Cursor,
+        protocol: str,
+        delivery: Delivery = PLAIN,
+        *,
+        skip: int = 0,
+        wants: Json | None = None,
+    ) -> None:
         self._backend = backend
         self._cursor = cursor
-        self._id = message_id = cursor.message_id
-        plain = delivery == PLAIN and not cursor.taken
+        self._id = cursor.message_id
+        self._kind = find_protocol(protocol)
+        check_by_chunk(self._kind, is_paced=delivery.is_paced)
+        if self._kind.is_by_chunk and cursor.taken:
+            raise RequestError(NOT_OURS)
+        plain = (delivery == PLAIN and not cursor.taken) or self._kind.is_by_chunk
         self._pieces = None if plain else delivery.open(after=cursor.seq, taken=cursor.taken)
-        self._follower = self._follow_from(cursor.seq if plain else 0)
+        self._follower = self._follow_from(cursor.seq if plain and not self._kind.needs_beginning else 0)
         self._delivery = delivery
-        self._name = protocol
-        self._protocol = open_protocol(protocol, message_id, None, backend.clock.monotonic)
+        self._reading = Reading(
+            monotonic=backend.clock.monotonic, after=cursor.seq if plain else 0, skip=skip, wants=wants or {}
+        )
+        self._protocol = self._kind(Opening(message_id=self._id, conversation_id=""), self._reading)
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what comes after the cursor, then what comes live, then the terminal event; 204 when the reader
@@ -71,6 +95,8 @@ class Replay:
             clock=backend.clock,
             keep_alive=backend.settings.keep_alive,
         )
+        if not self._cursor.seq:
+            connection.write(self._protocol.begin())
         reader = Delivered(self._protocol, self._pieces, connection.write, clock=backend.clock)
         sending = asyncio.create_task(connection.run())
         following = asyncio.create_task(follow_into(reader, connection, self._follower))
@@ -89,12 +115,12 @@ class Replay:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def whole(self, send: Send) -> None:
-        """Send the message once the reply has ended."""
+    async def whole(self, send: Send, respond: RespondWhole = respond_message) -> None:
+        """Send the message once the reply has ended, as ``respond`` does."""
         await self._open()
         async for _ in self._follower.follow():
             pass
-        await respond_message(send, await self._follower.message())
+        await respond(send, await self._follower.message())
 
     async def events(self, wait: float) -> list[dict[str, Any]]:
         """Return a page of what comes after the cursor; wait for it if there is nothing yet.
@@ -104,7 +130,7 @@ class Replay:
         """
         if await self._open():
             return []
-        found: list[dict[str, Any]] = []
+        found: list[Shown] = []
         try:
             async with asyncio.timeout(wait or None):
                 while not (found or self._follower.ended):
@@ -120,7 +146,9 @@ class Replay:
             if self._pieces is not None:
                 found += self._protocol.piece_objects(self._pieces.flush())
             found += self._protocol.end_objects(await self._follower.message())
-        return found
+        if found and not self._cursor.seq:
+            found = [*self._protocol.first(), *found]
+        return self._protocol.polled(found)
 
     async def _open(self) -> bool:
         """Look at the message; return whether the reader has its terminal event already."""
@@ -130,14 +158,26 @@ class Replay:
         # A cursor beyond the end is of a starting connection that saw what a crash took back, and has no end yet.
         if stored.status in TERMINAL and self._cursor.is_of_end(stored.seq, stored.status):
             return True
+        reading = self._reading
         if self._delivery.progress:
             # By the log's own time, so that it goes on where the connection was that was cut.
-            self._protocol = open_protocol(
-                self._name,
-                self._id,
-                Progress(stored.created / 1_000_000),
-                lambda: self._follower.written / 1_000_000,
+            reading = msgspec.structs.replace(
+                reading,
+                progress=Progress(stored.created / 1_000_000),
+                monotonic=lambda: self._follower.written / 1_000_000,
             )
+        self._protocol = self._kind(
+            Opening(
+                message_id=self._id,
+                conversation_id=stored.conversation_id,
+                created=stored.created,
+                provider=stored.provider,
+                model=stored.model,
+                metadata=stored.metadata,
+                private=stored.private,
+            ),
+            reading,
+        )
         if self._cursor.taken and stored.seq == self._cursor.seq and stored.status not in ENDED_BY_OTHERS:
             raise RequestError(NOT_OURS)  # the terminal event has no characters
         if self._cursor.taken and not self._follower.ended:
@@ -159,12 +199,12 @@ class Replay:
             backend.store, backend.open_replies, self._id, after, clock=backend.clock, lease=backend.settings.lease
         )
 
-    def _objects(self, batches: Sequence[Batch]) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
+    def _objects(self, batches: Sequence[Batch]) -> list[Shown]:
+        found: list[Shown] = []
         now = self._backend.clock.monotonic()
         for first_seq, events in joined(batches):
             if self._pieces is None:
-                found += self._protocol.objects(first_seq, events)
+                found += self._protocol.after(first_seq, events)
             else:
                 found += self._protocol.piece_objects(self._pieces.feed(first_seq, events, now))
         if self._pieces is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -13,6 +13,9 @@ from tailrace.http.requests import Send
 from tailrace.telemetry import logger
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+RespondWhole = Callable[[Send, Message], Awaitable[None]]
+"""Sends a reply that has ended, not streamed."""
 
 UNCONFIGURED = "This is not set up on the server."
 """What a client learns when the deployment lacks something, such as a provider's key."""

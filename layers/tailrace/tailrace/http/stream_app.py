@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from tailrace.backend import Backend
 from tailrace.errors import TailraceError
+from tailrace.http.client_routes import CLIENT_ROUTES, Lazy
 from tailrace.http.cors import cors
 from tailrace.http.head import Head
 from tailrace.http.mask_errors import MaskErrors
@@ -36,6 +37,10 @@ def hot_routes(backend: Backend) -> list[BaseRoute]:
         _route(backend, "GET", "/messages/{message_id}/stream", message_stream),
         _route(backend, "GET", "/messages/{message_id}/events", message_events),
         _route(backend, "POST", "/messages/{message_id}/cancel", message_cancel),
+        *(
+            Route(each.path, Lazy(backend, each.endpoint), methods=[each.method], name=each.endpoint)
+            for each in CLIENT_ROUTES
+        ),
     ]
 
 

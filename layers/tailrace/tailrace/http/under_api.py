@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from tailrace.http.client_routes import APART
 from tailrace.http.requests import App, Receive, Scope, Send
 
 PREFIX: Final = "/api"
-
-CHAT: Final = "/api/chat"
-"""The AI SDK's own routes, which stand there and nowhere else."""
 
 
 class UnderApi:
@@ -31,4 +29,4 @@ class UnderApi:
 
 def is_under_api(path: str) -> bool:
     """Return whether a path is that of one of the routes with the prefix before it."""
-    return path.startswith(f"{PREFIX}/") and path != CHAT and not path.startswith(f"{CHAT}/")
+    return path.startswith(f"{PREFIX}/") and not any(path == each or path.startswith(f"{each}/") for each in APART)

@@ -6,15 +6,15 @@ that has no shape here (usage, reasoning, a tool call) is not shown; its seq is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from tailrace.delivery import Piece, Progress, Voided
-from tailrace.events import ENDED_BY_OTHERS, Event, Message, Reset, Text
+from tailrace.delivery import Piece, Voided
+from tailrace.events import Event, Message, Reset, Text
 from tailrace.protocols.bounded import bounded
-from tailrace.protocols.reader import Object, ReaderProtocol, encode
+from tailrace.protocols.reader import Object, Opening, ReaderProtocol, Reading, Shown
 
 _encode = msgspec.json.Encoder().encode
 
@@ -22,27 +22,27 @@ _encode = msgspec.json.Encoder().encode
 class SimpleProtocol(ReaderProtocol):
     """The default; its arguments are ``ReaderProtocol``'s."""
 
-    def __init__(self, message_id: str, progress: Progress | None, monotonic: Callable[[], float]) -> None:
-        super().__init__(message_id, progress, monotonic)
-        name = message_id.encode()
+    def __init__(self, opening: Opening, reading: Reading) -> None:
+        super().__init__(opening, reading)
+        name = self.message_id.encode()
         self._after_chunk = b',"message_id":"' + name + b'"}\nid: ' + name + b":%d\n\n"
 
     def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
         """Return the blocks of consecutive events; empty when there is nothing to show."""
         if self.progress is not None:
-            return encode(self.objects(first_seq, events))
+            return super().events(first_seq, events)
         # The hot path: one block is a few microseconds, and a batch is one bytes object for one send.
         blocks: list[bytes] = []
         for seq, event in enumerate(events, first_seq):
             if isinstance(event, Text):
                 blocks.append(b'data: {"chunk":' + _encode(event.text) + self._after_chunk % seq)
             elif isinstance(event, Reset):
-                blocks.append(encode(self.objects(seq, [event])))
+                blocks.append(self._encode(self.objects(seq, [event])))
         return b"".join(blocks)
 
-    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Object]:
+    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
         """Return the chunks and resets among the entries."""
-        found: list[Object] = []
+        found: list[Shown] = []
         for seq, event in enumerate(events, first_seq):
             if isinstance(event, Text):
                 data: Object = {"chunk": event.text, "message_id": self.message_id}
@@ -54,26 +54,29 @@ class SimpleProtocol(ReaderProtocol):
                     self.progress.reset()
             else:
                 continue
-            found.append({**data, "id": f"{self.message_id}:{seq}"})
+            found.append(Shown(data, self.cursor(seq)))
         return found
 
-    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Object]:
+    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Shown]:
         """Return the pieces, whole sentences as such."""
-        return [{**self._piece_data(piece), "id": _piece_id(self.message_id, piece)} for piece in pieces]
+        return [Shown(self._piece_data(piece), _piece_id(self.message_id, piece)) for piece in pieces]
 
-    def end_objects(self, message: Message) -> list[Object]:
+    def end_objects(self, message: Message) -> list[Shown]:
         """Return the terminal event."""
-        # An id that no chunk can have, where others than the writer may have chosen the number (http/cursor.py).
-        end_id = f"{message.id}:{message.seq}" + (".0" if message.status in ENDED_BY_OTHERS else "")
+        end_id = self.end_cursor(message)
         if message.status == "completed":
-            return [{"done": True, "message": bounded(message), "id": end_id}]
+            return [Shown({"done": True, "message": bounded(message)}, end_id)]
         error = message.error or {}
         text = str(error.get("message", "The reply ended early."))
-        return [{**self._error_data(text, str(error.get("type", "general_error"))), "id": end_id}]
+        return [Shown(self._error_data(text, str(error.get("type", "general_error"))), end_id)]
 
-    def failure_objects(self, seq: int, text: str, error_type: str) -> list[Object]:
+    def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return a terminal event with the id of the last chunk."""
-        return [{**self._error_data(text, error_type), "id": f"{self.message_id}:{seq}"}]
+        return [Shown(self._error_data(text, error_type), self.cursor(seq))]
+
+    def polled(self, shown: Sequence[Shown]) -> list[Object]:
+        """Return the same objects that are streamed, with the cursor in them."""
+        return [{**each.data, "id": each.cursor} for each in shown]
 
     def _piece_data(self, piece: Piece | Voided) -> dict[str, Any]:
         if isinstance(piece, Voided):

@@ -15,7 +15,7 @@ from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
 from tailrace.store.history import History
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
-from tailrace.store.messages import Draft, Messages, Open, Start
+from tailrace.store.messages import ConversationThere, Draft, Messages, Open, Start
 from tailrace.store.prune import prune
 from tailrace.store.replies import Replies
 from tailrace.store.subscriptions import NEVER, Subscription, Subscriptions
@@ -76,6 +76,7 @@ __all__ = [
     "NEVER",
     "Calls",
     "Change",
+    "ConversationThere",
     "Draft",
     "DynamoDB",
     "Image",

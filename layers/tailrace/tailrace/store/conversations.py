@@ -18,6 +18,26 @@ LARGEST: Final = {"title": 20_000, "system": 180_000, "metadata": 90_000}
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)."""
 
 
+def conversation_item(conversation: ConversationRecord) -> Payload:
+    """Return the item of a new conversation.
+
+    Raises:
+        Unprocessable: a text or the metadata are too long for its item.
+    """
+    key = conversation_key(conversation.id)
+    return ConversationItem(
+        key["pk"],
+        key["sk"],
+        id=conversation.id,
+        owner=conversation.owner,
+        created=conversation.created,
+        updated=conversation.updated,
+        title=_fitting("title", conversation.title),
+        system=_fitting("system", conversation.system),
+        metadata=_fitting("metadata", to_json(conversation.metadata)),
+    ).serialize()
+
+
 class Conversations:
     """Every method raises ``StoreError`` when DynamoDB gives no answer before the deadline."""
 
@@ -30,19 +50,7 @@ class Conversations:
         Raises:
             Unprocessable: a text or the metadata are too long for its item.
         """
-        key = conversation_key(conversation.id)
-        item = ConversationItem(
-            key["pk"],
-            key["sk"],
-            id=conversation.id,
-            owner=conversation.owner,
-            created=conversation.created,
-            updated=conversation.updated,
-            title=_fitting("title", conversation.title),
-            system=_fitting("system", conversation.system),
-            metadata=_fitting("metadata", to_json(conversation.metadata)),
-        )
-        await self._table.put(item.serialize())
+        await self._table.put(conversation_item(conversation))
 
     async def get(self, conversation_id: str) -> ConversationRecord:
         """Return a conversation.

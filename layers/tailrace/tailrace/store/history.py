@@ -10,7 +10,7 @@ from tailrace.events import Message, ProviderState, Role, Status
 from tailrace.store.content import PART_BYTES
 from tailrace.store.dynamodb import ConditionFailed, Payload
 from tailrace.store.items import DELETED, Item, MessageItem, conversation_key, message_key
-from tailrace.store.messages import Messages
+from tailrace.store.messages import Messages, places
 from tailrace.store.table import Table
 
 PAGE: Final = 100
@@ -28,7 +28,7 @@ class History:
         self._messages = messages
 
     async def newest_first(
-        self, conversation_id: str, statuses: Collection[Status], *, at_once: int = PAGE
+        self, conversation_id: str, statuses: Collection[Status], *, at_once: int = PAGE, before: str | None = None
     ) -> AsyncGenerator[tuple[Message | None, int, ProviderState | None], None]:
         """Yield the messages of a conversation from its end, each with its ordinal, 1 for the conversation's first, 0
         where it was not counted; and with what its provider wants back. Pages and contents are read as far as they are
@@ -37,8 +37,9 @@ class History:
         Args:
             statuses: of those that are read; in the place of others and of deleted ones there is None.
             at_once: how many one query brings, ``PAGE`` at most.
+            before: the id of a message of the conversation; only those that come before it are read.
         """
-        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
+        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & places(before)
         pages = self._table.pages(condition, ScanIndexForward=False, Limit=min(at_once, PAGE))
         async for page in pages:
             for items in _bounded(page):

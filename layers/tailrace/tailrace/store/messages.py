@@ -8,13 +8,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from pynamodb.expressions.condition import size
+from pynamodb.expressions.condition import Condition, size
 
 from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unprocessable
-from tailrace.events import TERMINAL, End, Event, Json, Message, ProviderState, Role, Status
+from tailrace.events import TERMINAL, ConversationRecord, End, Event, Json, Message, ProviderState, Role, Status
 from tailrace.store.content import PART_BYTES, read_contents, read_with_states, store_content
+from tailrace.store.conversations import conversation_item
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import (
+    DELETED,
     OPEN_SHARDS,
     ConversationItem,
     Item,
@@ -44,6 +46,13 @@ is started must be able to end."""
 
 MOST_SYSTEM_MESSAGES: Final = 1000
 """Of one conversation: their ids lie in its item, 48 bytes each."""
+
+
+FAILED: Final = "ConditionalCheckFailed"
+
+
+class ConversationThere(Exception):
+    """The conversation that was to be made is there already. Nobody outside ever sees this."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +107,7 @@ class Open(msgspec.Struct, frozen=True):
     metadata: Json
     private: Json
     model: str | None
+    provider: str | None = None
     channel: str | None = None
     except_socket: str | None = None
     feeding: bool = False
@@ -111,16 +121,27 @@ class Messages:
         self._log = log
         self._retention = retention
 
-    async def put(self, drafts: Sequence[Draft], *, nonce: bytes, start: Start | None = None) -> list[Message]:
+    async def put(
+        self,
+        drafts: Sequence[Draft],
+        *,
+        nonce: bytes,
+        start: Start | None = None,
+        conversation: ConversationRecord | None = None,
+        replaced: Sequence[str] = (),
+    ) -> list[Message]:
         """Put new messages, all or none: a start puts the user's message and the empty reply.
 
         Args:
             nonce: 16 random bytes.
             start: the idempotency key that must be free; it is taken by the last message.
+            conversation: theirs, if it is put with them.
+            replaced: the ids of messages in whose place these come: they are deleted, as ``History.delete`` does.
 
         Raises:
             AlreadyStarted: the key was used for the same body; the error has the message.
-            Conflict: the key was used for another body.
+            Conflict: the key was used for another body, or a message to replace is being written or gone.
+            ConversationThere: the conversation was put by somebody else, or was deleted.
             Unprocessable: one of them does not fit into an item; nothing was stored.
         """
         values = [_values(draft) for draft in drafts]
@@ -128,6 +149,10 @@ class Messages:
         writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}} for item in items]
         if start is not None:
             writes.insert(0, {"Put": self._key_request(start, drafts[-1])})
+        made = len(writes)
+        if conversation is not None:
+            writes.append({"Put": self._conversation_request(conversation)})
+        writes += [{"Update": self._replace_request(each, drafts[-1].created)} for each in replaced]
         systems = [draft.id for draft in drafts if draft.role == "system"]
         if systems:
             writes.append({"Update": self._system_request(drafts[0].conversation_id, systems)})
@@ -137,7 +162,14 @@ class Messages:
             try:
                 await self._table.transact(writes, token=nonce.hex())
             except TransactionCancelled as error:
-                if systems and error.reasons[-1].get("Code") == "ConditionalCheckFailed":
+                codes = [reason.get("Code") for reason in error.reasons]
+                if start is None or not error.reasons or "Item" not in error.reasons[0]:
+                    if conversation is not None and codes[made : made + 1] == [FAILED]:
+                        raise ConversationThere from error
+                    begin = made + (conversation is not None)
+                    if FAILED in codes[begin : begin + len(replaced)]:
+                        raise Conflict("What is to be replaced is being written, or is gone.") from error
+                if systems and codes[-1] == FAILED:
                     raise Unprocessable(f"A conversation may have {MOST_SYSTEM_MESSAGES} system messages.") from error
                 _check_key(error, start, drafts[-1].id)
         return [message_record(item, draft.content) for item, draft in zip(items, drafts, strict=True)]
@@ -147,6 +179,18 @@ class Messages:
         known = ConversationItem.system_messages
         few = known.does_not_exist() | (size(known) <= MOST_SYSTEM_MESSAGES - len(message_ids))  # type: ignore[no-untyped-call]  # pynamodb leaves it untyped
         return self._table.update_request(conversation_key(conversation_id), few, [known.add({*message_ids})])
+
+    def _conversation_request(self, conversation: ConversationRecord) -> Payload:
+        return {
+            "TableName": self._table.name,
+            "Item": conversation_item(conversation),
+            **expressions(condition=ConversationItem.pk.does_not_exist()),
+        }
+
+    def _replace_request(self, message_id: str, now: int) -> Payload:
+        """Return the update that deletes a message which has ended; that it was deleted before does not matter."""
+        actions = [MessageItem.deleted.set(now), MessageItem.sweep.set(DELETED)]
+        return self._table.update_request(message_key(message_id), MessageItem.completed.exists(), actions)
 
     def _key_request(self, start: Start, reply: Draft) -> Payload:
         key = idempotency_key(start.owner, reply.conversation_id, start.key)
@@ -267,9 +311,8 @@ class Messages:
             RequestError: the cursor is not one of ours.
         """
         key = conversation_key(conversation_id)["pk"]
-        places = Item.sk.startswith("M#") if before is None else Item.sk.between("M#", _just_before(before))
         items, following = await self._table.page(
-            (Item.pk == key) & places,
+            (Item.pk == key) & places(before),
             limit,
             cursor,
             size=_size,
@@ -336,6 +379,11 @@ def _values(draft: Draft) -> dict[str, str | None]:
     return values
 
 
+def places(before: str | None) -> Condition:
+    """Return the condition of messages' sort keys: all, or those before a message."""
+    return Item.sk.startswith("M#") if before is None else Item.sk.between("M#", _just_before(before))
+
+
 def _just_before(message_id: str) -> str:
     """Return the last sort key that may come before a message's: they all are of one length."""
     sort_key = message_key(message_id)["sk"]
@@ -358,6 +406,7 @@ def _open(item: Payload) -> Open:
         metadata=from_json(item, "metadata") or {},
         private=from_json(item, "private") or {},
         model=item["model"]["S"] if "model" in item else None,
+        provider=item["provider"]["S"] if "provider" in item else None,
         channel=item["channel"]["S"] if "channel" in item else None,
         except_socket=item["except_socket"]["S"] if "except_socket" in item else None,
         feeding="feeding" in item,

@@ -1,0 +1,56 @@
+"""The routes of clients that speak a protocol of their own: a line for each.
+
+Their modules are imported with the first request that needs them: who serves no such client does not pay for it. A
+module may have a ``respond_error`` of its own, for errors in the shape that its clients read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib import import_module
+from typing import Final, NamedTuple
+
+from tailrace.backend import Backend
+from tailrace.errors import TailraceError
+from tailrace.http.requests import ClientGone, Receive, Scope, Send
+from tailrace.http.responses import respond_error
+
+
+class ClientRoute(NamedTuple):
+    """A route.
+
+    Attributes:
+        endpoint: module and function, which speaks ASGI.
+        said: what it does, for the OpenAPI document.
+        streams: whether it answers with server-sent events.
+    """
+
+    method: str
+    path: str
+    endpoint: str
+    said: str
+    streams: bool = False
+
+
+CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = ()
+
+APART: Final = ("/api/chat", "/api/ag-ui")
+"""Where routes stand that are not those of ours under ``/api``."""
+
+
+class Lazy:
+    """An ASGI endpoint that is imported when it is first asked for."""
+
+    def __init__(self, backend: Backend, endpoint: str) -> None:
+        self._backend = backend
+        self._module, _, self._name = endpoint.partition(":")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        module = import_module(self._module)
+        endpoint: Callable[[Backend, Scope, Receive, Send], Awaitable[None]] = getattr(module, self._name)
+        try:
+            await endpoint(self._backend, scope, receive, send)
+        except TailraceError as error:
+            await getattr(module, "respond_error", respond_error)(send, error)
+        except ClientGone:
+            pass
