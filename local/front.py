@@ -13,6 +13,7 @@ from starlette.responses import FileResponse
 from starlette.routing import compile_path
 from starlette.staticfiles import StaticFiles
 from tailrace.errors import TooLarge
+from tailrace.http.client_routes import CLIENT_ROUTES
 from tailrace.http.requests import App, ClientGone, Message, Receive, Scope, Send, read_body
 from tailrace.http.responses import respond_error, respond_json
 from tailrace.http.under_api import PREFIX
@@ -28,6 +29,7 @@ STREAMED: Final = (
     ("GET", "/conversations/{conversation_id}/stream"),
     ("GET", "/messages/{message_id}/stream"),
     ("GET", "/messages/{message_id}/events"),
+    *((each.method, each.path) for each in CLIENT_ROUTES),
 )
 """The routes of the stream function; every other one is the API function's. Both have all of them; a long poll
 would hold one of the API function's few threads."""
