@@ -2,7 +2,7 @@
 
 import gc
 
-gc.disable()  # what an import makes stays: to look through it again and again is a tenth of a cold start
+gc.disable()  # what an import makes stays: there is nothing to find in it
 
 from tailrace.backend import Backend  # noqa: E402
 from tailrace.http.server import serve  # noqa: E402

@@ -114,8 +114,8 @@ def mutated(wire: str, seed: int) -> tuple[str, list[bytes], bool]:
     return kind, pieces, False
 
 
-async def answered(provider: Provider) -> tuple[str, bool, ProviderError | None]:
-    """Return an answer's text, whether it said how it ended, and how it failed. All of it can be stored."""
+async def answered(provider: Provider) -> tuple[str, ProviderError | None]:
+    """Return an answer's text, and how it failed. All of it can be stored."""
     events: list[ProviderEvent] = []
     error = None
     try:
@@ -125,8 +125,7 @@ async def answered(provider: Provider) -> tuple[str, bool, ProviderError | None]
         error = failure
     pack([event for event in events if not isinstance(event, ResponseInfo)])
     msgspec.json.encode(events)
-    ended = any(isinstance(event, ResponseInfo) and event.finish_reason for event in events)
-    return "".join(event.text for event in events if isinstance(event, Text)), ended, error
+    return "".join(event.text for event in events if isinstance(event, Text)), error
 
 
 async def fuzz(wire: str, seeds: int) -> tuple[Counter[str], list[str]]:
@@ -136,7 +135,7 @@ async def fuzz(wire: str, seeds: int) -> tuple[Counter[str], list[str]]:
     headers = {"Content-Type": "application/vnd.amazon.eventstream" if wire == "bedrock" else "text/event-stream"}
     server = FakeServer(Reply(headers=headers, pieces=pieces_of(wire)))
     async with server.serving(), opened(wire, server.url) as provider:
-        plain, _, _ = await answered(provider)
+        plain, _ = await answered(provider)
         tasks = len(asyncio.all_tasks())
         for seed in range(seeds):
             kind, pieces, is_as_it_was = mutated(wire, seed)
@@ -144,7 +143,7 @@ async def fuzz(wire: str, seeds: int) -> tuple[Counter[str], list[str]]:
             body = b"".join(pieces)
             try:
                 async with asyncio.timeout(20):
-                    text, _, error = await answered(provider)
+                    text, error = await answered(provider)
             except Exception as bug:  # what no provider may cause
                 wrong.append(f"{kind} {seed}: {type(bug).__name__}: {bug}")
                 continue

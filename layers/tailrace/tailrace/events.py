@@ -183,37 +183,16 @@ def _over(later: _Known, earlier: _Known | None) -> _Known:
     return msgspec.structs.replace(earlier, **known)
 
 
-ProviderEvent = (
-    Text
-    | Reasoning
-    | ToolCallStart
-    | ToolCallDelta
-    | ToolCall
-    | ToolResult
-    | Citation
-    | Usage
-    | ProviderState
-    | ResponseInfo
-)
+Said = Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | ProviderState
+"""What a provider says and the log keeps."""
+
+ProviderEvent = Said | ResponseInfo
 """What a provider yields."""
 
 SourceEvent = ProviderEvent | Attempt | Reset
 """What a reply is made from: a provider's events, and what lies between two providers."""
 
-Event = (
-    Text
-    | Reasoning
-    | ToolCallStart
-    | ToolCallDelta
-    | ToolCall
-    | ToolResult
-    | Citation
-    | Usage
-    | ProviderState
-    | Attempt
-    | Reset
-    | End
-)
+Event = Said | Attempt | Reset | End
 """One entry of the log."""
 
 
