@@ -67,7 +67,7 @@ test-clients: .venv/.ready .tools/clients/.ready  ## Laravel Echo as npm has it,
 	exec $(BIN)/python -m tests.clients
 
 .PHONY: test-browser
-test-browser: .venv/.ready .tools/clients/.ready .tools/browser/.ready  ## pages in a real Chromium, against the whole stack
+test-browser: .venv/.ready .tools/clients/.ready .tools/browser/.ready .tools/react/.ready  ## pages in a real Chromium, against the whole stack
 	exec $(BIN)/python -m tests.browser
 
 .PHONY: test-real
@@ -195,6 +195,18 @@ check-locks: .venv/.uv
 	cd .tools/browser
 	npm ci --loglevel=error
 	node unpack.js
+	touch .ready
+
+# The example as a user has it: its own lock, its own build.
+REACT := examples/react
+.tools/react/.ready: $(wildcard $(REACT)/*.* $(REACT)/.npmrc $(REACT)/src/*) | .tools/clients/.ready
+	echo "Setting up .tools/react ..."
+	rm -rf .tools/react/src
+	mkdir -p .tools/react
+	cp -R $(REACT)/. .tools/react/
+	cd .tools/react
+	npm ci --loglevel=error
+	npm run --silent build -- --logLevel warn
 	touch .ready
 
 .tools/lint/.ready: .venv/.uv requirements/lint.txt

@@ -18,13 +18,17 @@ PACKAGES: Final = ROOT / ".tools" / "browser"
 """Where the Makefile puts what the lock names."""
 
 
+REACT: Final = ROOT / ".tools" / "react"
+"""Where the Makefile builds examples/react."""
+
+
 def main() -> int:
     """Run them; return Node's exit code."""
     variables = find_chromium()
     if variables is None:
         sys.stderr.write("npm has no Chromium for this machine: name one in PUPPETEER_EXECUTABLE_PATH.\n")
         return 1
-    return run(HERE, {"TAILRACE_BROWSER": str(PACKAGES), **variables})
+    return run(HERE, {"TAILRACE_BROWSER": str(PACKAGES), "TAILRACE_REACT": str(REACT), **variables})
 
 
 def find_chromium() -> dict[str, str] | None:

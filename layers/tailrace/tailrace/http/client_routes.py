@@ -32,7 +32,16 @@ class ClientRoute(NamedTuple):
     streams: bool = False
 
 
-CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = ()
+_AI_SDK: Final = "tailrace.http.ai_sdk"
+
+CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
+    ClientRoute("POST", "/api/chat", f"{_AI_SDK}:post_chat", "Start a reply for the AI SDK's useChat.", streams=True),
+    ClientRoute("GET", "/api/chat/{id}/stream", f"{_AI_SDK}:get_stream", "Resume the answer of a chat.", streams=True),
+    ClientRoute(
+        "GET", "/api/chat/{id}/messages", f"{_AI_SDK}:get_messages", "A chat's messages, for a page that opens."
+    ),
+    ClientRoute("POST", "/api/chat/{id}/stop", f"{_AI_SDK}:post_stop", "Stop the answer of a chat."),
+)
 
 APART: Final = ("/api/chat", "/api/ag-ui")
 """Where routes stand that are not those of ours under ``/api``."""

@@ -1,0 +1,445 @@
+"""The routes of the AI SDK's chat transports (npm ``ai`` 5, 6 and 7): ``/api/chat``.
+
+The page sends its whole history each time. What is stored counts, and only what is new at its end is added: a message
+of the user's, or what tools that ran in the page returned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from tailrace.backend import Backend
+from tailrace.conversation.additions import NewMessage
+from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.history import Past, Window
+from tailrace.conversation.parts import check_parts, parts_metadata
+from tailrace.conversation.request import LONGEST_NAME, Choice
+from tailrace.delivery import Delivery
+from tailrace.errors import NotFound, RequestError, Unprocessable
+from tailrace.events import TERMINAL, Message, ToolResult
+from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record
+from tailrace.http.cursor import Cursor, query
+from tailrace.http.replay import Replay, check_owner
+from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
+from tailrace.http.responses import respond_json
+from tailrace.ids import conversation_tag, message_address
+from tailrace.protocols.ai_sdk import NAME, Step, results_of, ui_messages
+from tailrace.protocols.bounded import bounded
+from tailrace.providers import FilePart, ImagePart, InputPart
+from tailrace.providers.fallback import Mode
+
+MOST_REPLACED: Final = 90
+"""Messages that an edit or another answer may take the place of: they go in one transaction, which may have 100 writes
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html)."""
+
+LONGEST_ID: Final = 255
+"""Characters of an id of the page's own."""
+
+MOST_LISTED: Final = 100
+"""Stored messages on one page of ``GET /api/chat/{id}/messages``."""
+
+RUN: Final = b"x-workflow-run-id"
+
+PageId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
+
+
+class Part(msgspec.Struct, frozen=True, rename="camel"):
+    """A part of a UI message, as far as it is read here."""
+
+    type: str
+    text: str | None = None
+    url: str | None = None
+    media_type: str | None = None
+    filename: str | None = None
+    tool_call_id: str | None = None
+    state: str | None = None
+    output: Any = None
+    error_text: str | None = None
+    provider_executed: bool | None = None
+
+
+class UiMessage(msgspec.Struct, frozen=True):
+    """A message as the page has it."""
+
+    id: PageId
+    role: Literal["system", "user", "assistant"]
+    parts: list[Part] = []
+
+
+class ChatBody(msgspec.Struct, frozen=True, rename="camel"):
+    """What ``DefaultChatTransport`` posts, and what a page may add to it. Other fields are the page's own and say
+    nothing here: versions of the client add some."""
+
+    id: PageId
+    messages: list[UiMessage]
+    trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
+    message_id: PageId | None = None
+    provider: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
+    model: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
+    options: dict[str, Any] = {}
+    fallbacks: list[Choice] = []
+    fallback: Mode = "before_first_chunk"
+    history: Window | None = None
+    metadata: dict[str, Any] = {}
+    delivery: Delivery = Delivery()
+    channel: str | None = None
+
+
+async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """Start a reply to what is new in the page's messages, or attach to the one that the same post started before."""
+    arrived = backend.clock.monotonic()
+    owner = await backend.identify(scope)
+    given = await read_body(scope, receive, backend.settings.body_limit)
+    check_type(scope)
+    body = parse(given, ChatBody)
+    if not body.messages:
+        raise Unprocessable("messages must not be empty.")
+    conversation_id = await find_conversation(backend, owner, body.id)
+    chat = _Chat(backend, owner, conversation_id, body)
+    async with connecting(backend, body.provider) as opening:
+        same = None
+        if body.trigger == "regenerate-message" or body.message_id is not None:
+            same = await chat.find_replaced()
+        if same is not None:
+            await Replay(backend, Cursor(same, 0), NAME).stream(scope, receive, _with_run(send, same))
+            return
+        begun = await begin(
+            backend,
+            owner,
+            conversation_id,
+            arrived=arrived,
+            history=body.history,
+            has_question=body.trigger == "submit-message" and body.messages[-1].role == "user",
+            new=new_record(backend, owner, conversation_id),
+            before=chat.replaced[0] if chat.replaced else None,
+        )
+        ask = chat.ask(begun.past, header(scope, b"idempotency-key"))
+        await answer(backend, scope, receive, _with_run(send), begun, ask, opening)
+
+
+async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """Resume: all of the answer that is being written, from its start, then live; 204 when there is none.
+
+    The id may be that of a reply instead of a chat's, which ``WorkflowChatTransport`` has as its run's: then its events
+    from ``?startIndex=`` on, whether it has ended or not.
+    """
+    owner = await backend.identify(scope)
+    given = scope["path_params"]["id"]
+    start = query(scope).get("startIndex", "0")
+    if not (start.isascii() and start.isdigit() and len(start) < 12):
+        raise RequestError("startIndex must be a whole number from 0 on; from the end of a stream is not counted here.")
+    if _is_message_id(given):
+        await check_owner(backend, scope, given)
+        replay = Replay(backend, Cursor(given, 0), NAME, skip=int(start))
+        await replay.stream(scope, receive, _with_run(send, given))
+        return
+    conversation_id = await find_conversation(backend, owner, given)
+    newest = await _open_reply(backend, owner, conversation_id)
+    if newest is None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    wants = {"earlier": await _earlier(backend, conversation_id, newest)}
+    replay = Replay(backend, Cursor(newest, 0), NAME, skip=int(start), wants=wants)
+    await replay.stream(scope, receive, _with_run(send, newest))
+
+
+async def post_stop(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """Stop the answer of a chat that is being written; from any device, any number of times."""
+    owner = await backend.identify(scope)
+    conversation_id = await find_conversation(backend, owner, scope["path_params"]["id"])
+    await Conversation.load(conversation_id, owner=owner, backend=backend)
+    newest = await _open_reply(backend, owner, conversation_id)
+    stopped = None if newest is None else bounded(await backend.open_replies.cancel(newest))
+    await respond_json(send, 200, {"message": stopped})
+
+
+async def get_messages(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """Return a chat's stored messages as the page has them, for its first render: the last ones, at most 100.
+
+    An answer that is being written is not among them, with all that came since the user's message: resuming brings it.
+    """
+    owner = await backend.identify(scope)
+    conversation_id = await find_conversation(backend, owner, scope["path_params"]["id"])
+    before = query(scope).get("before")
+    if before is not None and not (
+        _is_message_id(before) and message_address(before).tag == conversation_tag(conversation_id)
+    ):
+        raise NotFound("No such message.")
+    try:
+        await Conversation.load(conversation_id, owner=owner, backend=backend)
+    except NotFound:
+        await respond_json(send, 200, {"messages": [], "before": None})
+        return
+    found, following = await backend.store.messages.list(conversation_id, MOST_LISTED, newest_first=True, before=before)
+    if before is None and any(message.status not in TERMINAL for message in found):
+        while found and found[0].role != "user":
+            found.pop(0)
+    if following is not None:  # a UI message is not cut in two
+        while found and found[-1].role != "user":
+            found.pop()
+    earlier = found[-1].id if following is not None and found else None
+    shown = [message for message in reversed(found) if message.role != "system"]
+    await respond_json(
+        send, 200, {"messages": ui_messages(shown), "before": earlier}, [(b"cache-control", b"no-store")]
+    )
+
+
+class _Chat:
+    """What a post of the page means.
+
+    Attributes:
+        replaced: the ids of stored messages in whose place something comes, oldest first.
+    """
+
+    def __init__(self, backend: Backend, owner: str, conversation_id: str, body: ChatBody) -> None:
+        self._backend = backend
+        self._owner = owner
+        self._id = conversation_id
+        self._body = body
+        self._last = body.messages[-1]
+        self._anchor: str | None = None
+        self.replaced: list[str] = []
+
+    async def find_replaced(self) -> str | None:
+        """Find what an edited message, or another answer, takes the place of. Open replies among it are cancelled.
+
+        Return the id of the reply that this very post started before, if that is still being written.
+
+        Raises:
+            NotFound: the conversation is somebody else's, or was deleted.
+            Unprocessable: it is too much.
+        """
+        backend, body = self._backend, self._body
+        try:
+            await Conversation.load(self._id, owner=self._owner, backend=backend)
+        except NotFound:
+            return None  # nothing is stored yet
+        is_edit = body.trigger == "submit-message"
+        anchor = body.message_id if is_edit else self._last.id
+        tail: list[Message] = []
+        found = False
+        following = None
+        while not found:
+            page, following = await backend.store.messages.list(self._id, MOST_LISTED, following, newest_first=True)
+            for message in page:
+                if message.role == "user" and anchor in (message.id, message.metadata.get("client_id")):
+                    found = True
+                    self._anchor = message.id
+                    if is_edit:
+                        tail.append(message)
+                    break
+                tail.append(message)
+            if following is None or len(tail) > MOST_REPLACED:
+                break
+        if not found:
+            if is_edit:
+                return None  # the page means a message that it has not sent yet
+            # The page's ids are unknown here: what is answered again is the last thing that the user said.
+            newest = next((n for n, message in enumerate(tail) if message.role == "user"), len(tail))
+            self._anchor = tail[newest].id if newest < len(tail) else None
+            tail = tail[:newest]
+        tail = [message for message in tail if message.role != "system"]
+        if len(tail) > MOST_REPLACED:
+            raise Unprocessable(f"At most {MOST_REPLACED} messages can be taken back at once.")
+        for message in tail:
+            if message.role == "assistant" and message.status not in TERMINAL:
+                private = (await backend.store.messages.peek(message.id)).private.get(NAME)
+                if isinstance(private, dict) and private.get("asked") == self._asked():
+                    return message.id
+        for message in tail:
+            if message.role == "assistant" and message.status not in TERMINAL:
+                await backend.open_replies.cancel(message.id)
+        self.replaced = [message.id for message in reversed(tail)]
+        return None
+
+    def ask(self, past: Past, key: str | None) -> Ask:
+        """Return what is to be started.
+
+        Raises:
+            Unprocessable: there is nothing new in the page's messages.
+        """
+        body, last = self._body, self._last
+        additions: list[NewMessage] = []
+        kept = {"asked": self._asked()}
+        replaced = self.replaced[0] if self.replaced else ""
+        if body.trigger == "regenerate-message":
+            own_key = f"ai:again:{self._anchor}:{replaced}"
+        elif last.role == "user":
+            additions.append(_said(last))
+            own_key = f"ai:{last.id}:{replaced}"
+        elif last.role == "assistant":
+            reply, first, outputs = _new_outputs(past, last)
+            additions.append(_results(outputs))
+            kept["message_id"] = first.id
+            own_key = f"ai:outputs:{reply.id}"
+        else:
+            raise Unprocessable("The last of messages must be the user's, or an assistant's with the outputs of tools.")
+        private = body.metadata.get("private", {})
+        if not isinstance(private, dict):
+            raise Unprocessable("metadata.private must be an object.")
+        return Ask(
+            provider=body.provider,
+            model=body.model,
+            fallbacks=body.fallbacks,
+            fallback=body.fallback,
+            options=body.options,
+            additions=additions,
+            replaced=self.replaced,
+            metadata={**body.metadata, "private": {**private, NAME: kept}},
+            delivery=body.delivery,
+            channel=body.channel,
+            key=key or _short(own_key),
+            asked=[own_key, [[each.role, each.content] for each in additions], body.provider, body.model],
+            protocol=NAME,
+        )
+
+    def _asked(self) -> str:
+        """Return what tells this post from others that mean the same chat: which messages, in which words."""
+        body = self._body
+        said = [[message.id, [part.text for part in message.parts]] for message in body.messages[-1:]]
+        whole = msgspec.json.encode([body.trigger, body.message_id, len(body.messages), said])
+        return hashlib.sha256(whole).hexdigest()[:32]
+
+
+def _said(message: UiMessage) -> NewMessage:
+    """Return the user's message.
+
+    Raises:
+        Unprocessable: it says nothing, or has a part that cannot be sent on.
+    """
+    text = "\n".join(part.text for part in message.parts if part.type == "text" and part.text)
+    parts = [_file(part) for part in message.parts if part.type == "file"]
+    if not text.strip() and not parts:
+        raise Unprocessable("The last message must have a text or a file.")
+    check_parts(parts)
+    return NewMessage("user", text, {**parts_metadata(parts), "client_id": message.id})
+
+
+def _file(part: Part) -> InputPart:
+    url, media_type = part.url or "", part.media_type or ""
+    data = None
+    if url.startswith("data:"):
+        about, _, data = url[5:].partition(",")
+        if not about.endswith(";base64"):
+            raise Unprocessable("A file must be a data: URL in base64, or begin with https:// or http://.")
+        media_type = media_type or about.removesuffix(";base64").partition(";")[0]
+    address = None if data is not None else url
+    if media_type.startswith("image/"):
+        return ImagePart(media_type="" if media_type == "image/*" else media_type, data=data, url=address)
+    return FilePart(media_type=media_type, data=data, url=address, name=part.filename)
+
+
+def _new_outputs(past: Past, last: UiMessage) -> tuple[Message, Message, list[ToolResult]]:
+    """Return the reply whose calls the page has run, the first reply of the same UI message, and what came out.
+
+    Raises:
+        Unprocessable: there is none of them in what is stored.
+    """
+    outputs: dict[str, str] = {}
+    for part in last.parts:
+        if part.tool_call_id is None or part.provider_executed:
+            continue
+        if part.state == "output-available":
+            value = part.output
+            outputs[part.tool_call_id] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        elif part.state == "output-error":
+            outputs[part.tool_call_id] = part.error_text or "The tool failed."
+    for place in range(len(past.messages) - 1, -1, -1):
+        message = past.messages[place]
+        calls = _calls(message)
+        if message.role == "user":
+            break
+        if message.role == "assistant" and any(each in outputs for each in calls):
+            found = [ToolResult(each, calls[each], outputs[each]) for each in calls if each in outputs]
+            return message, _first_of(past.messages, place), found
+    raise Unprocessable(
+        "There is nothing new in messages: the last one is an assistant's, and no tool that its stored answer called "
+        "has an output."
+    )
+
+
+def _first_of(messages: Sequence[Message], place: int) -> Message:
+    """Return the first reply of the UI message that a reply belongs to."""
+    first = messages[place]
+    for message in reversed(messages[:place]):
+        if message.role == "assistant":
+            first = message
+        elif message.role != "tool_result":
+            break
+    return first
+
+
+def _calls(message: Message) -> dict[str, str]:
+    """Return the names of the tools that a reply called, by the calls' ids."""
+    given = message.metadata.get("tool_calls")
+    return {each["id"]: each["name"] for each in given} if isinstance(given, list) else {}
+
+
+def _results(outputs: Sequence[ToolResult]) -> NewMessage:
+    content = [{"id": each.id, "result": _json_or_text(each.result)} for each in outputs]
+    return NewMessage("tool_result", msgspec.json.encode(content).decode())
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+async def _earlier(backend: Backend, conversation_id: str, newest: str) -> list[Step]:
+    """Return the steps before a reply that belong to the same UI message."""
+    steps: list[Step] = []
+    outputs: list[ToolResult] = []
+    found, _ = await backend.store.messages.list(conversation_id, MOST_LISTED, newest_first=True, before=newest)
+    for message in found:
+        if message.role == "tool_result":
+            outputs = [*results_of(message), *outputs]
+        elif message.role == "assistant" and outputs:
+            steps.insert(0, Step(message, outputs))
+            outputs = []
+        else:
+            break
+    return steps
+
+
+async def _open_reply(backend: Backend, owner: str, conversation_id: str) -> str | None:
+    """Return the id of a chat's newest reply if it is being written; None if it has ended, or there is none."""
+    try:
+        await Conversation.load(conversation_id, owner=owner, backend=backend)
+        newest = await backend.store.messages.newest_reply(conversation_id)
+        stored = await backend.store.messages.peek(newest)
+    except NotFound:
+        return None
+    return None if stored.status in TERMINAL else newest
+
+
+def _is_message_id(text: str) -> bool:
+    try:
+        message_address(text)
+    except NotFound:
+        return False
+    return True
+
+
+def _short(key: str) -> str:
+    """Return a key that is not too long to be one."""
+    return key if len(key) <= 200 else f"ai:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _with_run(send: Send, message_id: str | None = None) -> Send:
+    """Return ``send`` with the header by which a workflow's client finds its run: the reply."""
+
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 200:
+            run = message_id.encode() if message_id else dict(message["headers"]).get(b"x-message-id")
+            if run is not None:
+                message = {**message, "headers": [*message["headers"], (RUN, run)]}
+        await send(message)
+
+    return sending
