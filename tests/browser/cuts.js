@@ -42,7 +42,7 @@ export class Cuts {
             if (path !== undefined) {
                 const lastEventId = /^last-event-id: (.*)\r$/im.exec(head)?.[1] ?? null;
                 this.requests.push({ path, lastEventId });
-                streaming = path.split('?')[0].endsWith('/stream');
+                streaming = /\/(stream|chat)$/.test(path.split('?')[0]);
                 passed = 0;
             }
             stack.write(data);

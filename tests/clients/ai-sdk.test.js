@@ -1,0 +1,309 @@
+// npm `ai` 5, 6 and 7, unmodified, against the stack of `make run`.
+
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import { createRequire } from 'node:module';
+import { randomUUID } from 'node:crypto';
+import { URL_, api } from './api.js';
+import { Cuts } from '../browser/cuts.js';
+
+const require = createRequire(`${process.env.TAILRACE_CLIENTS}/package.json`);
+const versions = { 5: 'ai-5', 6: 'ai-6', 7: 'ai' };
+
+after(() => setImmediate(() => process.exit()));
+
+/** What a page keeps of its chat, without a page. */
+class State {
+    status = 'ready';
+    error = undefined;
+    messages = [];
+    pushMessage = (message) => { this.messages = [...this.messages, message]; };
+    popMessage = () => { this.messages = this.messages.slice(0, -1); };
+    replaceMessage = (index, message) => {
+        this.messages = [...this.messages.slice(0, index), structuredClone(message), ...this.messages.slice(index + 1)];
+    };
+    snapshot = (thing) => structuredClone(thing);
+}
+
+/** Return a chat as useChat has one; `script` is what the built-in provider does. */
+function open(sdk, { id = randomUUID(), api: base = URL_, script, messages = [], ...more } = {}) {
+    const state = new State();
+    state.messages = messages;
+    const seen = { data: [], errors: [], posts: 0 };
+    class Chat extends sdk.AbstractChat {}
+    const chat = new Chat({
+        id,
+        state,
+        transport: new sdk.DefaultChatTransport({
+            api: `${base}/api/chat`,
+            body: () => ({ options: { script: typeof script === 'function' ? script() : script }, ...more.body }),
+            fetch: (...given) => {
+                seen.posts += given[1]?.method === 'POST';
+                return fetch(...given);
+            },
+        }),
+        onData: (part) => seen.data.push(part),
+        onError: (error) => seen.errors.push(error),
+        ...more.chat,
+    });
+    return Object.assign(chat, { seen });
+}
+
+const textOf = (message) => message.parts.filter(({ type }) => type === 'text').map(({ text }) => text).join('');
+const texts = (chat) => chat.messages.map(textOf);
+const stored = async (id) => (await api('GET', `/api/chat/${id}/messages`)).messages;
+
+/** Resolve once something holds, looking whenever the event loop is free. */
+async function until(condition) {
+    for (const end = Date.now() + 20_000; Date.now() < end;) {
+        const found = await condition();
+        if (found) {
+            return found;
+        }
+        await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    throw new Error(`Waited in vain for ${condition}`);
+}
+
+const writing = (chat) => until(() => chat.lastMessage?.role === 'assistant' && textOf(chat.lastMessage).length > 10);
+
+for (const [version, name] of Object.entries(versions)) {
+    describe(`ai ${version}`, () => {
+        const sdk = require(name);
+
+        test('send, and several turns: the page and the store agree', async () => {
+            const chat = open(sdk, { script: { echo: true } });
+            await chat.sendMessage({ text: 'One 水' });
+            await chat.sendMessage({ text: 'Two' });
+            assert.deepEqual(texts(chat), ['One 水', 'One 水', 'Two', 'Two']);
+            assert.equal(chat.status, 'ready');
+            const kept = await stored(chat.id);
+            assert.deepEqual(kept.map(textOf), texts(chat));
+            assert.deepEqual(kept.map(({ id }) => id), chat.messages.map(({ id }) => id));
+            assert.equal(chat.lastMessage.metadata.usage.source, 'provider');
+        });
+
+        test('what is stored counts, not what the page says that was said', async () => {
+            const chat = open(sdk, { script: { echo: true } });
+            await chat.sendMessage({ text: 'Truth' });
+            chat.messages = [{ id: 'x', role: 'user', parts: [{ type: 'text', text: 'Lie' }] }];
+            await chat.sendMessage({ text: 'More' });
+            assert.deepEqual((await stored(chat.id)).map(textOf), ['Truth', 'Truth', 'More', 'More']);
+        });
+
+        test('another answer takes the place of the old one', async () => {
+            const answers = [['Wrong.'], ['Right.'], ['Best.']];
+            const chat = open(sdk, { script: () => ({ chunks: answers.shift() }) });
+            await chat.sendMessage({ text: 'Hi' });
+            await chat.regenerate();
+            assert.deepEqual(texts(chat), ['Hi', 'Right.']);
+            await chat.regenerate({ messageId: chat.lastMessage.id });
+            assert.deepEqual(texts(chat), ['Hi', 'Best.']);
+            assert.deepEqual((await stored(chat.id)).map(textOf), ['Hi', 'Best.']);
+        });
+
+        test('an edited message takes the place of what followed', async () => {
+            const chat = open(sdk, { script: { echo: true } });
+            await chat.sendMessage({ text: 'First' });
+            await chat.sendMessage({ text: 'Second' });
+            await chat.sendMessage({ text: 'Edited', messageId: chat.messages[0].id });
+            assert.deepEqual(texts(chat), ['Edited', 'Edited']);
+            assert.deepEqual((await stored(chat.id)).map(textOf), ['Edited', 'Edited']);
+        });
+
+        test('a page that opens in mid-answer has all of it', async () => {
+            const chat = open(sdk, { script: { chunks: 60, every: 0.02 } });
+            const sending = chat.sendMessage({ text: 'Hi' });
+            await writing(chat);
+            const other = open(sdk, { id: chat.id, messages: await stored(chat.id) });
+            assert.deepEqual(texts(other), ['Hi']);
+            await other.resumeStream();
+            await sending;
+            assert.deepEqual(texts(other), texts(chat));
+            assert.deepEqual((await stored(chat.id)).map(textOf), texts(chat));
+        });
+
+        test('nothing is resumed where nothing is active', async () => {
+            const chat = open(sdk, { script: { chunks: ['Done.'] } });
+            await chat.resumeStream();
+            assert.deepEqual([chat.status, texts(chat)], ['ready', []]);
+            await chat.sendMessage({ text: 'Hi' });
+            await chat.resumeStream();
+            assert.deepEqual([chat.status, texts(chat)], ['ready', ['Hi', 'Done.']]);
+        });
+
+        test('stop() hangs up, and the answer is there later; the route stops it, from any device', async () => {
+            const chat = open(sdk, { script: { chunks: 50, every: 0.02 } });
+            const sending = chat.sendMessage({ text: 'Hi' });
+            await writing(chat);
+            await chat.stop();
+            await sending;
+            const whole = await until(async () => (await stored(chat.id))[1]);
+            assert.ok(textOf(whole).length > textOf(chat.lastMessage).length);
+
+            const long = open(sdk, { script: { chunks: 5000, every: 0.02 } });
+            const writingIt = long.sendMessage({ text: 'Hi' });
+            await writing(long);
+            await api('POST', `/api/chat/${long.id}/stop`);
+            await writingIt;
+            assert.deepEqual([long.status, long.seen.errors], ['ready', []]);
+            assert.ok(textOf(long.lastMessage).startsWith(textOf((await stored(long.id))[1])));
+            assert.deepEqual(await api('POST', `/api/chat/${long.id}/stop`), { message: null });
+        });
+
+        test('a tool of the page runs there, and the answer goes on in the same message', async () => {
+            const scripts = [
+                { chunks: ['Let me see. '], tool_calls: [{ id: 'c1', name: 'weather', arguments: '{"city":"Köln"}' }] },
+                { chunks: ['And '], tool_calls: [{ id: 'c2', name: 'weather', arguments: '{"city":"Bonn"}' }] },
+                { chunks: ['it rains.'] },
+            ];
+            const calls = [];
+            const chat = open(sdk, {
+                script: () => scripts.shift(),
+                body: { metadata: { a: 1 } },
+                chat: {
+                    sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithToolCalls,
+                    onToolCall({ toolCall }) {
+                        calls.push(toolCall.input.city);
+                        const output = { rain: true, city: toolCall.input.city };
+                        const add = (chat.addToolOutput ?? chat.addToolResult).bind(chat);
+                        add({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output });
+                    },
+                },
+            });
+            await chat.sendMessage({ text: 'Rain?' });
+            await until(() => chat.status === 'ready' && textOf(chat.lastMessage).includes('rains'));
+            assert.deepEqual(calls, ['Köln', 'Bonn']);
+            assert.equal(chat.messages.length, 2);
+            const shown = chat.lastMessage.parts.map((part) => part.output?.city ?? part.text ?? part.type);
+            const wanted = ['step-start', 'Let me see. ', 'Köln', 'step-start', 'And ', 'Bonn', 'step-start', 'it rains.'];
+            assert.deepEqual(shown, wanted);
+            const [, answer] = await stored(chat.id);
+            assert.equal(answer.id, chat.lastMessage.id);
+            assert.deepEqual(answer.parts.map((part) => part.output?.city ?? part.text ?? part.type), wanted);
+        });
+
+        test('a page that opens while an answer goes on has its earlier steps too', async () => {
+            const scripts = [
+                { chunks: ['Wait. '], tool_calls: [{ id: 'c1', name: 'weather', arguments: '{}' }] },
+                { chunks: 60, every: 0.02 },
+            ];
+            const chat = open(sdk, {
+                script: () => scripts.shift(),
+                chat: { sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithToolCalls },
+            });
+            await chat.sendMessage({ text: 'Rain?' });
+            const add = (chat.addToolOutput ?? chat.addToolResult).bind(chat);
+            add({ tool: 'weather', toolCallId: 'c1', output: { rain: true } });
+            await until(() => textOf(chat.lastMessage).length > 20);
+            const other = open(sdk, { id: chat.id, messages: await stored(chat.id) });
+            await other.resumeStream();
+            await until(() => chat.status === 'ready');
+            const plain = (message) => message.parts.map((part) => part.output ?? part.text ?? part.type);
+            assert.deepEqual(plain(other.lastMessage), plain(chat.lastMessage));
+            assert.equal(other.messages.length, 2);
+        });
+
+        test('reasoning, sources, tools of the provider and progress', async () => {
+            const chat = open(sdk, {
+                script: {
+                    chunks: ['It ', 'rains.'],
+                    reasoning: ['Let me', ' think.'],
+                    tool_results: [{ id: 'w1', name: 'web_search', result: '{"found":2}' }],
+                    citations: [{ url: 'https://example.com/a', title: 'A' }, { quote: 'without a place' }],
+                },
+                body: { delivery: { progress: true } },
+            });
+            await chat.sendMessage({ text: 'Rain?' });
+            assert.deepEqual(chat.seen.errors, []);
+            const { parts } = chat.lastMessage;
+            const of = (type) => parts.filter((part) => part.type === type);
+            assert.equal(of('reasoning')[0].text, 'Let me think.');
+            assert.equal(textOf(chat.lastMessage), 'It rains.');
+            assert.deepEqual(of('tool-web_search')[0].output, { found: 2 });
+            assert.deepEqual(of('source-url').map(({ url, title }) => [url, title]), [['https://example.com/a', 'A']]);
+            const progress = chat.seen.data.filter(({ type }) => type === 'data-progress');
+            assert.deepEqual(progress.map(({ data }) => data.characters), [3, 9]);
+            assert.ok(!parts.some(({ type }) => type.startsWith('data-')), 'progress is transient');
+        });
+
+        test("files of the user's are stored, and come back", async () => {
+            const chat = open(sdk, { script: { chunks: ['A dot.'] } });
+            const url = 'data:image/png;base64,iVBORw0KGgo=';
+            await chat.sendMessage({ text: 'What is it?', files: [{ type: 'file', mediaType: 'image/png', url }] });
+            const [question] = await stored(chat.id);
+            assert.deepEqual(question.parts.map(({ type, text, url: at }) => text ?? at ?? type), ['What is it?', url]);
+        });
+
+        test('a failure is an error, and so is what is refused', async () => {
+            const chat = open(sdk, { script: { chunks: ['Half'], error_at: 1 } });
+            await chat.sendMessage({ text: 'Hi' });
+            assert.equal(chat.status, 'error');
+            assert.match(chat.error.message, /ended its answer early/);
+            const refused = open(sdk, { script: { nonsense: 1 } });
+            await refused.sendMessage({ text: 'Hi' });
+            assert.equal(refused.status, 'error');
+            assert.match(refused.error.message, /Bad options/);
+            assert.deepEqual(await stored(refused.id), []);
+        });
+
+        test('a stream that is cut is no whole one, and what was posted twice is asked once', async () => {
+            const cuts = await Cuts.listen(URL_, [{ after: 1500, by: 'reset' }]);
+            const chat = open(sdk, { api: cuts.url, script: { chunks: 40, every: 0.02 } });
+            await chat.sendMessage({ text: 'Hi' });
+            const [, answer] = await until(async () => {
+                const kept = await stored(chat.id);
+                return kept.length === 2 && kept;
+            });
+            assert.ok(textOf(chat.lastMessage).length < textOf(answer).length);
+            assert.equal(chat.lastMessage.metadata, undefined, 'what a whole one has at its end');
+            // The same post again: the same answer, and nobody is asked.
+            chat.messages = chat.messages.slice(0, 1);
+            await chat.sendMessage();
+            assert.deepEqual(texts(chat), ['Hi', textOf(answer)]);
+            assert.equal((await stored(chat.id)).length, 2);
+            await cuts.close();
+        });
+    });
+}
+
+test('ai 7: the answer of another provider takes the place of what the first one wrote', async () => {
+    const sdk = require('ai');
+    const chat = open(sdk, {
+        script: { chunks: ['Void', 'ed', ' text'], error_at: 2, every: 0.01 },
+        body: { fallback: 'reset', fallbacks: [{ provider: 'scripted', model: 'fast' }] },
+    });
+    await chat.sendMessage({ text: 'Hi' });
+    const [, answer] = await stored(chat.id);
+    assert.equal(textOf(chat.lastMessage), textOf(answer));
+});
+
+test('WorkflowChatTransport goes on at its index after a cut', async () => {
+    const sdk = require('ai');
+    const { WorkflowChatTransport } = require('@ai-sdk/workflow/client');
+    const cuts = await Cuts.listen(URL_, [{ after: 1500, by: 'reset' }, { after: 900, by: 'end' }]);
+    const id = randomUUID();
+    const asked = [];
+    const state = new State();
+    class Chat extends sdk.AbstractChat {}
+    const chat = new Chat({
+        id,
+        state,
+        transport: new WorkflowChatTransport({
+            api: `${cuts.url}/api/chat`,
+            fetch: (url, options) => {
+                asked.push(String(url));
+                return fetch(url, options);
+            },
+            prepareSendMessagesRequest: ({ id: chatId, messages, trigger, messageId }) => ({
+                headers: { 'Content-Type': 'application/json' },
+                body: { id: chatId, messages, trigger, messageId, options: { script: { chunks: 60, every: 0.02 } } },
+            }),
+        }),
+    });
+    await chat.sendMessage({ text: 'Hi' });
+    const [, answer] = await stored(id);
+    assert.equal(textOf(chat.lastMessage), textOf(answer));
+    assert.match(asked.at(-1), /\/stream\?startIndex=[1-9]/);
+    await cuts.close();
+});
