@@ -5,6 +5,7 @@ import { after, describe, test } from 'node:test';
 import { createRequire } from 'node:module';
 import { randomUUID } from 'node:crypto';
 import { URL_, api } from './api.js';
+import { modules } from './docs.js';
 import { Cuts } from '../browser/cuts.js';
 
 const require = createRequire(`${process.env.TAILRACE_CLIENTS}/package.json`);
@@ -306,4 +307,18 @@ test('WorkflowChatTransport goes on at its index after a cut', async () => {
     assert.equal(textOf(chat.lastMessage), textOf(answer));
     assert.match(asked.at(-1), /\/stream\?startIndex=[1-9]/);
     await cuts.close();
+});
+
+test('the blocks of docs/clients/ai-sdk.md', async () => {
+    const sdk = require('ai');
+    const [{ transport }, { nextConfig }, added, { load }] = await modules('docs/clients/ai-sdk.md');
+    for (const each of [transport, added.transport]) {
+        const state = new State();
+        class Chat extends sdk.AbstractChat {}
+        const chat = new Chat({ id: randomUUID(), state, transport: each });
+        await chat.sendMessage({ text: 'Hi' });
+        assert.deepEqual([chat.status, chat.messages.length], ['ready', 2]);
+        assert.deepEqual((await load(chat.id)).map(textOf), texts(chat));
+    }
+    assert.equal((await nextConfig.rewrites())[0].destination, `${URL_}/api/chat/:path*`);
 });

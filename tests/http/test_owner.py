@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from starlette.routing import Route
 from tailrace.backend import Backend
 from tailrace.http.api_app import create_api_app
+from tailrace.http.client_routes import CLIENT_ROUTES
 from tailrace.http.stream_app import hot_routes
 from tailrace.settings import Settings
 
@@ -63,7 +65,14 @@ BODIES: dict[tuple[str, str], Json] = {
     ("POST", "/conversations"): {},
     ("POST", "/conversations/{conversation_id}/messages"): {"role": "user", "content": "hello"},
     ("POST", "/conversations/{conversation_id}/stream"): script("a"),
+    ("POST", "/api/chat"): {
+        "id": "{id}",
+        "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "hello"}]}],
+        "options": {"script": {"chunks": ["b"]}},
+    },
 }
+
+CLIENTS = {(each.method, each.path) for each in CLIENT_ROUTES}
 
 OF_NOBODY = {("GET", "/conversations"), ("POST", "/conversations"), ("GET", "/report")}
 """Routes that name nothing of anybody: there, another caller gets their own."""
@@ -76,7 +85,7 @@ async def test_somebody_else_s_reply(serve: Serve, settings: Settings, auth: str
     mine, other = caller("me"), caller("you")
     async with serve(asking(settings, auth)) as client:
         conversation, message = await a_reply(client, mine)
-        for method, path in sorted(routes()):
+        for method, path in sorted(routes() - CLIENTS):
             filled = path.replace("{conversation_id}", conversation).replace("{message_id}", message)
             assert "{" not in filled
             body = BODIES.get((method, path))
@@ -94,6 +103,29 @@ async def test_somebody_else_s_reply(serve: Serve, settings: Settings, auth: str
                 assert (status, content["error"]["type"]) == (404, "not_found"), (method, path)
         status, content = await client.json("GET", f"/messages/{message}", headers=mine)
         assert (status, content["content"]) == (200, "a")
+
+
+@pytest.mark.parametrize(("auth", "caller"), [("iam", by_arn), ("jwt", by_token)])
+async def test_somebody_else_s_chat(serve: Serve, settings: Settings, auth: str, caller: Any) -> None:
+    """By the routes of other protocols' clients: an id of somebody else's is unknown, or one's own, where nothing
+    is of the other's; to nobody they answer 401."""
+    mine, other = caller("me"), caller("you")
+    async with serve(asking(settings, auth)) as client:
+        conversation, message = await a_reply(client, mine)
+        before = await client.json("GET", f"/conversations/{conversation}/messages", headers=mine)
+        for method, path in sorted(CLIENTS):
+            for known in (conversation, message):
+                filled = re.sub(r"\{\w+\}", known, path)
+                body = msgspec.json.decode(
+                    msgspec.json.encode(BODIES.get((method, path))).replace(b"{id}", known.encode())
+                )
+                async with client.session.request(method, filled, json=body) as response:
+                    assert response.status == 401, (method, path)
+                async with client.session.request(method, filled, json=body, headers=other) as response:
+                    answer = await response.read()
+                    assert response.status in (200, 204, 404), (method, path, answer)
+                    assert b'"a"' not in answer, (method, path)
+        assert await client.json("GET", f"/conversations/{conversation}/messages", headers=mine) == before
 
 
 async def a_reply(client: Client, headers: Headers) -> tuple[str, str]:
