@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tailrace.delivery import Progress
 from tailrace.events import (
     Attempt,
@@ -29,6 +30,7 @@ from tailrace.events import (
     Usage,
 )
 from tailrace.protocols import PROTOCOLS, find_protocol
+from tailrace.protocols.openai_chat import completion
 from tailrace.protocols.reader import Opening, ReaderProtocol, Reading
 
 MESSAGE = "BvTTQ3kJcqobLFauBmDfkn0gZdZMaGxOEKBifWnfEpP0exk"
@@ -217,3 +219,42 @@ def test_ai_sdk_counts_progress_when_it_is_asked() -> None:
     chunks = data(whole(opened("ai_sdk", reading), events, ended(events, "completed")))
     counted = [chunk for chunk in chunks if chunk["type"] == "data-progress"]
     assert [(chunk["data"]["characters"], chunk["transient"]) for chunk in counted] == [(1, True), (3, True)]
+
+
+# ---- OpenAI's chat completions ----
+
+
+@given(events=entries, status=statuses)
+def test_openai_chat_is_what_its_sdk_reads(events: list[Event], status: Status) -> None:
+    """Each chunk is of the SDK's own type; the pieces of text and of arguments are the whole; one thing is the end."""
+    message = ended(events, status)
+    chunks = data(whole(opened("openai_chat", Reading(monotonic=lambda: 0.0, wants={"model": "m"})), events, message))
+    text = ""
+    arguments: dict[int, str] = {}
+    for chunk in chunks[:-1]:
+        read = ChatCompletionChunk.model_validate(chunk, strict=True)
+        delta = read.choices[0].delta
+        text += delta.content or ""
+        for call in delta.tool_calls or ():
+            assert call.function is not None
+            arguments[call.index] = arguments.get(call.index, "") + (call.function.arguments or "")
+    voided = max((n for n, event in enumerate(events) if isinstance(event, Reset)), default=-1)
+    shown = [event for event in events[: max(voided, 0)] if isinstance(event, Text | ToolCall | ToolCallStart)]
+    if shown or status != "completed":
+        assert chunks[-1]["error"]["message"]
+        return
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert text == message.content
+    assert set(arguments) == set(range(len(arguments)))
+    whole_calls = {event.id for event in events if isinstance(event, ToolCall)}
+    assert len(arguments) >= len(whole_calls)
+
+
+@given(events=entries)
+def test_openai_chat_tells_a_reply_whose_log_has_expired(events: list[Event]) -> None:
+    """From the message alone; not streamed it is the same text."""
+    message = ended(events, "completed")
+    chunks = data(whole(opened("openai_chat"), [], message))
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == message.content
+    answer = ChatCompletion.model_validate(completion(message, "m", 1), strict=True)
+    assert (answer.choices[0].message.content or "") == message.content

@@ -70,6 +70,11 @@ BODIES: dict[tuple[str, str], Json] = {
         "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "hello"}]}],
         "options": {"script": {"chunks": ["b"]}},
     },
+    ("POST", "/v1/chat/completions"): {
+        "model": "fast",
+        "messages": [{"role": "user", "content": "hello"}],
+        "options": {"script": {"chunks": ["b"]}},
+    },
 }
 
 CLIENTS = {(each.method, each.path) for each in CLIENT_ROUTES}

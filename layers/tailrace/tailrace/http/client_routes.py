@@ -33,6 +33,7 @@ class ClientRoute(NamedTuple):
 
 
 _AI_SDK: Final = "tailrace.http.ai_sdk"
+_CHAT: Final = "tailrace.http.openai_chat"
 
 CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
     ClientRoute("POST", "/api/chat", f"{_AI_SDK}:post_chat", "Start a reply for the AI SDK's useChat.", streams=True),
@@ -41,6 +42,10 @@ CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
         "GET", "/api/chat/{id}/messages", f"{_AI_SDK}:get_messages", "A chat's messages, for a page that opens."
     ),
     ClientRoute("POST", "/api/chat/{id}/stop", f"{_AI_SDK}:post_stop", "Stop the answer of a chat."),
+    ClientRoute(
+        "POST", "/v1/chat/completions", f"{_CHAT}:post_completions", "OpenAI's chat completions.", streams=True
+    ),
+    ClientRoute("GET", "/v1/models", f"{_CHAT}:get_models", "The models that may be asked."),
 )
 
 APART: Final = ("/api/chat", "/api/ag-ui")

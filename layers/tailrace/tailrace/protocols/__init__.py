@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PROTOCOLS: Final[dict[str, str]] = {
     "simple": "tailrace.protocols.simple:SimpleProtocol",
     "ai_sdk": "tailrace.protocols.ai_sdk:AiSdkProtocol",
+    "openai_chat": "tailrace.protocols.openai_chat:OpenAIChatProtocol",
 }
 """Where the class of each is; it is imported when a reader asks for it."""
 

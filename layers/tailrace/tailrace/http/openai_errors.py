@@ -1,0 +1,43 @@
+"""Errors in the shape that OpenAI's SDKs read: https://platform.openai.com/docs/guides/error-codes"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tailrace.errors import TailraceError
+from tailrace.http.requests import Send
+from tailrace.http.responses import error_content, respond_json
+
+TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+"""By the status; every other is a ``server_error``."""
+
+STATUSES: Final = {422: 400, 413: 400, 415: 400}
+"""What a request that cannot be served has there, where it differs from ours."""
+
+_PARAM: Final = re.compile(r"at `\$\.?([^`]*)`|unknown field `([^`]+)`")
+"""Where msgspec says that the fault is."""
+
+
+async def respond_error(send: Send, error: TailraceError) -> None:
+    """Send an error response."""
+    status, content, headers = error_content(error)
+    status = STATUSES.get(status, status)
+    said = content["error"]
+    found = _PARAM.search(said["message"])
+    body = {
+        "error": {
+            "message": said["message"],
+            "type": TYPES.get(status, "server_error"),
+            "param": (found and (found[1] or found[2])) or None,
+            "code": said["type"],
+        }
+    }
+    await respond_json(send, status, body, [(name.lower().encode(), value.encode()) for name, value in headers.items()])

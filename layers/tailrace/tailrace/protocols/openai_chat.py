@@ -1,0 +1,210 @@
+"""OpenAI's chat completions: https://platform.openai.com/docs/api-reference/chat-streaming
+
+Data-only events, and ``[DONE]`` after the last. Reasoning is ``reasoning_content``, as DeepSeek and most servers of
+this wire have it. The wire has no form for an answer that begins anew after text was sent: here it ends as an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from tailrace.events import (
+    Citation,
+    Event,
+    Message,
+    Reasoning,
+    Reset,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    Usage,
+)
+from tailrace.protocols.reader import Object, Opening, ReaderProtocol, Reading, Shown
+from tailrace.protocols.stored import entries_of
+
+_encode = msgspec.json.Encoder().encode
+
+NAME: Final = "openai_chat"
+
+FINISH: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})
+"""The words for why an answer ended that the wire has; they are ours too."""
+
+BEGAN_ANEW: Final = "The answer began anew with another provider, for which this protocol has no form."
+
+
+class OpenAIChatProtocol(ReaderProtocol):
+    """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``model``, the name that was asked for, and
+    ``include_usage``."""
+
+    has_ids: ClassVar[bool] = False
+    needs_beginning: ClassVar[bool] = True
+    is_by_chunk: ClassVar[bool] = True
+    trailer: ClassVar[bytes] = b"data: [DONE]\n\n"
+
+    def __init__(self, opening: Opening, reading: Reading) -> None:
+        super().__init__(opening, reading)
+        self._head: Object = {
+            "id": completion_id(self.message_id),
+            "object": "chat.completion.chunk",
+            "created": opening.created // 1_000_000,
+            "model": self.wants.get("model") or opening.model or "",
+        }
+        head = _encode(self._head)[:-1]
+        self._before = b"data: " + head + b',"choices":[{"index":0,"delta":{"content":'
+        self._behind = b'},"finish_reason":null}]}\n\n'
+        self._calls: dict[str, int] = {}
+        self._arguments: set[str] = set()  # of which calls some were sent
+        self._told: set[str] = set()
+        self._written = 0
+        self._seq = 0
+        self._is_void = False
+
+    def first(self) -> list[Shown]:
+        """Return the role."""
+        return [self._chunk({"role": "assistant", "content": ""})]
+
+    def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
+        """Return the entries as server-sent events."""
+        if not self.is_new(first_seq) or self._is_void:
+            return super().events(first_seq, events)
+        # The hot path: a chunk of text is two joins and no dict.
+        blocks: list[bytes] = []
+        for seq, event in enumerate(events, first_seq):
+            if isinstance(event, Text) and not self._is_void:
+                self._written += len(event.text)
+                blocks.append(self._before + _encode(event.text) + self._behind)
+            else:
+                blocks.append(self._encode(self.objects(seq, [event])))
+        self._seq = first_seq + len(events) - 1
+        return b"".join(blocks)
+
+    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
+        """Return the chunks that the entries are."""
+        found: list[Shown] = []
+        for seq, event in enumerate(events, first_seq):
+            self._seq = seq
+            if isinstance(event, Reset):
+                # Of what is void nothing may have been sent.
+                self._is_void = bool(self._written or self._calls)
+            if not self._is_void:
+                found += [self._chunk(delta) for delta in self._deltas(event)]
+        return found
+
+    def end_objects(self, message: Message) -> list[Shown]:
+        """Return what is missing, why it ended, and the usage if it was asked for; or the failure."""
+        if self._is_void:
+            return self.failure_objects(self._seq, BEGAN_ANEW, "api_error")
+        if message.status != "completed":
+            error = message.error or {}
+            text = str(error.get("message", "The reply ended early."))
+            return self.failure_objects(self._seq, text, str(error.get("type", "general_error")))
+        found: list[Shown] = []
+        if not self._seq:  # the log has expired: the message is all there is
+            found = [self._chunk(delta) for event in entries_of(message) for delta in self._deltas(event)]
+        elif self._written < len(message.content):
+            found = [self._chunk({"content": message.content[self._written :]})]
+        finish = message.metadata.get("finish")
+        found.append(self._chunk({}, finish if finish in FINISH else "stop"))
+        if self.wants.get("include_usage"):
+            usage = {**self._head, "choices": [], "usage": usage_of(message.usage)}
+            found.append(Shown(usage, self.cursor(self._seq)))
+        return found
+
+    def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
+        """Return the failure."""
+        error = {"message": text, "type": "server_error", "param": None, "code": error_type}
+        return [Shown({"error": error}, self.cursor(self._seq))]
+
+    def _deltas(self, event: Event) -> list[Object]:
+        if isinstance(event, Text):
+            self._written += len(event.text)
+            return [{"content": event.text}]
+        if isinstance(event, Reasoning):
+            return [{"reasoning_content": event.text}]
+        if isinstance(event, ToolCallStart):
+            return [] if event.id in self._calls else [self._begun(event.id, event.name, "")]
+        if isinstance(event, ToolCallDelta):
+            if event.id not in self._calls or event.id in self._told:
+                return []
+            self._arguments.add(event.id)
+            return [self._more(event.id, event.arguments)]
+        if isinstance(event, ToolCall) and event.id not in self._told:
+            self._told.add(event.id)
+            if event.id not in self._calls:
+                return [self._begun(event.id, event.name, event.arguments)]
+            # Its pieces are its arguments, unless none came.
+            return [] if event.id in self._arguments else [self._more(event.id, event.arguments)]
+        return []
+
+    def _begun(self, call_id: str, name: str, arguments: str) -> Object:
+        index = self._calls[call_id] = len(self._calls)
+        function = {"name": name, "arguments": arguments}
+        return {"tool_calls": [{"index": index, "id": call_id, "type": "function", "function": function}]}
+
+    def _more(self, call_id: str, arguments: str) -> Object:
+        return {"tool_calls": [{"index": self._calls[call_id], "function": {"arguments": arguments}}]}
+
+    def _chunk(self, delta: Object, finish: str | None = None) -> Shown:
+        data = {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+        return Shown(data, self.cursor(self._seq))
+
+
+def completion_id(message_id: str) -> str:
+    """Return the id of a completion: the reply's, as it is spelt there."""
+    return f"chatcmpl-{message_id}"
+
+
+def completion(message: Message, model: str, created: int) -> Object:
+    """Return a reply that has completed as it is answered with when it is not streamed.
+
+    Args:
+        model: the name that was asked for, where the reply knows no better.
+        created: seconds since 1970.
+    """
+    said: dict[str, Any] = {"role": "assistant", "content": message.content or None, "refusal": None}
+    calls: list[Object] = []
+    for event in entries_of(message):
+        if isinstance(event, Reasoning):
+            said["reasoning_content"] = event.text
+        elif isinstance(event, ToolCall):
+            function = {"name": event.name, "arguments": event.arguments}
+            calls.append({"id": event.id, "type": "function", "function": function})
+        elif isinstance(event, Citation) and event.url is not None:
+            about = {"url": event.url, "title": event.title or "", "start_index": 0, "end_index": 0}
+            said.setdefault("annotations", []).append({"type": "url_citation", "url_citation": about})
+    if calls:
+        said["tool_calls"] = calls
+    finish = message.metadata.get("finish")
+    return {
+        "id": completion_id(message.id),
+        "object": "chat.completion",
+        "created": created,
+        "model": message.model or model,
+        "choices": [
+            {
+                "index": 0,
+                "message": said,
+                "logprobs": None,
+                "finish_reason": finish if finish in FINISH else "stop",
+            }
+        ],
+        "usage": usage_of(message.usage),
+    }
+
+
+def usage_of(usage: Usage | None) -> Object | None:
+    """Return token counts in the wire's words; None where nothing was counted."""
+    if usage is None:
+        return None
+    prompt, written = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": usage.cache_read or 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning or 0},
+    }
