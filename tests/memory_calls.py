@@ -69,6 +69,11 @@ class MemoryCalls:
                         for table, wanted in request["RequestItems"].items()
                     }
                 }
+            case "BatchWriteItem":
+                for changes in request["RequestItems"].values():
+                    for change in changes:
+                        self.items.pop(_key(change["DeleteRequest"]["Key"]), None)
+                answer = {}
             case "Query":
                 answer = self._query(request)
             case _:

@@ -22,6 +22,7 @@ from tailrace.ids import conversation_tag, message_address, new_conversation_id,
 from tailrace.reply.ending import PROMPT_ESTIMATE
 from tailrace.reply.stream import MessageStream
 from tailrace.store import ConversationThere, Draft, Start
+from tailrace.store.together import both
 
 if TYPE_CHECKING:
     from tailrace.conversation.report import Report
@@ -309,7 +310,7 @@ class Conversation(Additions):
         if not ids:
             past = await reading
         else:
-            system, past = await asyncio.gather(self._store.messages.those_there(ids), reading)
+            system, past = await both(self._store.messages.those_there(ids), reading)
             past = past.with_system(system)
         self._count = past.count
         return past

@@ -16,8 +16,9 @@ from tailrace.conversation.prompt import is_prompt
 from tailrace.errors import Unprocessable
 from tailrace.events import Message, ProviderState, Status
 from tailrace.ids import message_address
-from tailrace.reply.totals import tokens_in
+from tailrace.reply.totals import BYTES_A_TOKEN, tokens_in
 from tailrace.store import Store
+from tailrace.store.content import INLINE_BYTES
 from tailrace.store.history import PAGE
 
 Bound = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
@@ -153,7 +154,10 @@ async def read_past(
     states: dict[str, ProviderState] = {}
     # A window of a few messages needs few, and some of those that are there may not count.
     at_once = PAGE if window.messages is None else 2 * window.messages + 10
-    async with aclosing(store.history.newest_first(conversation_id, statuses, at_once=at_once, before=before)) as past:
+    reading = store.history.newest_first(
+        conversation_id, statuses, at_once=at_once, parts_at_once=_long_in(window), before=before
+    )
+    async with aclosing(reading) as past:
         async for message, ordinal, state in past:
             count = max(count, ordinal)
             if message is None or message.role == "system" or not is_prompt(message):
@@ -166,3 +170,14 @@ async def read_past(
     kept = selection.kept()
     earlier = ordinals[kept[0].id] - 1 if kept else count
     return Past(kept, max(0, earlier) if selection.is_cut else 0, count, states)
+
+
+def _long_in(window: Window) -> int:
+    """Return how many items of long content to read along with a window, without knowing it: what is missing then is
+    read after it, what is too much was read in vain."""
+    most = PAGE
+    if window.messages is not None:
+        most = min(most, window.messages)
+    if window.tokens is not None:
+        most = min(most, int(window.tokens * BYTES_A_TOKEN) // INLINE_BYTES)  # what is shorter lies in its message
+    return most + 10  # for what does not count, and for what providers want back

@@ -14,7 +14,7 @@ import msgspec
 from tailrace.errors import StoreError
 from tailrace.events import ConversationRecord, Message
 from tailrace.store.dynamodb import Payload
-from tailrace.store.items import conversation_record, message_record
+from tailrace.store.items import conversation_record, message_record, part_keys
 
 
 class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,7 @@ def _image(item: Payload | None) -> Image | None:
         return None
     return StoredMessage(
         message=message_record(item, item.get("content", {}).get("S", "")),
-        is_whole="parts" not in item,
+        is_whole=not part_keys(item),
         feeding="feeding" in item,
         channel=item["channel"]["S"] if "channel" in item else None,
         except_socket=item["except_socket"]["S"] if "except_socket" in item else None,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from tailrace.errors import Conflict, NotFound
 from tailrace.events import Message, ProviderState, Role, Status
-from tailrace.store.content import PART_BYTES
+from tailrace.store.content import PART_BYTES, NewestParts, missing_bytes
 from tailrace.store.dynamodb import ConditionFailed, Payload
 from tailrace.store.items import DELETED, Item, MessageItem, conversation_key, message_key
 from tailrace.store.messages import Messages, places
 from tailrace.store.table import Table
+from tailrace.store.together import both
 
 PAGE: Final = 100
 """Messages that are read at a time from a conversation's end: most windows are one page."""
@@ -28,7 +29,13 @@ class History:
         self._messages = messages
 
     async def newest_first(
-        self, conversation_id: str, statuses: Collection[Status], *, at_once: int = PAGE, before: str | None = None
+        self,
+        conversation_id: str,
+        statuses: Collection[Status],
+        *,
+        at_once: int = PAGE,
+        parts_at_once: int = PAGE,
+        before: str | None = None,
     ) -> AsyncGenerator[tuple[Message | None, int, ProviderState | None], None]:
         """Yield the messages of a conversation from its end, each with its ordinal, 1 for the conversation's first, 0
         where it was not counted; and with what its provider wants back. Pages and contents are read as far as they are
@@ -37,17 +44,32 @@ class History:
         Args:
             statuses: of those that are read; in the place of others and of deleted ones there is None.
             at_once: how many one query brings, ``PAGE`` at most.
+            parts_at_once: how many items of long content are read along with them, ``PAGE`` at most; of those that
+                this leaves out, what is wanted is read after them.
             before: the id of a message of the conversation; only those that come before it are read.
         """
-        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & places(before)
-        pages = self._table.pages(condition, ScanIndexForward=False, Limit=min(at_once, PAGE))
-        async for page in pages:
-            for items in _bounded(page):
-                wanted = [item for item in items if "deleted" not in item and item["status"]["S"] in statuses]
-                found = {each[0].id: each for each in await self._messages.read_with_states(wanted)}
+        partition = conversation_key(conversation_id)["pk"]
+        condition = (Item.pk == partition) & places(before)
+        options: dict[str, Any] = {"ScanIndexForward": False, "Limit": min(at_once, PAGE)}
+        parts = NewestParts(self._table, partition, min(parts_at_once, PAGE))
+        oldest: str | None = None
+        while True:
+            (page, last), _ = await both(self._table.one_page(condition, **options), parts.read_on(oldest))
+            missing = {
+                item["id"]["S"]: missing_bytes(item, parts.found)
+                for item in page
+                if "deleted" not in item and item["status"]["S"] in statuses
+            }
+            for items in _bounded(page, missing):
+                wanted = [item for item in items if item["id"]["S"] in missing]
+                read = await self._messages.read_with_states(wanted, found=parts.found)
+                found = {each[0].id: each for each in read}
                 for item in items:
                     message, state = found.get(item["id"]["S"], (None, None))
                     yield message, int(item["ordinal"]["N"]) if "ordinal" in item else 0, state
+            if last is None:
+                return
+            oldest, options["ExclusiveStartKey"] = last["sk"]["S"], last
 
     async def count(self, conversation_id: str) -> int:
         """Return how many messages a conversation has, as far as the writer of the newest one knew."""
@@ -120,11 +142,21 @@ class History:
                 raise NotFound("No such message.") from error
 
 
-def _bounded(items: Sequence[Payload]) -> Iterator[Sequence[Payload]]:
-    """Yield the items in turn, as many together as have little content."""
+def _bounded(items: Sequence[Payload], missing: Mapping[str, int]) -> Iterator[Sequence[Payload]]:
+    """Yield the items in turn: together those of which nothing must be read, and then as many as have little that must.
+
+    Whoever has enough with the first asks for no more.
+
+    Args:
+        missing: by the ids of messages, how many bytes of theirs are still to be read.
+    """
     begin = size = 0
     for place, item in enumerate(items):
-        size += PART_BYTES * sum(int(item[name]["N"]) for name in ("parts", "state_parts") if name in item)
+        more = missing.get(item["id"]["S"], 0)
+        if more and not size and begin < place:
+            yield items[begin:place]
+            begin = place
+        size += more
         if size >= AT_ONCE_BYTES:
             yield items[begin : place + 1]
             begin, size = place + 1, 0

@@ -4,8 +4,9 @@ One table, keys ``pk`` and ``sk``::
 
     C#<tag>          C                         a conversation (tag: see ids.py)
     C#<tag>          M#<position>#<random>     its messages, in order
+    C#<tag>          T#<position>#<random>#<nonce>   long content of theirs, in the same order
     S#<message id>   L#<number>                the log of a stream: its segments 0, 1, 2...
-    S#<message id>   T#<nonce>#<number>        final content too long to lie in its message
+    S#<message id>   T#<nonce>#<number>        final content too long to lie there
     K#<digest>       K                         an idempotency key, and which reply it started
     N#<channel>      <socket id>               a subscription
     W#<socket id>    W                         a WebSocket connection, and whose it is
@@ -89,9 +90,12 @@ class MessageItem(Item):
     completed = NumberAttribute(null=True)
     ordinal = NumberAttribute(null=True)  # how many messages the conversation had with it, as far as its writer knew
     content = UnicodeAttribute(null=True)
-    parts = NumberAttribute(null=True)
+    beside = UnicodeAttribute(null=True)  # the nonce of the content that lies beside the messages
+    parts = NumberAttribute(null=True)  # how many items in the reply's own partition have the content
     parts_nonce = UnicodeAttribute(null=True)
+    content_bytes = NumberAttribute(null=True)  # of content that lies elsewhere
     state = UnicodeAttribute(null=True)  # what its provider wants back, for nobody else; long ones lie as content does
+    state_beside = UnicodeAttribute(null=True)
     state_parts = NumberAttribute(null=True)
     state_nonce = UnicodeAttribute(null=True)
     seq = NumberAttribute(null=True)
@@ -179,6 +183,23 @@ def part_key(message_id: str, nonce: str, number: int) -> dict[str, str]:
     return {"pk": f"S#{message_id}", "sk": f"T#{nonce}#{number:04d}"}
 
 
+def beside_prefix(message_sort_key: str) -> str:
+    """Return what the sort keys of a message's content begin with that lies beside the messages, in their order. Any
+    longer one is of the same message, so this is also the end of those that come before."""
+    return f"T{message_sort_key[1:]}"
+
+
+def beside_key(message_id: str, nonce: str) -> dict[str, str]:
+    key = message_key(message_id)
+    return {"pk": key["pk"], "sk": f"{beside_prefix(key['sk'])}#{nonce}"}
+
+
+def just_before(sort_key: str) -> str:
+    """Return a sort key before this one, after all that come before it and are of its length and made of its
+    characters."""
+    return sort_key[:-1] + chr(ord(sort_key[-1]) - 1) + "~"
+
+
 def open_shard(message_id: str) -> str:
     """Return which of ``OPEN_SHARDS`` an open message belongs to: index partitions take 1,000 writes a second."""
     return f"open {int.from_bytes(message_id[-2:].encode()) % OPEN_SHARDS}"
@@ -207,11 +228,20 @@ def is_expired(item: Payload, now: int) -> bool:
     return "expires" in item and int(item["expires"]["N"]) * 1_000_000 <= now
 
 
-def part_keys(item: Payload, parts: str = "parts", nonce: str = "parts_nonce") -> list[dict[str, str]]:
-    """Return where the parts of a message's content lie, or with other attributes' names those of its state."""
+def part_keys(
+    item: Payload, beside: str = "beside", parts: str = "parts", nonce: str = "parts_nonce"
+) -> list[dict[str, str]]:
+    """Return where a message's content lies, if not in its own item; with other attributes' names, its state."""
+    if beside in item:
+        return [beside_key(item["id"]["S"], item[beside]["S"])]
     if parts not in item:
         return []
     return [part_key(item["id"]["S"], item[nonce]["S"], number) for number in range(int(item[parts]["N"]))]
+
+
+def state_keys(item: Payload) -> list[dict[str, str]]:
+    """Return where what a message's provider wants back lies, if not in the message's own item."""
+    return part_keys(item, "state_beside", "state_parts", "state_nonce")
 
 
 # ---- items to records ----

@@ -12,7 +12,7 @@ from pynamodb.expressions.condition import Condition, size
 
 from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, End, Event, Json, Message, ProviderState, Role, Status
-from tailrace.store.content import PART_BYTES, read_contents, read_with_states, store_content
+from tailrace.store.content import Found, content_bytes, lay_out, read_contents, read_with_states
 from tailrace.store.conversations import conversation_item
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import (
@@ -25,6 +25,7 @@ from tailrace.store.items import (
     conversation_key,
     from_json,
     idempotency_key,
+    just_before,
     message_id_of,
     message_key,
     message_record,
@@ -49,6 +50,14 @@ MOST_SYSTEM_MESSAGES: Final = 1000
 
 
 FAILED: Final = "ConditionalCheckFailed"
+
+MOST_WRITES: Final = 100
+"""Of one transaction
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html)."""
+
+
+MOST_PARTS: Final = 16
+"""Items of long content that are put in a start's transaction, which may have 4 MB; more are put before it."""
 
 
 class ConversationThere(Exception):
@@ -132,6 +141,9 @@ class Messages:
     ) -> list[Message]:
         """Put new messages, all or none: a start puts the user's message and the empty reply.
 
+        A start waits for nothing but its transaction, so long content of the user's is in that, unless it is so long
+        that it does not lie beside the messages. Otherwise long content is put before, which costs half.
+
         Args:
             nonce: 16 random bytes.
             start: the idempotency key that must be free; it is taken by the last message.
@@ -145,8 +157,20 @@ class Messages:
             Unprocessable: one of them does not fit into an item; nothing was stored.
         """
         values = [_values(draft) for draft in drafts]
-        items = [await self._item(draft, value, nonce) for draft, value in zip(drafts, values, strict=True)]
-        writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}} for item in items]
+        is_start = len(drafts) > 1 and drafts[-1].status not in TERMINAL
+        # Beside the key, the conversation and its system messages.
+        room = min(MOST_PARTS, MOST_WRITES - len(drafts) - len(replaced) - 3)
+        items: list[Payload] = []
+        parts: list[Payload] = []
+        for draft, value in zip(drafts, values, strict=True):
+            content, laid_out = lay_out(draft.id, draft.content, nonce)
+            items.append(self._item(draft, {**value, **content}))
+            if is_start and "beside" in content and len(parts) + len(laid_out) <= room:
+                parts += laid_out
+                continue
+            for part in laid_out:
+                await self._table.put(part)
+        writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}} for item in (*items, *parts)]
         if start is not None:
             writes.insert(0, {"Put": self._key_request(start, drafts[-1])})
         made = len(writes)
@@ -204,7 +228,7 @@ class Messages:
             **expressions(condition=free),
         }
 
-    async def _item(self, draft: Draft, values: dict[str, Any], nonce: bytes) -> Payload:
+    def _item(self, draft: Draft, values: dict[str, Any]) -> Payload:
         key = message_key(draft.id)
         return MessageItem(
             key["pk"],
@@ -215,7 +239,6 @@ class Messages:
             sweep=None if draft.status in TERMINAL else open_shard(draft.id),
             feeding=1 if draft.feeding else None,
             ordinal=draft.ordinal,
-            **await store_content(self._table, draft.id, draft.content, nonce),
         ).serialize()
 
     async def fed(self, message_id: str) -> None:
@@ -277,11 +300,18 @@ class Messages:
         items = [found[place] for place in sorted(found) if "deleted" not in found[place]]
         return await self.read(items)
 
-    async def read_with_states(self, items: Sequence[Payload]) -> list[tuple[Message, ProviderState | None]]:
-        """Return messages that have ended, and what their providers want back with them."""
+    async def read_with_states(
+        self, items: Sequence[Payload], *, found: Found | None = None
+    ) -> list[tuple[Message, ProviderState | None]]:
+        """Return messages that have ended, and what their providers want back with them.
+
+        Args:
+            found: parts of their contents that were read already.
+        """
+        read = await read_with_states(self._table, items, found=found)
         return [
             (message_record(item, content), None if state is None else msgspec.json.decode(state, type=ProviderState))
-            for item, (content, state) in zip(items, await read_with_states(self._table, items), strict=True)
+            for item, (content, state) in zip(items, read, strict=True)
         ]
 
     async def read(self, items: Sequence[Payload]) -> list[Message]:
@@ -381,19 +411,14 @@ def _values(draft: Draft) -> dict[str, str | None]:
 
 def places(before: str | None) -> Condition:
     """Return the condition of messages' sort keys: all, or those before a message."""
-    return Item.sk.startswith("M#") if before is None else Item.sk.between("M#", _just_before(before))
-
-
-def _just_before(message_id: str) -> str:
-    """Return the last sort key that may come before a message's: they all are of one length."""
-    sort_key = message_key(message_id)["sk"]
-    return sort_key[:-1] + chr(ord(sort_key[-1]) - 1) + "~"
+    if before is None:
+        return Item.sk.startswith("M#")
+    return Item.sk.between("M#", just_before(message_key(before)["sk"]))
 
 
 def _size(item: Payload) -> int:
     """Return how many bytes a message has at most, with content that is not read yet."""
-    long = PART_BYTES * int(item["parts"]["N"]) if "parts" in item else 0
-    return long + sum(len(item[name]["S"].encode()) for name in ("content", "metadata") if name in item)
+    return content_bytes(item) + sum(len(item[name]["S"].encode()) for name in ("content", "metadata") if name in item)
 
 
 def _open(item: Payload) -> Open:

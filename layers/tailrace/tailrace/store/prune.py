@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tailrace.store.dynamodb import Payload
-from tailrace.store.items import DELETED, ConversationItem, Item, message_id_of
+from tailrace.store.items import DELETED, ConversationItem, Item, beside_prefix, message_id_of
 from tailrace.store.table import Key, Table
 
 
@@ -29,7 +29,9 @@ async def prune(table: Table, deleted_before: int) -> int:
             continue
         async for message in table.query((Item.pk == entry["pk"]["S"]) & Item.sk.startswith("M#")):
             await _delete_message(table, message)
-        await table.delete_all([_key_of(entry)])
+        # Of messages that are gone already, because this was cut before or because a writer came too late.
+        parts = [_key_of(part) async for part in table.query((Item.pk == entry["pk"]["S"]) & Item.sk.startswith("T#"))]
+        await table.delete_all([*parts, _key_of(entry)])
         pruned += 1
     return pruned
 
@@ -37,7 +39,9 @@ async def prune(table: Table, deleted_before: int) -> int:
 async def _delete_message(table: Table, message: Payload) -> None:
     message_id = message_id_of(message["pk"]["S"], message["sk"]["S"])
     log = [_key_of(part) async for part in table.query(Item.pk == f"S#{message_id}")]
-    await table.delete_all([*log, _key_of(message)])
+    beside = (Item.pk == message["pk"]["S"]) & Item.sk.startswith(beside_prefix(message["sk"]["S"]) + "#")
+    parts = [_key_of(part) async for part in table.query(beside)]
+    await table.delete_all([*log, *parts, _key_of(message)])
 
 
 def _key_of(item: Payload) -> Key:

@@ -108,6 +108,12 @@ class Table:
                 return
             request["ExclusiveStartKey"] = last
 
+    async def one_page(self, condition: Condition, **options: Any) -> tuple[Sequence[Payload], Payload | None]:
+        """Make one query, consistently; return its items, and the key of the last one where there are more."""
+        request = {"TableName": self.name, "ConsistentRead": True, **expressions(key_condition=condition), **options}
+        answer = await self._calls.call("Query", request)
+        return answer["Items"], answer.get("LastEvaluatedKey")
+
     async def page(
         self, condition: Condition, limit: int, cursor: str | None, *, size: Callable[[Payload], int], **options: Any
     ) -> tuple[list[Payload], str | None]:
