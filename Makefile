@@ -63,7 +63,7 @@ test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every rea
 	exec $(BIN)/python -m tests.crash 100
 
 .PHONY: test-clients
-test-clients: .venv/.ready .tools/clients/.ready  ## Laravel Echo as npm has it, in Node 24, against the whole stack
+test-clients: .venv/.ready .tools/clients/.ready .tools/python-clients/.ready  ## the clients that people have, in Node 24 and in Python, against the whole stack
 	exec $(BIN)/python -m tests.clients
 
 .PHONY: test-browser
@@ -113,6 +113,7 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
 LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt requirements/ric.txt requirements/lint.txt \
+	requirements/clients.txt \
 	layers/tailrace/requirements.txt
 compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -120,6 +121,7 @@ define write_locks
 $(compile) --python-version 3.11 requirements/uv.in --output-file requirements/uv.txt
 $(compile) --python-version 3.11 requirements/sam.in --output-file requirements/sam.txt
 $(compile) --python-version 3.11 requirements/lint.in --output-file requirements/lint.txt
+$(compile) --python-version 3.11 requirements/clients.in --output-file requirements/clients.txt
 $(compile) --python-version 3.13 requirements/ric.in --output-file requirements/ric.txt
 $(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
 $(compile) --python-version 3.13 pyproject.toml --constraints requirements/dev.txt \
@@ -208,6 +210,13 @@ REACT := examples/react
 	npm ci --loglevel=error
 	npm run --silent build -- --logLevel warn
 	touch .ready
+
+.tools/python-clients/.ready: .venv/.uv requirements/clients.txt
+	echo "Setting up .tools/python-clients ..."
+	$(PYTHON) -m venv --without-pip .tools/python-clients
+	$(index_of_pip)
+	$(UV) pip sync --quiet --python .tools/python-clients/bin/python --require-hashes requirements/clients.txt
+	touch $@
 
 .tools/lint/.ready: .venv/.uv requirements/lint.txt
 	echo "Setting up .tools/lint ..."

@@ -19,13 +19,16 @@ HERE: Final = Path(__file__).parent
 PACKAGES: Final = ROOT / ".tools" / "clients"
 """Where the Makefile puts what the lock names."""
 
+PYTHON: Final = ROOT / ".tools" / "python-clients" / "bin" / "python"
+"""The interpreter of the environment in which the Python packages are."""
+
 OLDEST: Final = 22
 """The first Node with a WebSocket of its own."""
 
 
 def main() -> int:
     """Run them; return Node's exit code."""
-    return run(HERE, {})
+    return run(HERE, {"TAILRACE_PYTHON_CLIENTS": str(PYTHON)})
 
 
 def run(tests: Path, variables: Mapping[str, str]) -> int:
