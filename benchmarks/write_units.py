@@ -34,7 +34,7 @@ class Cost:
         sizes = {key: item_bytes(item) for key, item in memory.items.items()}
         self.log = sum(size for (_, sort), size in sizes.items() if sort.startswith("L#"))
         self.segments = sum(sort.startswith("L#") for _, sort in sizes)
-        # The content's parts lie beside the log, the message in its conversation.
+        # The content's parts have keys of one kind, beside the message or the log.
         self.content = sum(size for (_, sort), size in sizes.items() if sort.startswith("T#"))
         self.content += max(size for (_, sort), size in sizes.items() if sort.startswith("M#"))
         # What has no date to expire at stays, whatever the design says.
