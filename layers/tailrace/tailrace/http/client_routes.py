@@ -32,7 +32,17 @@ class ClientRoute(NamedTuple):
     streams: bool = False
 
 
-CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = ()
+CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
+    ClientRoute("POST", "/api/ag-ui", "tailrace.http.ag_ui:run", "Run as an AG-UI agent.", streams=True),
+    ClientRoute(
+        "GET",
+        "/api/ag-ui/{thread_id}",
+        "tailrace.http.ag_ui:connect",
+        "Give an AG-UI client a thread's messages, and follow its active run.",
+        streams=True,
+    ),
+    ClientRoute("POST", "/api/ag-ui/{thread_id}/stop", "tailrace.http.ag_ui:stop", "Stop a thread's active run."),
+)
 
 APART: Final = ("/api/chat", "/api/ag-ui")
 """Where routes stand that are not those of ours under ``/api``."""

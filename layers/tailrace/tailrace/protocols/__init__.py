@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PROTOCOLS: Final[dict[str, str]] = {
     "simple": "tailrace.protocols.simple:SimpleProtocol",
+    "ag-ui": "tailrace.protocols.ag_ui:AgUiProtocol",
 }
 """Where the class of each is; it is imported when a reader asks for it."""
 
