@@ -292,6 +292,28 @@ test('TanStack AI talks, several turns', async () => {
     assert.deepEqual(said, [['user', 'hello 水'], ['assistant', 'hello 水'], ['user', 'and more'], ['assistant', 'and more']]);
 });
 
+test('TanStack AI runs its tool and goes on', async () => {
+    const { ChatClient, fetchServerSentEvents } = await import(pathToFileURL(`${modules}/@tanstack/ai-client/dist/esm/index.js`));
+    const { toolDefinition } = await import(pathToFileURL(`${modules}/@tanstack/ai/dist/esm/index.js`));
+    const { z } = require('zod');
+    const call = { id: `call_${randomUUID()}`, name: 'weather', arguments: '{"city":"Paris"}' };
+    const scripts = [{ chunks: ['Let me look.'], reasoning: ['Hm.'], tool_calls: [call] }, { chunks: ['21 ', 'degrees.'] }];
+    const called = [];
+    const weather = toolDefinition({ name: 'weather', description: 'The weather', inputSchema: z.object({ city: z.string() }) })
+        .client((given) => { called.push(given); return { degrees: 21 }; });
+    let finished;
+    const ends = new Promise((resolve) => { finished = resolve; });
+    const client = new ChatClient({
+        connection: fetchServerSentEvents(AT, () => ({ body: scripted(scripts.shift()) })),
+        tools: [weather],
+        onFinish: (message) => { if (!scripts.length) finished(message); },
+    });
+    await client.sendMessage('the weather?');
+    await ends;
+    assert.deepEqual(called, [{ city: 'Paris' }]);
+    assert.match(JSON.stringify(client.getMessages().at(-1).parts), /21 degrees/);
+});
+
 test('the blocks of docs/clients/ag-ui.md', async () => {
     const page = readFileSync(new URL('../../docs/clients/ag-ui.md', import.meta.url), 'utf8');
     const blocks = [...page.matchAll(/^```js client\n(.*?)^```$/gms)].map(([, block]) => block);

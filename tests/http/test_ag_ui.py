@@ -242,6 +242,16 @@ def test_ends() -> None:
     assert objects(body)[-1]["message"] == "Not stored."
 
 
+def test_tan_stack_is_told_to_run_its_tools() -> None:
+    """When all of the arguments are there, and if they can be read."""
+    calls = [ToolCall("a", "weather", '{"city":"Paris"}'), ToolCall("b", "weather", "{"), ToolCall("c", "other", "{}")]
+    events = told(calls, message(), inputs=["weather"])
+    verify(events)
+    value = {"toolCallId": "a", "toolName": "weather", "input": {"city": "Paris"}}
+    told_ = [event for event in events if event["type"] == "CUSTOM"]
+    assert told_ == [{"type": "CUSTOM", "name": "tool-input-available", "value": value}]
+
+
 def test_what_is_void_is_taken_back() -> None:
     """A snapshot of what the page sent, with the reasoning emptied that a client would keep."""
     page = [{"id": "u", "role": "user", "content": "hi"}]

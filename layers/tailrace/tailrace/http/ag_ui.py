@@ -140,7 +140,13 @@ async def run(backend: Backend, scope: Scope, receive: Receive, send: Send) -> N
             key=header(scope, b"idempotency-key") or f"{NAME}:{body.runId}",
             asked=_asked(body, said),
             protocol=NAME,
-            wants={"threadId": body.threadId, "runId": body.runId, "messages": body.messages},
+            wants={
+                "threadId": body.threadId,
+                "runId": body.runId,
+                "messages": body.messages,
+                # TanStack AI's client, which sends this header, waits for an event of its own (protocols/ag_ui.py).
+                "inputs": [each.name for each in body.tools or ()] if header(scope, b"x-run-id") else [],
+            },
         )
         await answer(backend, scope, receive, send, begun, ask, opening)
 

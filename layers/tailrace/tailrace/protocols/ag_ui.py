@@ -50,8 +50,8 @@ _encode = msgspec.json.Encoder().encode
 class AgUiProtocol(ReaderProtocol):
     """A reply as the run of an agent; its arguments are ``ReaderProtocol``'s.
 
-    ``Reading.wants`` may have ``threadId`` and ``runId``, ``messages``, those that the page sent, and ``snapshot``,
-    those that are stored, which are shown first.
+    ``Reading.wants`` may have ``threadId`` and ``runId``, ``messages``, those that the page sent, ``snapshot``, those
+    that are stored, which are shown first, and ``inputs``, the names of the tools that TanStack AI is told to run.
     """
 
     has_ids: ClassVar[bool] = False
@@ -213,7 +213,18 @@ class AgUiProtocol(ReaderProtocol):
             return found
         if call.arguments.startswith(shown):
             found += self._arguments(call.id, call.arguments[len(shown) :])
-        return [*found, *self._end_call(call.id)]
+        return [*found, *self._end_call(call.id), *self._input(call)]
+
+    def _input(self, call: ToolCall) -> list[Object]:
+        """Return what makes TanStack AI run a tool of its page; other clients are not told."""
+        if call.name not in self.wants.get("inputs", ()):
+            return []
+        try:
+            arguments = msgspec.json.decode(call.arguments or "{}")
+        except (msgspec.DecodeError, RecursionError):
+            return []
+        value = {"toolCallId": call.id, "toolName": call.name, "input": arguments}
+        return [{"type": "CUSTOM", "name": "tool-input-available", "value": value}]
 
     def _end_call(self, call_id: str) -> list[Object]:
         del self._calls[call_id]
