@@ -12,6 +12,7 @@ ALL = (
     "cold_start",
     "provider_read",
     "sse_write",
+    "protocol_encode",
     "segment_write",
     "post",
     "fan_out",

@@ -37,6 +37,10 @@ STATUS = {
 """Every other sample is answered with 200."""
 
 
+OF_A_THREAD = ("stream-ag-ui-connect", "stream-ag-ui-stop")
+"""Those that need a reply in the conversation and do not name it."""
+
+
 class Function:
     """A function's handler called in a thread, as Lambda's runtime calls it: with an event loop of its own."""
 
@@ -88,7 +92,7 @@ async def test_a_sample(name: str, module: Any) -> None:
         ids = {"CONVERSATION_ID": json.loads(created)["id"]}
         _, _, added = await function.call(sample("api-message-add", **ids))
         ids["MESSAGE_ID"] = json.loads(added)["id"]
-        if "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
+        if name in OF_A_THREAD or "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
             _, started, _ = await function.call(sample("stream-start", **ids))
             ids["REPLY_ID"] = started["x-message-id"]
         status, headers, body = await function.call(sample(name, **ids))
@@ -98,7 +102,7 @@ async def test_a_sample(name: str, module: Any) -> None:
     if status == 204:
         assert body == b""
     elif headers["content-type"] == "text/event-stream; charset=utf-8":
-        check_stream(name, headers["x-message-id"], body.decode())
+        (check_ag_ui if "ag-ui" in name else check_stream)(name, headers["x-message-id"], body.decode())
     else:
         assert headers["content-type"] == "application/json"
         answer = json.loads(body)
@@ -125,6 +129,16 @@ def check_stream(name: str, message_id: str, body: str) -> None:
         assert first["progress"]["chunks"] == 1
     if name == "stream-message-stream":
         assert blocks[0].endswith(f"id: {message_id}:3")
+
+
+def check_ag_ui(name: str, message_id: str, body: str) -> None:
+    """Check a run, or the messages of a thread."""
+    *blocks, rest = body.split("\n\n")
+    assert rest == ""
+    types = [json.loads(block.removeprefix("data: "))["type"] for block in blocks]
+    assert (types[0], types[-1]) == ("RUN_STARTED", "RUN_FINISHED")
+    assert ("MESSAGES_SNAPSHOT" in types) is (name == "stream-ag-ui-connect")
+    assert message_id in body
 
 
 @pytest.mark.anyio

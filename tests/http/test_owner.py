@@ -70,6 +70,15 @@ BODIES: dict[tuple[str, str], Json] = {
         "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": "hello"}]}],
         "options": {"script": {"chunks": ["b"]}},
     },
+    ("POST", "/api/ag-ui"): {
+        "threadId": "{id}",
+        "runId": "r",
+        "messages": [{"id": "m", "role": "user", "content": "hello"}],
+        "tools": [],
+        "context": [],
+        "state": {},
+        "forwardedProps": {"options": {"script": {"chunks": ["b"]}}},
+    },
     ("POST", "/v1/chat/completions"): {
         "model": "fast",
         "messages": [{"role": "user", "content": "hello"}],

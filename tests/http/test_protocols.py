@@ -77,7 +77,7 @@ async def test_live_replay_and_poll_speak_it(client: Client) -> None:
 async def test_one_that_is_not_there_is_refused(client: Client) -> None:
     """Before anything is stored."""
     conversation = await client.conversation()
-    refused = {"error": {"type": "invalid_request", "message": "protocol must be one of: simple, bare."}}
+    refused = {"error": {"type": "invalid_request", "message": f"protocol must be one of: {', '.join(PROTOCOLS)}."}}
     path = f"/conversations/{conversation}/stream?protocol=morse"
     assert await client.json("POST", path, script("a")) == (400, refused)
     status, messages = await client.json("GET", f"/conversations/{conversation}/messages")

@@ -46,6 +46,15 @@ CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
         "POST", "/v1/chat/completions", f"{_CHAT}:post_completions", "OpenAI's chat completions.", streams=True
     ),
     ClientRoute("GET", "/v1/models", f"{_CHAT}:get_models", "The models that may be asked."),
+    ClientRoute("POST", "/api/ag-ui", "tailrace.http.ag_ui:run", "Run as an AG-UI agent.", streams=True),
+    ClientRoute(
+        "GET",
+        "/api/ag-ui/{thread_id}",
+        "tailrace.http.ag_ui:connect",
+        "Give an AG-UI client a thread's messages, and follow its active run.",
+        streams=True,
+    ),
+    ClientRoute("POST", "/api/ag-ui/{thread_id}/stop", "tailrace.http.ag_ui:stop", "Stop a thread's active run."),
 )
 
 APART: Final = ("/api/chat", "/api/ag-ui")

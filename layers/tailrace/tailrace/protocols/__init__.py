@@ -17,6 +17,7 @@ PROTOCOLS: Final[dict[str, str]] = {
     "simple": "tailrace.protocols.simple:SimpleProtocol",
     "ai_sdk": "tailrace.protocols.ai_sdk:AiSdkProtocol",
     "openai_chat": "tailrace.protocols.openai_chat:OpenAIChatProtocol",
+    "ag_ui": "tailrace.protocols.ag_ui:AgUiProtocol",
 }
 """Where the class of each is; it is imported when a reader asks for it."""
 
