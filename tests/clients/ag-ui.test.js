@@ -314,6 +314,23 @@ test('TanStack AI runs its tool and goes on', async () => {
     assert.match(JSON.stringify(client.getMessages().at(-1).parts), /21 degrees/);
 });
 
+test('TanStack AI takes back what a fallback makes void, and asks again', async () => {
+    const { ChatClient, fetchServerSentEvents } = await import(pathToFileURL(`${modules}/@tanstack/ai-client/dist/esm/index.js`));
+    const bodies = [
+        { model: 'break', fallback: 'reset', fallbacks: [{ provider: 'scripted', model: 'echo' }] },
+        scripted({ chunks: ['again'] }),
+        { model: 'break' },
+    ];
+    const client = new ChatClient({ connection: fetchServerSentEvents(AT, () => ({ body: bodies.shift() })) });
+    const said = () => client.getMessages().map(({ parts }) => parts.map(({ content }) => content).join(''));
+    await client.sendMessage('one');
+    assert.deepEqual(said(), ['one', 'one']);
+    await client.reload();
+    assert.deepEqual(said(), ['one', 'again']);
+    await client.sendMessage('two');
+    assert.equal(client.getStatus(), 'error');
+});
+
 test('the blocks of docs/clients/ag-ui.md', async () => {
     const page = readFileSync(new URL('../../docs/clients/ag-ui.md', import.meta.url), 'utf8');
     const blocks = [...page.matchAll(/^```js client\n(.*?)^```$/gms)].map(([, block]) => block);
