@@ -96,6 +96,10 @@ class OpenAIChatProtocol(ReaderProtocol):
 
     def end_objects(self, message: Message) -> list[Shown]:
         """Return what is missing, why it ended, and the usage if it was asked for; or the failure."""
+        cursor = self.end_cursor(message)
+        return [Shown(each.data, cursor) for each in self._ended(message)]
+
+    def _ended(self, message: Message) -> list[Shown]:
         if self._is_void:
             return self.failure_objects(self._seq, BEGAN_ANEW, "api_error")
         if message.status != "completed":
