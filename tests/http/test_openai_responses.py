@@ -12,6 +12,8 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
+from tailrace.conversation.conversation import Conversation
+from tailrace.http.client_routes import Lazy
 
 from tests.http.conftest import Client, Json
 
@@ -367,3 +369,52 @@ async def test_unknown(sdk: AsyncOpenAI, client: Client) -> None:
             await sdk.responses.retrieve(wrong)
         with pytest.raises(openai.NotFoundError):
             await sdk.responses.create(model="fast", input="Hi", previous_response_id=wrong)
+
+
+async def test_a_long_request_is_repeated_in_part(sdk: AsyncOpenAI) -> None:
+    """What is over the bound is left out, tools first; the reply's item must hold what the reply comes to."""
+    long: Any = {**TOOL, "description": "x" * 70_000}
+    response = await sdk.responses.create(model="echo", input="Hi", instructions="Short.", tools=[long])
+    assert (response.tools, response.instructions) == ([], "Short.")
+    assert await sdk.responses.retrieve(response.id) == response
+
+
+async def test_in_the_background_where_answers_are_buffered(client: Client) -> None:
+    """The function that answers when it ends cannot answer before: it says so, and stores nothing."""
+    sent: list[Any] = []
+
+    async def receive() -> Json:
+        return {"type": "http.request", "body": b'{"model":"fast","input":"Hi","background":true}'}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "headers": headers, "path_params": {}, "aws.context": object(), "query_string": b""}
+    await Lazy(client.backend, "tailrace.http.openai_responses:post_response")(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert msgspec.json.decode(sent[1]["body"])["error"]["param"] == "background"
+    _, content = await client.json("GET", "/conversations")
+    assert content["conversations"] == []
+
+
+async def test_a_branch_that_is_too_long(sdk: AsyncOpenAI, client: Client) -> None:
+    """It is refused, and the error says how to go on."""
+    conversation = await client.conversation()
+    store = await Conversation.load(conversation, backend=client.backend)
+    await store.add_messages(*(str(n) for n in range(91)))
+    first = await sdk.responses.create(model="echo", input="one", conversation=conversation)
+    await sdk.responses.create(model="echo", input="two", previous_response_id=first.id)
+    with pytest.raises(openai.BadRequestError, match=f"conv_{conversation}"):
+        await sdk.responses.create(model="echo", input="three", previous_response_id=first.id)
+
+
+async def test_going_on_from_one_that_has_not_ended(sdk: AsyncOpenAI) -> None:
+    """It is refused until that has an end."""
+    first = await sdk.responses.create(
+        model="fast", input="Hi", background=True, extra_body=scripted("a", "b", stall_after=2)
+    )
+    with pytest.raises(openai.BadRequestError, match="has not ended"):
+        await sdk.responses.create(model="echo", input="two", previous_response_id=first.id)
+    await sdk.responses.cancel(first.id)
+    assert (await sdk.responses.create(model="echo", input="two", previous_response_id=first.id)).output_text == "two"
