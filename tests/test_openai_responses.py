@@ -65,7 +65,7 @@ def test_every_event_is_one_of_theirs(events: list[Event], status: str) -> None:
     assert "".join(each["text"] for item in output for each in item.get("content", ())) == message.content
     assert all(done[place]["content"][0]["text"] == text[place] for place in text)
     if any(isinstance(event, Reset) for event in events):
-        return  # another answer with the same calls: there is no telling that, and no start of this protocol asks for it
+        return  # another answer with the same calls cannot be told, and no start of this protocol asks for one
     response = helper_s(found)
     if status == "completed":
         assert response.output_text == message.content

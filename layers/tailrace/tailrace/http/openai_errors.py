@@ -46,13 +46,13 @@ async def respond_error(send: Send, error: TailraceError) -> None:
     status = STATUSES.get(status, status)
     said = content["error"]
     found = _PARAM.search(said["message"])
-    is_bad = isinstance(error, BadParameter)
+    bad = error if isinstance(error, BadParameter) else None
     body = {
         "error": {
             "message": said["message"],
             "type": TYPES.get(status, "server_error"),
-            "param": error.param if is_bad else (found and (found[1] or found[2])) or None,
-            "code": error.code if is_bad else said["type"],
+            "param": bad.param if bad else (found and (found[1] or found[2])) or None,
+            "code": bad.code if bad else said["type"],
         }
     }
     await respond_json(send, status, body, [(name.lower().encode(), value.encode()) for name, value in headers.items()])

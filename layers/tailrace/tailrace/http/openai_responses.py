@@ -26,6 +26,7 @@ from tailrace.events import TERMINAL, ConversationRecord, Message
 from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record, store_start
 from tailrace.http.cursor import Cursor, query
 from tailrace.http.live import Live
+from tailrace.http.openai_chat import choose
 from tailrace.http.openai_errors import BadParameter, respond_error
 from tailrace.http.openai_input import read_input
 from tailrace.http.replay import Replay
@@ -33,7 +34,6 @@ from tailrace.http.requests import Receive, Scope, Send, check_type, header, par
 from tailrace.http.responses import respond_json
 from tailrace.ids import message_address, page_conversation_id
 from tailrace.protocols.openai_responses import CONVERSATION, ECHOED, KEPT, NAME, RESPONSE, response_of
-from tailrace.providers import names
 
 __all__ = ["cancel_response", "delete_response", "get_response", "post_response", "respond_error"]
 
@@ -146,7 +146,7 @@ async def post_response(backend: Backend, scope: Scope, receive: Receive, send: 
     given = await read_body(scope, receive, backend.settings.body_limit)
     check_type(scope)
     raw = parse(given, dict[str, Any])
-    asked = _Asked(_read(raw), raw, header(scope, b"idempotency-key"))
+    asked = _Asked(backend, _read(raw), raw, header(scope, b"idempotency-key"))
     body = asked.body
     if body.background and not body.stream and scope.get("aws.context") is not None:
         raise BadParameter("background without stream needs the function that streams; this one cannot.", "background")
@@ -286,15 +286,14 @@ class _Asked:
         is_about: what tells this request from another one under the same key.
     """
 
-    def __init__(self, body: Body, raw: dict[str, Any], key: str | None) -> None:
+    def __init__(self, backend: Backend, body: Body, raw: dict[str, Any], key: str | None) -> None:
         self.body = body
         self.key = key
         self.is_about = {name: value for name, value in raw.items() if name not in ("stream", "stream_options")}
         self.provider: str | None = None
-        self.model = body.model
-        prefix, slash, rest = (body.model or "").partition("/")
-        if slash and prefix in names():
-            self.provider, self.model = prefix, rest or None
+        self.model: str | None = None
+        if body.model is not None:
+            self.provider, self.model = choose(backend, body.model)
         self.system, self.additions = read_input(body.input)
 
     @property
@@ -387,7 +386,11 @@ def _new_place(
     backend: Backend, owner: str, asked: _Asked, system: Sequence[str], copied: Sequence[NewMessage] = ()
 ) -> _Place:
     # The same key finds the same conversation, so that a retry attaches.
-    page_id = f"openai:{asked.mark}" if asked.mark is not None else f"openai:{backend.random_bytes(16).hex()}"
+    page_id = (
+        f"openai-responses:{asked.mark}"
+        if asked.mark is not None
+        else f"openai-responses:{backend.random_bytes(16).hex()}"
+    )
     conversation_id = page_conversation_id(owner, page_id)
     new = new_record(backend, owner, conversation_id, system="\n\n".join(system) or None)
     return _Place(conversation_id=conversation_id, new=new, copied=copied)
