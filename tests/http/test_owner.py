@@ -84,6 +84,7 @@ BODIES: dict[tuple[str, str], Json] = {
         "messages": [{"role": "user", "content": "hello"}],
         "options": {"script": {"chunks": ["b"]}},
     },
+    ("POST", "/v1/responses"): {"model": "fast", "input": "hello", "previous_response_id": "{id}"},
 }
 
 CLIENTS = {(each.method, each.path) for each in CLIENT_ROUTES}
@@ -128,7 +129,7 @@ async def test_somebody_else_s_chat(serve: Serve, settings: Settings, auth: str,
         conversation, message = await a_reply(client, mine)
         before = await client.json("GET", f"/conversations/{conversation}/messages", headers=mine)
         for method, path in sorted(CLIENTS):
-            for known in (conversation, message):
+            for known in (conversation, message, f"resp_{message}"):
                 filled = re.sub(r"\{\w+\}", known, path)
                 body = msgspec.json.decode(
                     msgspec.json.encode(BODIES.get((method, path))).replace(b"{id}", known.encode())

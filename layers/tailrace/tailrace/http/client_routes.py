@@ -34,6 +34,7 @@ class ClientRoute(NamedTuple):
 
 _AI_SDK: Final = "tailrace.http.ai_sdk"
 _CHAT: Final = "tailrace.http.openai_chat"
+_RESPONSES: Final = "tailrace.http.openai_responses"
 
 CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
     ClientRoute("POST", "/api/chat", f"{_AI_SDK}:post_chat", "Start a reply for the AI SDK's useChat.", streams=True),
@@ -55,6 +56,10 @@ CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
         streams=True,
     ),
     ClientRoute("POST", "/api/ag-ui/{thread_id}/stop", "tailrace.http.ag_ui:stop", "Stop a thread's active run."),
+    ClientRoute("POST", "/v1/responses", f"{_RESPONSES}:post_response", "Start a response, as OpenAI's.", streams=True),
+    ClientRoute("GET", "/v1/responses/{id}", f"{_RESPONSES}:get_response", "Read a response, or resume its events."),
+    ClientRoute("DELETE", "/v1/responses/{id}", f"{_RESPONSES}:delete_response", "Delete a response."),
+    ClientRoute("POST", "/v1/responses/{id}/cancel", f"{_RESPONSES}:cancel_response", "Cancel a response."),
 )
 
 APART: Final = ("/api/chat", "/api/ag-ui")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tailrace.errors import TailraceError
+from tailrace.errors import RequestError, TailraceError
 from tailrace.http.requests import Send
 from tailrace.http.responses import error_content, respond_json
 
@@ -26,18 +26,33 @@ _PARAM: Final = re.compile(r"at `\$\.?([^`]*)`|unknown field `([^`]+)`")
 """Where msgspec says that the fault is."""
 
 
+class BadParameter(RequestError):
+    """A field of the body cannot be honoured.
+
+    Args:
+        param: the field, such as ``input[0].content``; None where it is no single one's fault.
+        code: a stable word for programs.
+    """
+
+    def __init__(self, message: str, param: str | None, code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
 async def respond_error(send: Send, error: TailraceError) -> None:
     """Send an error response."""
     status, content, headers = error_content(error)
     status = STATUSES.get(status, status)
     said = content["error"]
     found = _PARAM.search(said["message"])
+    bad = error if isinstance(error, BadParameter) else None
     body = {
         "error": {
             "message": said["message"],
             "type": TYPES.get(status, "server_error"),
-            "param": (found and (found[1] or found[2])) or None,
-            "code": said["type"],
+            "param": bad.param if bad else (found and (found[1] or found[2])) or None,
+            "code": bad.code if bad else said["type"],
         }
     }
     await respond_json(send, status, body, [(name.lower().encode(), value.encode()) for name, value in headers.items()])

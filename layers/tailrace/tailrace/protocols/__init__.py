@@ -18,6 +18,7 @@ PROTOCOLS: Final[dict[str, str]] = {
     "ai_sdk": "tailrace.protocols.ai_sdk:AiSdkProtocol",
     "openai_chat": "tailrace.protocols.openai_chat:OpenAIChatProtocol",
     "ag_ui": "tailrace.protocols.ag_ui:AgUiProtocol",
+    "openai_responses": "tailrace.protocols.openai_responses:OpenAIResponsesProtocol",
 }
 """Where the class of each is; it is imported when a reader asks for it."""
 

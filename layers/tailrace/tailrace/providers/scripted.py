@@ -126,6 +126,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stop: Any = None
     response_format: Any = None
     server_tools: Any = None
+    parallel_tool_calls: Any = None
+    reasoning_effort: Any = None
+    reasoning_summary: Any = None
+    include: Any = None
 
 
 def split(text: str) -> list[str]:
