@@ -179,15 +179,15 @@ async def post_completions(backend: Backend, scope: Scope, receive: Receive, sen
             fallbacks=body.fallbacks,
             options=_options(body),
             additions=additions,
-            metadata={**({"metadata": body.metadata} if body.metadata else {})},
+            metadata={
+                **({"metadata": body.metadata} if body.metadata else {}),
+                "private": {NAME: {"model": body.model}},
+            },
             channel=body.channel,
             key=key,
             asked=body,
             protocol=NAME,
-            wants={
-                "model": body.model,
-                "include_usage": bool(body.stream_options and body.stream_options.include_usage),
-            },
+            wants={"include_usage": bool(body.stream_options and body.stream_options.include_usage)},
             is_whole=not body.stream,
         )
 

@@ -37,8 +37,7 @@ BEGAN_ANEW: Final = "The answer began anew with another provider, for which this
 
 
 class OpenAIChatProtocol(ReaderProtocol):
-    """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``model``, the name that was asked for, and
-    ``include_usage``."""
+    """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``include_usage``."""
 
     has_ids: ClassVar[bool] = False
     needs_beginning: ClassVar[bool] = True
@@ -51,7 +50,7 @@ class OpenAIChatProtocol(ReaderProtocol):
             "id": completion_id(self.message_id),
             "object": "chat.completion.chunk",
             "created": opening.created // 1_000_000,
-            "model": self.wants.get("model") or opening.model or "",
+            "model": model_of(opening),
         }
         head = _encode(self._head)[:-1]
         self._before = b"data: " + head + b',"choices":[{"index":0,"delta":{"content":'
@@ -155,6 +154,13 @@ class OpenAIChatProtocol(ReaderProtocol):
     def _chunk(self, delta: Object, finish: str | None = None) -> Shown:
         data = {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
         return Shown(data, self.cursor(self._seq))
+
+
+def model_of(opening: Opening) -> str:
+    """Return the name that a request asked for; of a reply that was started otherwise, nothing: what answers it may be
+    known at its end only, and its chunks must be the same whenever they are read."""
+    kept = opening.private.get(NAME)
+    return str(kept.get("model", "")) if isinstance(kept, dict) else ""
 
 
 def completion_id(message_id: str) -> str:
