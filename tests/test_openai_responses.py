@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
@@ -31,6 +31,7 @@ def helper_s(events: list[Any]) -> Any:
 
 
 @given(events=entries, status=statuses)
+@settings(deadline=None)  # their types are slow
 def test_every_event_is_one_of_theirs(events: list[Event], status: str) -> None:
     """By type, numbered from 0, in pairs, with one end; and each has its type for a name."""
     message = ended(events, status, usage=Usage(1, 2))
@@ -72,6 +73,7 @@ def test_every_event_is_one_of_theirs(events: list[Event], status: str) -> None:
 
 
 @given(events=entries, status=statuses)
+@settings(deadline=None)  # their types are slow
 def test_what_the_message_alone_tells(events: list[Event], status: str) -> None:
     """It is one of theirs, and has all of the text; so has a stream whose log has expired."""
     message = ended(events, status)

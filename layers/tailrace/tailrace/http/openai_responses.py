@@ -32,7 +32,7 @@ from tailrace.http.openai_input import read_input
 from tailrace.http.replay import Replay
 from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
 from tailrace.http.responses import respond_json
-from tailrace.ids import message_address, page_conversation_id
+from tailrace.ids import message_address, new_conversation_id, page_conversation_id
 from tailrace.protocols.openai_responses import CONVERSATION, ECHOED, KEPT, NAME, RESPONSE, response_of
 
 __all__ = ["cancel_response", "delete_response", "get_response", "post_response", "respond_error"]
@@ -386,12 +386,11 @@ def _new_place(
     backend: Backend, owner: str, asked: _Asked, system: Sequence[str], copied: Sequence[NewMessage] = ()
 ) -> _Place:
     # The same key finds the same conversation, so that a retry attaches.
-    page_id = (
-        f"openai-responses:{asked.mark}"
-        if asked.mark is not None
-        else f"openai-responses:{backend.random_bytes(16).hex()}"
+    conversation_id = (
+        new_conversation_id(backend.random_bytes)
+        if asked.mark is None
+        else page_conversation_id(owner, f"openai-responses:{asked.mark}")
     )
-    conversation_id = page_conversation_id(owner, page_id)
     new = new_record(backend, owner, conversation_id, system="\n\n".join(system) or None)
     return _Place(conversation_id=conversation_id, new=new, copied=copied)
 

@@ -17,7 +17,7 @@ Deliberate oddities:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -169,6 +169,13 @@ class Items:
         """Return the items that are whole, in order."""
         return [self.done[place] for place in sorted(self.done)]
 
+    def written(self) -> int:
+        """Return how many characters of text there are."""
+        texts = [part["text"] for item in self.done.values() for part in item.get("content", ())]
+        if self.open is not None and self.open.kind == "message":
+            texts.append(self.open.text)
+        return sum(map(len, texts))
+
     def _new(self, kind: str, prefix: str) -> _Item:
         self._counts[kind] += 1
         number = self._counts[kind]
@@ -287,9 +294,9 @@ class OpenAIResponsesProtocol(ReaderProtocol):
         self._kept = kept_of(opening.private)
         self._items = Items(self.message_id)
         self._number = 0  # of the next event
-        self._written = 0  # characters of text
         self._seq = 0
-        self._delta: bytes | None = None  # what a piece of the open message begins with
+        self._delta = b""  # what a piece of the open message is put into
+        self._take: Callable[[str], None] | None = None  # takes a piece of it
 
     def first(self) -> list[Shown]:
         """Return the beginning of the response."""
@@ -311,24 +318,34 @@ class OpenAIResponsesProtocol(ReaderProtocol):
 
     def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
         """Return the entries as server-sent events."""
+        take = self._take
+        if take is not None and len(events) == 1 and isinstance(events[0], Text):
+            # The most of what comes. Whoever has an open message here has all that was before it.
+            text = events[0].text
+            take(text)
+            self._seq, number = first_seq, self._number
+            self._number = number + 1
+            return self._delta % (_encode(text), number)
         if not self.is_new(first_seq):
-            self._delta = None
             return super().events(first_seq, events)
         # The hot path: text in an open message is one join and no dict.
         blocks: list[bytes] = []
+        delta, number = self._delta, self._number
         for seq, event in enumerate(events, first_seq):
-            if isinstance(event, Text) and self._delta is not None:
-                text = event.text
-                self._written += len(text)
-                assert self._items.open is not None
-                self._items.open.pieces.append(text)
-                blocks.append(self._delta % (_encode(text), self._number))
-                self._number += 1
+            if take is not None and isinstance(event, Text):
+                take(event.text)
+                blocks.append(delta % (_encode(event.text), number))
+                number += 1
                 continue
+            self._number = number
             blocks.append(self._encode(self.objects(seq, [event])))
+            number = self._number
+            take = None
             message = self._items.open
-            self._delta = None if message is None or message.kind != "message" else _delta_of(message)
-        self._seq = first_seq + len(events) - 1
+            if message is not None and message.kind == "message":
+                delta, take = _delta_of(message), message.pieces.append
+        self._seq, self._number = first_seq + len(events) - 1, number
+        self._delta, self._take = delta, take
         return b"".join(blocks)
 
     def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
@@ -336,10 +353,6 @@ class OpenAIResponsesProtocol(ReaderProtocol):
         found: list[Shown] = []
         for seq, event in enumerate(events, first_seq):
             self._seq = seq
-            if isinstance(event, Text):
-                self._written += len(event.text)
-            elif isinstance(event, Reset):
-                self._written = 0
             found += self._shown(self._items.entry(event))
         return found
 
@@ -349,8 +362,8 @@ class OpenAIResponsesProtocol(ReaderProtocol):
         if not self._seq:  # the log has expired: the message is all there is
             for event in entries_of(message):
                 found += self._items.entry(event)
-        elif message.status == "completed" and self._written < len(message.content):
-            found += self._items.entry(Text(message.content[self._written :]))
+        elif message.status == "completed" and (written := self._items.written()) < len(message.content):
+            found += self._items.entry(Text(message.content[written:]))
         status = status_of(message)
         found += self._items.close("completed" if status == "completed" else "incomplete")
         response = {**_ended(message, self._kept), "output": self._items.output()}
