@@ -1,19 +1,16 @@
-"""Calling a Lambda function and waiting for its answer, as lean as the other calls
+"""Calling a Lambda function and waiting for its answer
 (https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html)."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 from yarl import URL
 
-from tailrace.aws.credentials import FindCredentials, default_credentials
-from tailrace.aws.sessions import Sessions
-from tailrace.aws.signing import Signing
+from tailrace.aws.credentials import FindCredentials
+from tailrace.aws.signed_calls import NoAnswer, SignedCalls, endpoint
 from tailrace.clock import Clock, SystemClock
 from tailrace.events import Json
 
@@ -43,15 +40,13 @@ class Invoke:
         credentials: FindCredentials | None = None,
         timeout: float = 10.0,
     ) -> None:
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        base = (endpoint_url or f"https://lambda.{region}.{suffix}").rstrip("/")
-        url = f"{base}/2015-03-31/functions/{quote(function, safe='')}/invocations"
-        self._url = URL(url, encoded=True)
-        self._signing = Signing("lambda", region, self._url)
-        self._clock = clock or SystemClock()
-        self._credentials = credentials
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._sessions = Sessions(limit=64)
+        base = (endpoint_url or endpoint("lambda", region)).rstrip("/")
+        url = URL(f"{base}/2015-03-31/functions/{quote(function, safe='')}/invocations", encoded=True)
+        self._path = url.raw_path
+        clock = clock or SystemClock()
+        self._calls = SignedCalls(
+            "lambda", region, url, clock=clock, credentials=credentials, timeout=timeout, limit=64
+        )
 
     async def call(self, payload: Json) -> dict[str, Any]:
         """Call the function, once; return what it returns.
@@ -59,25 +54,16 @@ class Invoke:
         Raises:
             InvokeError: it was not called, failed, or did not return an object in time.
         """
-        if self._credentials is None:
-            self._credentials = await asyncio.to_thread(default_credentials)
         body = msgspec.json.encode(payload)
-        now = self._clock.now() // 1_000_000
-        path = self._url.raw_path
-        headers = self._signing.headers(
-            "POST", path, body, self._credentials(), now, {"Content-Type": "application/json"}
-        )
         try:
-            async with self._sessions.current().post(
-                self._url, data=body, headers=headers, timeout=self._timeout
-            ) as response:
-                answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise InvokeError(type(error).__name__) from error
-        if response.status != 200:
-            raise InvokeError(f"status {response.status}")
-        failed = response.headers.get("X-Amz-Function-Error")
-        if failed is not None:
+            status, headers, answer = await self._calls.call(
+                "POST", self._path, body, {"Content-Type": "application/json"}
+            )
+        except NoAnswer as error:
+            raise InvokeError(str(error)) from error
+        if status != 200:
+            raise InvokeError(f"status {status}")
+        if (failed := headers.get("X-Amz-Function-Error")) is not None:
             raise InvokeError(f"the function failed: {failed}")
         try:
             return msgspec.json.decode(answer, type=dict[str, Any])
@@ -86,4 +72,4 @@ class Invoke:
 
     async def close(self) -> None:
         """Close the connections that belong to the running event loop."""
-        await self._sessions.close()
+        await self._calls.close()
