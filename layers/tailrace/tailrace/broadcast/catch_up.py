@@ -22,12 +22,13 @@ from typing import Final
 import msgspec
 
 from tailrace.broadcast.channels import conversation_channel
+from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.client_frames import place_of
 from tailrace.broadcast.delivery_frames import DeliveredFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery
+from tailrace.delivery import Delivery, Progress
 from tailrace.errors import NotFound, RequestError, StoreError
 from tailrace.events import ENDED_BY_OTHERS, TERMINAL, End, Event, Text
 from tailrace.ids import message_address
@@ -144,17 +145,12 @@ class _Reader:
         self._channel = channel
         self._socket = socket
         self._missed = missed
+        progress = Progress(missed.created / 1_000_000) if delivery.progress else None
+        at = missed.after - 1 if missed.taken else missed.after
+        self._chunks = ChunkFrames(frames, channel, missed.id, after=at, offset=missed.taken, progress=progress)
         self._delivered: DeliveredFrames | None = None
         if delivery != EVERY_CHUNK or missed.taken:
-            self._delivered = DeliveredFrames(
-                delivery,
-                frames,
-                channel,
-                missed.id,
-                missed.created / 1_000_000,
-                after=missed.after,
-                taken=missed.taken,
-            )
+            self._delivered = DeliveredFrames(delivery, self._chunks)
         self._number = -1  # of the last segment read
         self._last = 0  # seq in the log
         self._cursor = 0 if self._delivered is not None else missed.after  # that needs all of the log
@@ -213,7 +209,7 @@ class _Reader:
         if self._delivered is not None:
             frames = self._delivered.feed(first_seq, events, at / 1_000_000) if events else []
         else:
-            frames = self._frames.chunks(self._channel, self._missed.id, first_seq, events, whole=True)
+            frames = self._chunks.run(events, whole=True)
         await self._send(frames)
 
     async def _send(self, frames: Sequence[bytes]) -> None:

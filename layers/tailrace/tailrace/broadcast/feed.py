@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
@@ -94,7 +95,8 @@ class Feed:
         self._call_function = call_function
         self._tasks = tasks
 
-        self._pending = Pending(frames, channel, message)
+        chunks = ChunkFrames(frames, channel, message.id)
+        self._pending = Pending(chunks, frames.message_created(channel, message), log)
         self._subscribers = Subscribers(
             message, channel, self._pending, frames=frames, fan_out=fan_out, log=log, clock=clock, tasks=tasks
         )

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
@@ -120,7 +121,8 @@ class PagedFanOut:
             StoreError: the table cannot be read.
         """
         batch = _read(request, Batch)
-        segments = await self._segments(batch)
+        log = self._log.read(batch.message_id, batch.first - 1, upto=batch.last)
+        segments = [segment async for segment in log]
         prepared: dict[int | None, list[bytes]] = {}
         targets: list[Target] = []
         subscribers = 0
@@ -156,14 +158,6 @@ class PagedFanOut:
             targets += [(subscription, frames) for subscription in run.subscriptions]
         return {"dropped": await self._post(targets)}
 
-    async def _segments(self, batch: Batch) -> list[Segment]:
-        found: list[Segment] = []
-        async for segment in self._log.read(batch.message_id, batch.first - 1):
-            if segment.number > batch.last:
-                break
-            found.append(segment)
-        return found
-
     def _prepare(self, batch: Batch, segments: Sequence[Segment], begins: int | None) -> list[bytes]:
         """Return the frames for subscribers who get segments from ``begins`` on; None for those who get all."""
         frames: list[bytes] = []
@@ -172,7 +166,8 @@ class PagedFanOut:
         wanted = [segment for segment in segments if begins is None or segment.number >= begins]
         if wanted:
             events = [event for segment in wanted for event in segment.events]
-            frames += self._frames.chunks(batch.channel, batch.message_id, wanted[0].first_seq, events)
+            after = wanted[0].first_seq - 1
+            frames += ChunkFrames(self._frames, batch.channel, batch.message_id, after=after).run(events)
         return frames
 
     async def _post(self, targets: Iterable[Target]) -> Sequence[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from tailrace.clock import Clock, Timer
@@ -22,29 +22,39 @@ SLOW_SECONDS: Final = 0.5
 
 
 class PostSemaphore:
-    """Lets so many posts run at a time; the others wait for their turn. A post's patience begins with the post, not
-    with the waiting. Without it five hundred posts at once are a queue of our own in which healthy sockets time out.
+    """Lets ``AT_ONCE`` posts run at a time, and ``AT_A_TURN`` begin; the others wait for their turn. A post is all that
+    is given to one subscriber together, nearly always one frame; its patience begins with it, not with the waiting."""
 
-    It is callbacks, as its user is, ``feed.py``.
-
-    Args:
-        at_once: how many may be under way; those that take longer than ``SLOW_SECONDS`` do not count. A post is
-            all that is given to one subscriber together, nearly always one frame.
-        at_a_turn: how many begin before the event loop does something else.
-    """
-
-    def __init__(self, clock: Clock, *, at_once: int = AT_ONCE, at_a_turn: int = AT_A_TURN) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._free = at_once
-        self._at_a_turn = at_a_turn
-        self._waiting: deque[Callable[[], asyncio.Task[None] | None]] = deque()
-        self._under_way: dict[asyncio.Task[None], Timer | None] = {}  # the timer of those that count
+        self._free = AT_ONCE
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._turn: asyncio.Handle | None = None
 
-    def run(self, begin: Callable[[], asyncio.Task[None] | None]) -> None:
-        """Call ``begin`` when it is its turn; it returns the post's task, or None when there is nothing to post."""
+    @asynccontextmanager
+    async def post(self) -> AsyncGenerator[None, None]:
+        """Wait for a turn, and count what is done with it as a post."""
+        begin = asyncio.get_running_loop().create_future()
+        slow: Timer | None = None
+        counts = True
+
+        def stop_counting() -> None:
+            nonlocal counts
+            if counts and not begin.cancelled():
+                counts = False
+                self._free += 1
+                self._go_on()
+
         self._waiting.append(begin)
         self._go_on()
+        try:
+            await begin
+            slow = self._clock.call_later(SLOW_SECONDS, stop_counting)
+            yield
+        finally:
+            if slow is not None:
+                slow.cancel()
+            stop_counting()
 
     def _go_on(self) -> None:
         if self._turn is None and self._waiting and self._free:
@@ -53,41 +63,10 @@ class PostSemaphore:
     def _begin_some(self) -> None:
         self._turn = None
         begun = 0
-        while self._waiting and self._free and begun < self._at_a_turn:
-            task = self._waiting.popleft()()
-            if task is None:
-                continue
-            begun += 1
-            self._free -= 1
-            self._under_way[task] = self._clock.call_later(SLOW_SECONDS, partial(self._stop_counting, task))
-            task.add_done_callback(self._ended)
+        while self._waiting and self._free and begun < AT_A_TURN:
+            begin = self._waiting.popleft()
+            if not begin.done():
+                begin.set_result(None)
+                self._free -= 1
+                begun += 1
         self._go_on()
-
-    def _stop_counting(self, task: asyncio.Task[None]) -> None:
-        timer = self._under_way[task]
-        if timer is not None:
-            timer.cancel()
-            self._under_way[task] = None
-            self._free += 1
-            self._go_on()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._stop_counting(task)
-        del self._under_way[task]
-
-    async def all_done(self) -> None:
-        """Wait until nobody waits and no post is under way."""
-        while self._waiting or self._under_way:
-            if self._under_way:
-                await asyncio.wait(self._under_way)
-            else:
-                await asyncio.sleep(0)  # the next begin in this very turn
-
-    def close(self) -> None:
-        """Begin no post any more, and break off the posts that are under way."""
-        self._waiting.clear()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
-        for task in self._under_way:
-            task.cancel()

@@ -150,7 +150,13 @@ class Log:
         return None
 
     async def read(
-        self, message_id: str, after: int = -1, *, consistent: bool = True, at_once: int | None = None
+        self,
+        message_id: str,
+        after: int = -1,
+        *,
+        upto: int | None = None,
+        consistent: bool = True,
+        at_once: int | None = None,
     ) -> AsyncGenerator[Segment, None]:
         """Yield the segments after number ``after``, in order, as long as they follow without a gap.
 
@@ -158,9 +164,13 @@ class Log:
         that has expired is as good as gone.
 
         Args:
+            upto: the number of the last one that is wanted, or None for all.
             at_once: how many one query may bring, or None for as many as it can (1 MB): for who may stop early.
         """
-        condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(after + 1), "L~")
+        if upto is not None and upto <= after:
+            return
+        last = "L~" if upto is None else segment_sort_key(upto)
+        condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(after + 1), last)
         options: dict[str, Any] = {"ConsistentRead": consistent} | ({} if at_once is None else {"Limit": at_once})
         async for item in self._table.query(condition, **options):
             number = int(item["sk"]["S"][2:])

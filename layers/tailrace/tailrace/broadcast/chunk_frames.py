@@ -1,0 +1,199 @@
+"""The frames of a reply's chunks, from one place in it on. Pure.
+
+A frame says which entries of the log it stands for, from ``first_seq`` to ``seq``. ``seq`` is the cursor: the last
+entry that a subscriber has whole after it. So ``first_seq`` is always the ``seq`` before it and one, and a larger one
+is a gap, to be fetched by the cursor. Of a text that is too long for one frame, all frames but its last leave ``seq``
+where it was; the later ones say with ``offset`` how many of its characters came before. A piece of a delivery may end
+inside an entry: then ``cursor`` says how many characters of it came, and the next frame's ``offset`` says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, Final
+
+import msgspec
+
+from tailrace.broadcast.frames import LARGEST_FRAME, Frames
+from tailrace.delivery import Piece, Progress, Voided
+from tailrace.events import End, Event, Reset, Text
+
+_FIGURES: Final = 400
+"""Bytes that the numbers of a chunk may take: eleven of at most 20, and their names."""
+
+_WIDEST: Final = 6
+"""Bytes of JSON that a character may have: ``\\u0000``."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Chunk(msgspec.Struct, kw_only=True):
+    """The data of a ``MessageChunkReceived``; docs/broadcasting.md says what each means."""
+
+    message_id: str
+    chunk: str
+    seq: int
+    first_seq: int
+    chunk_count: int
+    offset: int | msgspec.UnsetType = msgspec.UNSET
+    reset: bool | msgspec.UnsetType = msgspec.UNSET
+    cursor: str | msgspec.UnsetType = msgspec.UNSET
+    sentence_count: int | msgspec.UnsetType = msgspec.UNSET
+    progress: Mapping[str, float] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChunkFrames:
+    """Writes frames, one after the other, for whoever is at one place in a reply.
+
+    Args:
+        after: the last entry that the reader has whole.
+        offset: how many characters it has of the next one.
+        progress: counts for a reader of pieces, or None when it did not ask.
+
+    Attributes:
+        seq, offset: the place, now.
+        chunks, characters: how much the reader has of this answer's text; only pieces need to know.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        channel: str,
+        message_id: str,
+        *,
+        after: int = 0,
+        offset: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.channel = channel
+        self.message_id = message_id
+        self.seq = after
+        self.offset = offset
+        self.chunks = self.characters = 0
+        self._frames = frames
+        self._progress = progress
+        self._space = LARGEST_FRAME - len(copy(self)._frame("", after)) - _FIGURES
+
+    def at(self, seq: int) -> ChunkFrames:
+        """Return the same for whoever has all entries up to one."""
+        other = copy(self)
+        other.seq, other.offset = seq, 0
+        return other
+
+    def pass_over(self, events: Sequence[Event]) -> None:
+        """Count the text of entries that the reader has."""
+        for event in events:
+            if isinstance(event, Text):
+                self.chunks += 1
+                self.characters += len(event.text)
+            elif isinstance(event, Reset):
+                self.chunks = self.characters = 0
+
+    def run(self, events: Sequence[Event], *, whole: bool = False) -> list[bytes]:
+        """Return the frames of the entries that follow.
+
+        What is neither text nor a reset only takes its number. Of a run with nothing else there is no frame:
+        whoever sends it keeps it for the next one, so that the numbers follow on each other.
+
+        Args:
+            whole: give such a run a frame without text, and so leave nothing for the next.
+        """
+        found: list[bytes] = []
+        texts: list[str] = []
+        size = 0
+        seq = self.seq
+        for event in events:
+            if isinstance(event, Text):
+                text = event.text
+                needed = _json_bytes(text)
+                if texts and size + needed > self._space:
+                    found.append(self._frame("".join(texts), seq, count=len(texts)))
+                    texts, size = [], 0
+                if needed > self._space:
+                    *parts, text = self._parts(text)
+                    found += [self._frame(part, seq, self.offset + len(part)) for part in parts]
+                    needed = _json_bytes(text)
+                texts.append(text)
+                size += needed
+            elif isinstance(event, Reset):
+                if texts:
+                    found.append(self._frame("".join(texts), seq, count=len(texts)))
+                    texts, size = [], 0
+                found.append(self._frame("", seq + 1, reset=True))
+            elif isinstance(event, End):
+                continue
+            seq += 1
+        if texts:
+            found.append(self._frame("".join(texts), seq, count=len(texts)))
+        return found + self.reach(seq) if found or whole else []
+
+    def piece(self, piece: Piece | Voided, now: float) -> list[bytes]:
+        """Return the frames of a piece; it is one, unless the text is too long for that.
+
+        Args:
+            now: seconds, by the clock that the progress was begun with.
+        """
+        if isinstance(piece, Voided):
+            self.chunks = 0
+            return [self._frame("", piece.seq, reset=True)]
+        *parts, text = self._parts(piece.text)
+        found = [self._frame(part, self.seq, self.offset + len(part)) for part in parts]
+        more: dict[str, Any] = {}
+        if piece.taken:
+            more["cursor"] = f"{piece.seq}.{piece.taken}"
+        if piece.sentences:
+            more["sentence_count"] = piece.sentences
+        if self._progress is not None:
+            more["progress"] = self._progress.at(piece.chunks, piece.characters, now)
+        seq = piece.seq - 1 if piece.taken else piece.seq
+        found.append(self._frame(text, seq, piece.taken, count=piece.chunks - self.chunks, **more))
+        self.chunks = piece.chunks
+        return found
+
+    def reach(self, seq: int) -> list[bytes]:
+        """Return a frame without text for what comes after the place up to an entry, if there is any."""
+        return [self._frame("", seq)] if seq > self.seq and not self.offset else []
+
+    def _frame(self, text: str, seq: int, offset: int = 0, *, count: int = 0, **more: Any) -> bytes:
+        """Return a frame and move on to where it ends."""
+        chunk = Chunk(
+            message_id=self.message_id,
+            chunk=text,
+            seq=seq,
+            first_seq=self.seq + 1,
+            chunk_count=count,
+            offset=self.offset or msgspec.UNSET,
+            **more,
+        )
+        self.seq, self.offset = seq, offset
+        return self._frames.event("MessageChunkReceived", self.channel, chunk)
+
+    def _parts(self, text: str) -> list[str]:
+        """Return a text in parts that fit into a frame each."""
+        if len(text) * _WIDEST <= self._space or _json_bytes(text) <= self._space:
+            return [text]
+        parts: list[str] = []
+        taken = 0
+        while taken < len(text):
+            end = taken + _fitting(text, taken, self._space)
+            parts.append(text[taken:end])
+            taken = end
+        return parts
+
+
+def _json_bytes(text: str) -> int:
+    """Return how many bytes a text has in JSON."""
+    return len(_encode(text)) - 2  # without the quotes
+
+
+def _fitting(text: str, start: int, space: int) -> int:
+    """Return how many characters from ``start`` on fit into so many bytes of JSON."""
+    fits, too_many = 0, min(space, len(text) - start) + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if _json_bytes(text[start : start + middle]) <= space:
+            fits = middle
+        else:
+            too_many = middle
+    return fits
