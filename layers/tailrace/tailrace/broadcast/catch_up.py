@@ -45,8 +45,6 @@ AHEAD_SECONDS: Final = 2.0
 """How long the log may take to reach a cursor that is ahead of it: of a reader of the starting connection, which is a
 flush ahead. Longer is a writer that died, or a cursor that nobody gave."""
 
-EVERY_CHUNK: Final = Delivery()
-
 PAGE_BYTES: Final = 256 * 1024
 """Bytes of segments, as they are packed, that are read before they are posted."""
 
@@ -77,10 +75,10 @@ class CatchUp:
     """Catches subscribers up."""
 
     def __init__(self, store: Store, fan_out: FanOut, frames: Frames, clock: Clock) -> None:
-        self._store = store
-        self._fan_out = fan_out
-        self._frames = frames
-        self._clock = clock
+        self.store = store
+        self.fan_out = fan_out
+        self.frames = frames
+        self.clock = clock
 
     async def missed(self, channel: str, socket: str, after: Mapping[str, int | str]) -> list[Missed]:
         """Return those of the messages that are replies on this channel, in their order; others are left out without
@@ -104,22 +102,21 @@ class CatchUp:
                 found.append(Missed(message_id, seq, taken, message.created, message.status in TERMINAL, whole))
         return sorted(found, key=lambda each: message_address(each.id).position)
 
-    async def run(self, channel: str, socket: str, missed: Sequence[Missed], delivery: Delivery = EVERY_CHUNK) -> None:
+    async def run(self, channel: str, socket: str, missed: Sequence[Missed], delivery: Delivery) -> None:
         """Post what was missed and let the rest come live. The subscription was put closed for these replies.
 
         Raises:
             StoreError: the table cannot be read or written, or the replies grow faster than they can be read.
         """
-        give_up = self._clock.monotonic() + SECONDS
+        give_up = self.clock.monotonic() + SECONDS
         for each in missed:
             if not each.whole:
-                reader = _Reader(self._store, self._fan_out, self._frames, self._clock, channel, socket, each, delivery)
-                await reader.run(give_up)
+                await _Reader(self, channel, socket, each, delivery).run(give_up)
 
     async def _peek(self, message_id: str) -> Open | None:
         try:
-            await self._store.conversations.of_message(message_id)  # one that was deleted is gone
-            return await self._store.messages.peek(message_id)
+            await self.store.conversations.of_message(message_id)  # one that was deleted is gone
+            return await self.store.messages.peek(message_id)
         except NotFound:
             return None
 
@@ -127,33 +124,20 @@ class CatchUp:
 class _Reader:
     """One reply for one subscriber."""
 
-    def __init__(
-        self,
-        store: Store,
-        fan_out: FanOut,
-        frames: Frames,
-        clock: Clock,
-        channel: str,
-        socket: str,
-        missed: Missed,
-        delivery: Delivery,
-    ) -> None:
-        self._store = store
-        self._fan_out = fan_out
-        self._frames = frames
-        self._clock = clock
+    def __init__(self, by: CatchUp, channel: str, socket: str, missed: Missed, delivery: Delivery) -> None:
+        self._store = by.store
+        self._fan_out = by.fan_out
+        self._frames = by.frames
+        self._clock = by.clock
         self._channel = channel
         self._socket = socket
         self._missed = missed
+        after = missed.after - 1 if missed.taken else missed.after
         progress = Progress(missed.created / 1_000_000) if delivery.progress else None
-        at = missed.after - 1 if missed.taken else missed.after
-        self._chunks = ChunkFrames(frames, channel, missed.id, after=at, offset=missed.taken, progress=progress)
-        self._delivered: DeliveredFrames | None = None
-        if delivery != EVERY_CHUNK or missed.taken:
-            self._delivered = DeliveredFrames(delivery, self._chunks)
+        place = ChunkFrames(by.frames, channel, missed.id, after=after, offset=missed.taken, progress=progress)
+        self._delivered = DeliveredFrames(delivery, place)
         self._number = -1  # of the last segment read
-        self._last = 0  # seq in the log
-        self._cursor = 0 if self._delivered is not None else missed.after  # that needs all of the log
+        self._last = 0  # the last entry read
         self._ended = False
         self._reached = True  # whether all posts arrived
 
@@ -179,24 +163,18 @@ class _Reader:
         raise StoreError("The reply could not be caught up with. Please subscribe again.")
 
     async def _go_live(self) -> bool:
-        if self._delivered is not None:
-            # Whoever posts the next segment begins with it, and knows of nothing that waits here.
-            await self._send(self._delivered.rest())
+        # Whoever posts the next segment begins with it, and knows of nothing that waits here.
+        await self._send(self._delivered.rest())
         return await self._store.subscriptions.open_from(self._channel, self._socket, self._missed.id, self._number + 1)
 
     async def _read(self) -> None:
-        """Post what is there beyond the cursor, page by page, and move it on."""
+        """Post what is there beyond the cursor, page by page."""
         events: list[Event] = []
         at = size = 0
         async for segment in self._store.log.read(self._missed.id, self._number):
             self._number = segment.number
+            events += segment.events
             at = segment.at
-            found = segment.events
-            if found and isinstance(found[-1], End):
-                self._ended = True
-                found = found[:-1]
-            self._last = segment.first_seq + len(found) - 1
-            events += found[max(0, self._cursor + 1 + len(events) - segment.first_seq) :]
             size += segment.size
             if size >= PAGE_BYTES:
                 await self._post(events, at)
@@ -204,13 +182,11 @@ class _Reader:
         await self._post(events, at)
 
     async def _post(self, events: Sequence[Event], at: int) -> None:
-        first_seq = self._cursor + 1
-        self._cursor += len(events)
-        if self._delivered is not None:
-            frames = self._delivered.feed(first_seq, events, at / 1_000_000) if events else []
-        else:
-            frames = self._chunks.run(events, whole=True)
-        await self._send(frames)
+        if events:
+            first_seq = self._last + 1
+            self._last += len(events)
+            self._ended = isinstance(events[-1], End)
+            await self._send(self._delivered.feed(first_seq, events, at / 1_000_000))
 
     async def _send(self, frames: Sequence[bytes]) -> None:
         for each in frames:
@@ -222,8 +198,7 @@ class _Reader:
         if not self._ended and self._missed.after == 0 and message.content:
             # The log has expired, and the message is all there is to tell.
             await self._post([Text(message.content)], self._clock.now())
-        if self._delivered is not None:
-            await self._send(self._delivered.flush())
+        await self._send(self._delivered.flush())
         end = self._frames.message_ended(self._channel, message)
         await self._fan_out.post(self._socket, self._channel, end)
 

@@ -8,7 +8,7 @@ from itertools import groupby
 import msgspec
 
 from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.delivery import Delivery, Piece, Voided
+from tailrace.delivery import Delivery, Piece, Pieces, Voided
 from tailrace.events import Event
 
 
@@ -22,7 +22,9 @@ class DeliveredFrames:
     def __init__(self, delivery: Delivery, frames: ChunkFrames) -> None:
         self._frames = frames
         self._after = frames.seq + bool(frames.offset)  # the last entry of which the reader has something
-        self._pieces = delivery.open(after=self._after, taken=frames.offset)
+        self._pieces: Pieces | None = None  # every chunk as it was stored
+        if delivery != Delivery() or frames.offset:
+            self._pieces = delivery.open(after=self._after, taken=frames.offset)
         self._fed = 0
         self._now = 0.0
 
@@ -32,18 +34,21 @@ class DeliveredFrames:
         Args:
             at: when they were written, in seconds since 1970.
         """
-        self._frames.pass_over(events[: max(self._after + 1 - first_seq, 0)])
+        had = max(self._after + 1 - first_seq, 0)
+        if self._pieces is None:
+            return self._frames.run(events[had:], whole=True)
+        self._frames.pass_over(events[:had])
         self._fed = first_seq + len(events) - 1
         self._now = at
         return self._write(self._pieces.feed(first_seq, events, at))
 
     def rest(self) -> list[bytes]:
         """Return the frames of all that was fed, to its very end: somebody else delivers what follows."""
-        return self._write(self._pieces.rest()) + self._frames.reach(self._fed)
+        return [] if self._pieces is None else self._write(self._pieces.rest()) + self._frames.reach(self._fed)
 
     def flush(self) -> list[bytes]:
         """Return the frames of all that waits: the reply is over."""
-        return self._write(self._pieces.flush())
+        return [] if self._pieces is None else self._write(self._pieces.flush())
 
     def _write(self, found: Sequence[Piece | Voided]) -> list[bytes]:
         return [frame for each in together(found) for frame in self._frames.piece(each, self._now)]

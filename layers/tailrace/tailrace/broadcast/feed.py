@@ -22,7 +22,7 @@ from typing import Final
 import msgspec
 
 from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.pending import CREATED, Pending
@@ -47,13 +47,6 @@ MOST_SKIPPED: Final = 1000
 """Sockets that the broadcast function is asked to leave out because they did not read."""
 
 CallFunction = Callable[[Json], Awaitable[Json]]
-
-
-class _HandedOver(msgspec.Struct, frozen=True):
-    """What the broadcast function answers: how many subscribers there are, and which sockets did not read."""
-
-    subscribers: int
-    dropped: list[str]
 
 
 class Feed:
@@ -242,7 +235,7 @@ class Feed:
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
         self._subscribers.gave(upto)
         try:
-            answer = msgspec.convert(await self._call_function({"fan_out": request}), _HandedOver)
+            answer = msgspec.convert(await self._call_function({"fan_out": request}), Sent)
         except (InvokeError, msgspec.ValidationError) as error:
             logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
             return

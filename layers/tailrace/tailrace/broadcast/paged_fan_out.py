@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
 from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.invoke import InvokeError
 from tailrace.errors import Unprocessable
@@ -137,8 +137,8 @@ class PagedFanOut:
                 targets.append((subscription, prepared[begins]))
         mine, *others = [targets[at : at + self._page] for at in range(0, len(targets), self._page)] or [[]]
         gate = asyncio.Semaphore(PAGES_AT_ONCE)
-        dropped = await asyncio.gather(self._post(mine), *(self._share(page, gate) for page in others))
-        return {"subscribers": subscribers, "dropped": [socket for page in dropped for socket in page]}
+        pages = await asyncio.gather(self._fan_out.post_each(mine), *(self._share(page, gate) for page in others))
+        return {"subscribers": subscribers, "dropped": [socket for page in pages for socket in page.dropped]}
 
     async def post(self, request: object) -> Json:
         """Post a page that another invocation shared out.
@@ -156,7 +156,7 @@ class PagedFanOut:
         for run in _read(request, Share).runs:
             frames = [frame.encode() for frame in run.frames]
             targets += [(subscription, frames) for subscription in run.subscriptions]
-        return {"dropped": await self._post(targets)}
+        return {"dropped": (await self._fan_out.post_each(targets)).dropped}
 
     def _prepare(self, batch: Batch, segments: Sequence[Segment], begins: int | None) -> list[bytes]:
         """Return the frames for subscribers who get segments from ``begins`` on; None for those who get all."""
@@ -170,25 +170,21 @@ class PagedFanOut:
             frames += ChunkFrames(self._frames, batch.channel, batch.message_id, after=after).run(events)
         return frames
 
-    async def _post(self, targets: Iterable[Target]) -> Sequence[str]:
-        return (await self._fan_out.post_each(targets)).dropped
-
-    async def _share(self, page: Sequence[Target], gate: asyncio.Semaphore) -> Sequence[str]:
+    async def _share(self, page: Sequence[Target], gate: asyncio.Semaphore) -> Sent | Posted:
         runs: dict[int, tuple[Sequence[bytes], list[Subscription]]] = {}
         for subscription, frames in page:
             runs.setdefault(id(frames), (frames, []))[1].append(subscription)
         size = sum(len(frame) for frames, _ in runs.values() for frame in frames)
         if self._call is None or size > LARGEST_SHARE:
-            return await self._post(page)
+            return await self._fan_out.post_each(page)
         share = Share([Run([frame.decode() for frame in frames], who) for frames, who in runs.values()])
         try:
             async with gate:
-                answer = await self._call({"post": msgspec.to_builtins(share)})
+                return _read(await self._call({"post": msgspec.to_builtins(share)}), Posted)
         except InvokeError as error:
             # Some of them may have got it, so it is not posted from here too: they see a gap and catch up.
             logger.error("page not posted", extra={"reason": str(error), "subscribers": len(page)})
-            return []
-        return _read(answer, Posted).dropped
+            return Posted([])
 
 
 _Kind = TypeVar("_Kind", Batch, Share, Posted)

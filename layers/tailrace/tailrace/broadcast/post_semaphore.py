@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 
-from tailrace.clock import Clock, Timer
+from tailrace.clock import Clock
 
 AT_ONCE: Final = 64
 """Subscribers that one fan-out posts to at a time."""
@@ -28,33 +27,22 @@ class PostSemaphore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._free = AT_ONCE
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[Callable[[], asyncio.Task[None] | None]] = deque()
         self._turn: asyncio.Handle | None = None
 
-    @asynccontextmanager
-    async def post(self) -> AsyncGenerator[None, None]:
-        """Wait for a turn, and count what is done with it as a post."""
-        begin = asyncio.get_running_loop().create_future()
-        slow: Timer | None = None
-        counts = True
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anybody waits for a turn."""
+        return bool(self._waiting)
 
-        def stop_counting() -> None:
-            nonlocal counts
-            if counts and not begin.cancelled():
-                counts = False
-                self._free += 1
-                self._go_on()
-
+    def run(self, begin: Callable[[], asyncio.Task[None] | None]) -> None:
+        """Call ``begin`` when it is its turn; it returns the post's task, or None when there is nothing to post."""
         self._waiting.append(begin)
         self._go_on()
-        try:
-            await begin
-            slow = self._clock.call_later(SLOW_SECONDS, stop_counting)
-            yield
-        finally:
-            if slow is not None:
-                slow.cancel()
-            stop_counting()
+
+    def close(self) -> None:
+        """Begin no post any more."""
+        self._waiting.clear()
 
     def _go_on(self) -> None:
         if self._turn is None and self._waiting and self._free:
@@ -64,9 +52,22 @@ class PostSemaphore:
         self._turn = None
         begun = 0
         while self._waiting and self._free and begun < AT_A_TURN:
-            begin = self._waiting.popleft()
-            if not begin.done():
-                begin.set_result(None)
-                self._free -= 1
+            task = self._waiting.popleft()()
+            if task is not None:
                 begun += 1
+                self._count(task)
         self._go_on()
+
+    def _count(self, task: asyncio.Task[None]) -> None:
+        self._free -= 1
+        counts = True
+
+        def stop_counting(*_: object) -> None:
+            nonlocal counts
+            timer.cancel()
+            self._free += counts
+            counts = False
+            self._go_on()
+
+        timer = self._clock.call_later(SLOW_SECONDS, stop_counting)
+        task.add_done_callback(stop_counting)

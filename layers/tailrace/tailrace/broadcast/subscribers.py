@@ -37,10 +37,11 @@ class Subscriber:
     """One subscription that is being served.
 
     Args:
-        before: the posts for the same socket's earlier subscription, which end first.
+        before: a post for the same socket's earlier subscription, which ends first.
 
     Attributes:
-        task: the posts that are under way.
+        task: the post that is under way.
+        waits: whether it waits for its turn to be posted to.
         open: whether it gets anything more.
     """
 
@@ -52,6 +53,7 @@ class Subscriber:
         self.reader = reader
         self.before = before
         self.task: asyncio.Task[None] | None = None
+        self.waits = False
         self.open = True
 
 
@@ -191,38 +193,46 @@ class Subscribers:
     # ---- posting ----
 
     def _enter_all(self) -> None:
-        """Post what there is to those to whom nothing is being posted."""
         for subscriber in self._subscribers.values():
-            if subscriber.task is None and subscriber.open and subscriber.reader.has_more(self.looked):
-                subscriber.task = task = asyncio.ensure_future(self._post(subscriber))
-                self._posts.add(task)
-                self._tasks.add(task)
-                task.add_done_callback(self._posted)
+            self._enter(subscriber)
+
+    def _enter(self, subscriber: Subscriber) -> None:
+        """Post what there is for a subscriber when it is its turn, if nothing is being posted to it."""
+        if subscriber.task is None and not subscriber.waits and subscriber.reader.has_more(self.looked):
+            subscriber.waits = True
+            self._semaphore.run(lambda: self._begin_post(subscriber))
+
+    def _begin_post(self, subscriber: Subscriber) -> asyncio.Task[None] | None:
+        subscriber.waits = False
+        if not subscriber.open:
+            return None
+        subscriber.task = task = asyncio.ensure_future(self._post(subscriber))
+        self._posts.add(task)
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._posted(subscriber, task))
+        return task
 
     async def _post(self, subscriber: Subscriber) -> None:
-        """Post to a subscriber, whenever it is its turn, until it has everything."""
-        try:
-            if subscriber.before is not None:
-                await asyncio.wait((subscriber.before,))
-                subscriber.before = None
-            while subscriber.open and subscriber.reader.has_more(self.looked):
-                async with self._semaphore.post():
-                    # Only now: what was stored while it waited goes into the same frame.
-                    for frame in await subscriber.reader.take(self.looked):
-                        if not (subscriber.open and await self._fan_out.post(subscriber.socket, self._channel, frame)):
-                            subscriber.open = False
-                            break
-        except BaseException:
-            subscriber.open = False
-            raise
-        finally:
-            subscriber.task = None
+        if subscriber.before is not None:
+            await asyncio.wait((subscriber.before,))
+            subscriber.before = None
+        # Only now: what was stored while it waited goes into the same frame.
+        for frame in await subscriber.reader.take(self.looked):
+            if not (subscriber.open and await self._fan_out.post(subscriber.socket, self._channel, frame)):
+                subscriber.open = False
+                return
 
-    def _posted(self, task: asyncio.Task[None]) -> None:
+    def _posted(self, subscriber: Subscriber, task: asyncio.Task[None]) -> None:
         self._posts.discard(task)
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        subscriber.task = None
+        if task.cancelled():
+            subscriber.open = False
+        elif (error := task.exception()) is not None:
+            subscriber.open = False
             logger.error("post failed", extra={"message_id": self._message.id, **where(error)})
+        elif subscriber.open:
+            self._enter(subscriber)
         if not self._posts:
             self._tidy()
 
@@ -232,8 +242,8 @@ class Subscribers:
         """Give what deliveries hold back too, and wait until all is posted."""
         for shared in self._deliveries.values():
             shared.flush()
-        while self._posts:
-            await asyncio.wait(self._posts)
+        while self._posts or self._semaphore.has_waiting:
+            await (asyncio.wait(self._posts) if self._posts else asyncio.sleep(0))
 
     async def leave(self) -> None:
         """Do the same, and leave all that is stored from now on to somebody else."""
@@ -247,6 +257,7 @@ class Subscribers:
 
     def close(self) -> None:
         """Post nothing more."""
+        self._semaphore.close()
         for task in self._posts:
             task.cancel()
         self._clear()

@@ -80,6 +80,7 @@ __all__ = [
     "DynamoDB",
     "Image",
     "Log",
+    "Messages",
     "Open",
     "Outcome",
     "Segment",
