@@ -45,9 +45,6 @@ AHEAD_SECONDS: Final = 2.0
 """How long the log may take to reach a cursor that is ahead of it: of a reader of the starting connection, which is a
 flush ahead. Longer is a writer that died, or a cursor that nobody gave."""
 
-PAGE_BYTES: Final = 256 * 1024
-"""Bytes of segments, as they are packed, that are read before they are posted."""
-
 PAUSE: Final = 0.05
 """Seconds between two looks at a log that has not reached the cursor."""
 
@@ -169,17 +166,9 @@ class _Reader:
 
     async def _read(self) -> None:
         """Post what is there beyond the cursor, page by page."""
-        events: list[Event] = []
-        at = size = 0
-        async for segment in self._store.log.read(self._missed.id, self._number):
-            self._number = segment.number
-            events += segment.events
-            at = segment.at
-            size += segment.size
-            if size >= PAGE_BYTES:
-                await self._post(events, at)
-                events, size = [], 0
-        await self._post(events, at)
+        async for page in self._store.log.pages(self._missed.id, self._number):
+            self._number = page[-1].number
+            await self._post([event for segment in page for event in segment.events], page[-1].at)
 
     async def _post(self, events: Sequence[Event], at: int) -> None:
         if events:

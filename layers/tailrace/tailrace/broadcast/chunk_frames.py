@@ -9,7 +9,7 @@ inside an entry: then ``cursor`` says how many characters of it came, and the ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final
 
@@ -26,21 +26,6 @@ _WIDEST: Final = 6
 """Bytes of JSON that a character may have: ``\\u0000``."""
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class Chunk(msgspec.Struct, kw_only=True):
-    """The data of a ``MessageChunkReceived``; docs/broadcasting.md says what each means."""
-
-    message_id: str
-    chunk: str
-    seq: int
-    first_seq: int
-    chunk_count: int
-    offset: int | msgspec.UnsetType = msgspec.UNSET
-    reset: bool | msgspec.UnsetType = msgspec.UNSET
-    cursor: str | msgspec.UnsetType = msgspec.UNSET
-    sentence_count: int | msgspec.UnsetType = msgspec.UNSET
-    progress: Mapping[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChunkFrames:
@@ -156,18 +141,18 @@ class ChunkFrames:
         return [self._frame("", seq)] if seq > self.seq and not self.offset else []
 
     def _frame(self, text: str, seq: int, offset: int = 0, *, count: int = 0, **more: Any) -> bytes:
-        """Return a frame and move on to where it ends."""
-        chunk = Chunk(
-            message_id=self.message_id,
-            chunk=text,
-            seq=seq,
-            first_seq=self.seq + 1,
-            chunk_count=count,
-            offset=self.offset or msgspec.UNSET,
+        """Return a ``MessageChunkReceived``, whose fields docs/broadcasting.md explains, and move on to its end."""
+        data = {
+            "message_id": self.message_id,
+            "chunk": text,
+            "seq": seq,
+            "first_seq": self.seq + 1,
+            "chunk_count": count,
+            **({"offset": self.offset} if self.offset else {}),
             **more,
-        )
+        }
         self.seq, self.offset = seq, offset
-        return self._frames.event("MessageChunkReceived", self.channel, chunk)
+        return self._frames.event("MessageChunkReceived", self.channel, data)
 
     def _parts(self, text: str) -> list[str]:
         """Return a text in parts that fit into a frame each."""

@@ -10,7 +10,6 @@ arrived: the service has no way to tell.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from urllib.parse import quote
 
 from yarl import URL
@@ -80,21 +79,8 @@ class Connections:
             SocketBusy: not now; the frame may have arrived all the same if there was no answer.
             Refused: neither now nor later.
         """
-        await self._call("POST", socket, data)
-
-    async def disconnect(self, socket: str) -> None:
-        """Close a connection; one that is gone is fine.
-
-        Raises:
-            SocketBusy: not now.
-            Refused: not permitted.
-        """
-        with suppress(SocketGone):
-            await self._call("DELETE", socket, b"")
-
-    async def _call(self, method: str, socket: str, data: bytes) -> None:
         try:
-            status, _, _ = await self._calls.call(method, self._path + quote(socket, safe=""), data)
+            status, _, _ = await self._calls.call("POST", self._path + quote(socket, safe=""), data)
         except NoAnswer as error:
             raise SocketBusy(str(error)) from error
         if status < 300:

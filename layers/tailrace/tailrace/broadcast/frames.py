@@ -18,6 +18,9 @@ LARGEST_FRAME: Final = 131_072
 """Bytes in one message to a client
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html)."""
 
+SUCCEEDED: Final = "subscription_succeeded"
+"""The event that answers a subscription."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 

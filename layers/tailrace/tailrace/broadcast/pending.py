@@ -30,9 +30,6 @@ CREATED: Final = -1
 PAGE_SEGMENTS: Final = 16
 """Segments that one query brings."""
 
-PAGE_BYTES: Final = 256 * 1024
-"""Bytes of segments, as they are packed, that are read from the log before they are posted."""
-
 
 class PendingSegment(msgspec.Struct, frozen=True):
     """A segment with events.
@@ -121,21 +118,13 @@ class Pending:
         """
         found = [self.created] if after < CREATED else []
         upto = self.forgotten
-        first_seq = size = 0
-        events: list[Event] = []
-        async with aclosing(
-            self._log.read(self.message_id, max(after, CREATED), upto=upto, at_once=PAGE_SEGMENTS)
-        ) as segments:
-            async for segment in segments:
-                first_seq = first_seq or segment.first_seq
-                events += segment.events
-                size += segment.size
-                after = segment.number
-                if size >= PAGE_BYTES:
-                    break
-        if not events:
+        log = self._log.pages(self.message_id, max(after, CREATED), upto=upto, at_once=PAGE_SEGMENTS)
+        async with aclosing(log) as pages:
+            page = await anext(pages, None)
+        if page is None:
             return upto, found
-        return after, found + self._frames.at(first_seq - 1).run(events, whole=True)
+        events = [event for segment in page for event in segment.events]
+        return page[-1].number, found + self._frames.at(page[0].first_seq - 1).run(events, whole=True)
 
     def forget(self, upto: int) -> None:
         """Drop the segments up to a number: everybody has them."""
