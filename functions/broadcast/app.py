@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any, Final, Protocol
 
 from tailrace.aws.event_loop import run
+from tailrace.aws.invoke import Invoke
 from tailrace.backend import Backend
 from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.invoke import Invoke
 from tailrace.broadcast.lifecycle import Announcer
 from tailrace.broadcast.paged_fan_out import PATIENCE, PagedFanOut
 from tailrace.telemetry import logger

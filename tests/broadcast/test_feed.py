@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, CallFunction, Feed
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.pending import LARGEST_PENDING
 from tailrace.broadcast.post_semaphore import AT_ONCE, SLOW_SECONDS
 from tailrace.errors import StoreError

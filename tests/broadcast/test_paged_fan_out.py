@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.paged_fan_out import Call, PagedFanOut
 from tailrace.clock import SystemClock
 from tailrace.errors import Unprocessable

@@ -60,10 +60,10 @@ class ChunkFrames:
         self._progress = progress
         self._space = LARGEST_FRAME - len(copy(self)._frame("", after)) - _FIGURES
 
-    def at(self, seq: int) -> ChunkFrames:
+    def at(self, seq: int, progress: Progress | None = None) -> ChunkFrames:
         """Return the same for whoever has all entries up to one."""
         other = copy(self)
-        other.seq, other.offset = seq, 0
+        other.seq, other.offset, other._progress = seq, 0, progress
         return other
 
     def pass_over(self, events: Sequence[Event]) -> None:

@@ -21,10 +21,10 @@ from typing import Final
 
 import msgspec
 
+from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.pending import CREATED, Pending
 from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
@@ -91,7 +91,7 @@ class Feed:
         chunks = ChunkFrames(frames, channel, message.id)
         self._pending = Pending(chunks, frames.message_created(channel, message), log)
         self._subscribers = Subscribers(
-            message, channel, self._pending, frames=frames, fan_out=fan_out, log=log, clock=clock, tasks=tasks
+            message, chunks, self._pending, fan_out=fan_out, log=log, clock=clock, tasks=tasks
         )
         self._stored = CREATED  # the newest segment
         self._handed_over = False

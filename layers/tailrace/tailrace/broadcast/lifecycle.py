@@ -5,8 +5,7 @@ marks the message as ``feeding`` until its last chunk is posted. So the end is a
 message has ended *and* is not fed: the end itself, or the update that took the mark away. There is exactly one such
 record for a message, because neither an open state nor the mark ever comes back.
 
-``Announcer`` sends those of a batch of the table's stream, in order, and says from where to have it again. Lambda
-repeats a batch from the first record that failed on, whatever was done of the rest
+Lambda repeats a batch of the stream from the first record that failed on, whatever was done of the rest
 (https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html). So nothing after a failure is
 begun, and what was in flight beside it is remembered: this process does not announce a repeated record twice.
 """
@@ -20,11 +19,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from tailrace.broadcast.channels import check_channel, conversation_channel, owner_channel
+from tailrace.broadcast.channels import conversation_channel, is_channel, owner_channel
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import Clock
-from tailrace.errors import NotFound, RequestError, StoreError, where
+from tailrace.errors import NotFound, StoreError, where
 from tailrace.events import TERMINAL, ConversationRecord, Message
 from tailrace.store import NEVER, Change, Image, Messages, StoredMessage, Subscription, change
 
@@ -65,12 +64,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 def announcement(change: Change) -> Announcement | None:
     """Return what is announced of a change; None when it is nothing for subscribers."""
     told = _announcement(change)
-    if told is not None:
-        try:
-            check_channel(told.channel)
-        except RequestError:  # an owner may be any text; to what is no channel's name nobody can have subscribed
-            return None
-    return told
+    # An owner may be any text; to what is no channel's name nobody can have subscribed.
+    return told if told is not None and is_channel(told.channel) else None
 
 
 def _announcement(change: Change) -> Announcement | None:
@@ -115,8 +110,7 @@ class Announced(msgspec.Struct, frozen=True):
     """What was done of a batch.
 
     Attributes:
-        events: how many were sent.
-        posts: how often, to all their subscribers together.
+        posts: how often the events were sent, to all their subscribers together.
         again_from: the sequence number of the first record that is not done, or None.
     """
 

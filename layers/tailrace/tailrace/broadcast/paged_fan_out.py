@@ -14,10 +14,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.broadcast.fan_out import FanOut, Sent
+from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message
 from tailrace.store import Log, Segment, Subscription, Subscriptions
@@ -121,8 +121,7 @@ class PagedFanOut:
             StoreError: the table cannot be read.
         """
         batch = _read(request, Batch)
-        log = self._log.read(batch.message_id, batch.first - 1, upto=batch.last)
-        segments = [segment async for segment in log]
+        segments = [each async for each in self._log.read(batch.message_id, batch.first - 1, upto=batch.last)]
         prepared: dict[int | None, list[bytes]] = {}
         targets: list[Target] = []
         subscribers = 0
@@ -135,10 +134,12 @@ class PagedFanOut:
                 prepared[begins] = self._prepare(batch, segments, begins)
             if prepared[begins] and subscription.socket not in batch.skip:
                 targets.append((subscription, prepared[begins]))
-        mine, *others = [targets[at : at + self._page] for at in range(0, len(targets), self._page)] or [[]]
+        pages = [targets[at : at + self._page] for at in range(0, len(targets), self._page)]
         gate = asyncio.Semaphore(PAGES_AT_ONCE)
-        pages = await asyncio.gather(self._fan_out.post_each(mine), *(self._share(page, gate) for page in others))
-        return {"subscribers": subscribers, "dropped": [socket for page in pages for socket in page.dropped]}
+        posted = await asyncio.gather(
+            *(self._share(page, gate) if number else self._post(page) for number, page in enumerate(pages))
+        )
+        return {"subscribers": subscribers, "dropped": [socket for dropped in posted for socket in dropped]}
 
     async def post(self, request: object) -> Json:
         """Post a page that another invocation shared out.
@@ -156,7 +157,7 @@ class PagedFanOut:
         for run in _read(request, Share).runs:
             frames = [frame.encode() for frame in run.frames]
             targets += [(subscription, frames) for subscription in run.subscriptions]
-        return {"dropped": (await self._fan_out.post_each(targets)).dropped}
+        return {"dropped": await self._post(targets)}
 
     def _prepare(self, batch: Batch, segments: Sequence[Segment], begins: int | None) -> list[bytes]:
         """Return the frames for subscribers who get segments from ``begins`` on; None for those who get all."""
@@ -170,21 +171,24 @@ class PagedFanOut:
             frames += ChunkFrames(self._frames, batch.channel, batch.message_id, after=after).run(events)
         return frames
 
-    async def _share(self, page: Sequence[Target], gate: asyncio.Semaphore) -> Sent | Posted:
+    async def _post(self, targets: Sequence[Target]) -> Sequence[str]:
+        return (await self._fan_out.post_each(targets)).dropped
+
+    async def _share(self, page: Sequence[Target], gate: asyncio.Semaphore) -> Sequence[str]:
         runs: dict[int, tuple[Sequence[bytes], list[Subscription]]] = {}
         for subscription, frames in page:
             runs.setdefault(id(frames), (frames, []))[1].append(subscription)
         size = sum(len(frame) for frames, _ in runs.values() for frame in frames)
         if self._call is None or size > LARGEST_SHARE:
-            return await self._fan_out.post_each(page)
+            return await self._post(page)
         share = Share([Run([frame.decode() for frame in frames], who) for frames, who in runs.values()])
         try:
             async with gate:
-                return _read(await self._call({"post": msgspec.to_builtins(share)}), Posted)
+                return _read(await self._call({"post": msgspec.to_builtins(share)}), Posted).dropped
         except InvokeError as error:
             # Some of them may have got it, so it is not posted from here too: they see a gap and catch up.
             logger.error("page not posted", extra={"reason": str(error), "subscribers": len(page)})
-            return Posted([])
+            return []
 
 
 _Kind = TypeVar("_Kind", Batch, Share, Posted)

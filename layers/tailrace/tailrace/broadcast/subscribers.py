@@ -16,7 +16,6 @@ from typing import Final
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.delivery_frames import delivery_of
 from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.pending import CREATED, EveryChunk, Pending
 from tailrace.broadcast.post_semaphore import PostSemaphore
 from tailrace.broadcast.shared_delivery import DeliveryReader, SharedDelivery
@@ -27,6 +26,8 @@ from tailrace.events import Message
 from tailrace.store import NEVER, Log, Subscription
 
 logger = logging.getLogger(__name__)
+
+Reader = EveryChunk | DeliveryReader
 
 MOST_DELIVERIES: Final = 16
 """Deliveries of one reply that differ. Who asks for another one gets every chunk: what a delivery costs, it costs the
@@ -45,9 +46,7 @@ class Subscriber:
         open: whether it gets anything more.
     """
 
-    def __init__(
-        self, subscription: Subscription, reader: EveryChunk | DeliveryReader, before: asyncio.Task[None] | None
-    ) -> None:
+    def __init__(self, subscription: Subscription, reader: Reader, before: asyncio.Task[None] | None) -> None:
         self.socket = subscription.socket
         self.since = subscription.since
         self.reader = reader
@@ -62,6 +61,7 @@ class Subscribers:
 
     Args:
         message: the reply as it was created.
+        frames: of the reply, wherever in it.
         pending: what was stored of it.
         log: where a delivery finds the beginning of a reply that it came late to.
         tasks: where running tasks are kept, for whoever shuts down.
@@ -74,10 +74,9 @@ class Subscribers:
     def __init__(
         self,
         message: Message,
-        channel: str,
+        frames: ChunkFrames,
         pending: Pending,
         *,
-        frames: Frames,
         fan_out: FanOut,
         log: Log,
         clock: Clock,
@@ -85,9 +84,8 @@ class Subscribers:
     ) -> None:
         self.looked = self.given = CREATED - 1
         self._message = message
-        self._channel = channel
-        self._pending = pending
         self._frames = frames
+        self._pending = pending
         self._fan_out = fan_out
         self._log = log
         self._clock = clock
@@ -107,11 +105,9 @@ class Subscribers:
         await self._prepare((subscription.delivery for _, subscription in new), upto)
         self.looked = upto
         subscribers = {each.socket: self._subscribers[each.socket] for each in listeners if not self._is_new(each)}
-        for after, subscription in new:
-            before = self._subscribers.get(subscription.socket)
-            subscribers[subscription.socket] = Subscriber(
-                subscription, self._reader(subscription, after), None if before is None else before.task
-            )
+        for after, each in new:
+            before = self._subscribers.get(each.socket)
+            subscribers[each.socket] = Subscriber(each, self._reader(each, after), before.task if before else None)
         for socket, subscriber in self._subscribers.items():
             if subscribers.get(socket) is not subscriber:  # it unsubscribed, or subscribed anew
                 subscriber.open = False
@@ -177,11 +173,10 @@ class Subscribers:
     def _open(self, text: str) -> SharedDelivery:
         delivery = delivery_of(text)
         begun = datetime.fromisoformat(self._message.created_at).timestamp()
-        progress = Progress(begun) if delivery.progress else None
-        frames = ChunkFrames(self._frames, self._channel, self._message.id, progress=progress)
+        frames = self._frames.at(0, Progress(begun) if delivery.progress else None)
         return SharedDelivery(delivery, frames, clock=self._clock, released=self._enter_all)
 
-    def _reader(self, subscription: Subscription, after: int) -> EveryChunk | DeliveryReader:
+    def _reader(self, subscription: Subscription, after: int) -> Reader:
         """Return the place of a subscriber who has the segments up to a number; it gets every chunk when there are too
         many deliveries already."""
         shared = self._deliveries.get(subscription.delivery or "")
@@ -218,7 +213,7 @@ class Subscribers:
             subscriber.before = None
         # Only now: what was stored while it waited goes into the same frame.
         for frame in await subscriber.reader.take(self.looked):
-            if not (subscriber.open and await self._fan_out.post(subscriber.socket, self._channel, frame)):
+            if not (subscriber.open and await self._fan_out.post(subscriber.socket, self._frames.channel, frame)):
                 subscriber.open = False
                 return
 
