@@ -53,19 +53,22 @@ class Missed(msgspec.Struct, frozen=True):
     """A reply of which a subscriber has a part.
 
     Attributes:
-        after: the last entry that it has.
+        message: as it was when this was made.
+        after: the last entry that the subscriber has.
         taken: how many characters it has of that, if it has not all of it; otherwise 0.
-        created: when the reply was begun, in microseconds since 1970.
-        ended: whether the reply had its end when this was made.
-        whole: whether the subscriber has that too.
     """
 
     id: str
+    message: Open
     after: int
     taken: int
-    created: int
-    ended: bool
-    whole: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the subscriber has all of it. An end that others gave may have the number of a chunk that the
+        starting connection saw, so it is told once more."""
+        has_end = 0 < self.message.seq <= self.after and self.message.status not in ENDED_BY_OTHERS
+        return has_end and not self.taken
 
 
 class CatchUp:
@@ -95,8 +98,7 @@ class CatchUp:
             if message is not None and message.role == "assistant" and _channel(message) == channel:
                 if message.except_socket == socket and message.status not in TERMINAL:
                     raise RequestError("This socket is left out of the reply (X-Socket-ID). Follow it by HTTP.")
-                whole = not taken and _has_end(message, seq)
-                found.append(Missed(message_id, seq, taken, message.created, message.status in TERMINAL, whole))
+                found.append(Missed(message_id, message, seq, taken))
         return sorted(found, key=lambda each: message_address(each.id).position)
 
     async def run(self, channel: str, socket: str, missed: Sequence[Missed], delivery: Delivery) -> None:
@@ -107,7 +109,7 @@ class CatchUp:
         """
         give_up = self.clock.monotonic() + SECONDS
         for each in missed:
-            if not each.whole:
+            if not each.is_whole:
                 await _Reader(self, channel, socket, each, delivery).run(give_up)
 
     async def _peek(self, message_id: str) -> Open | None:
@@ -130,7 +132,7 @@ class _Reader:
         self._socket = socket
         self._missed = missed
         after = missed.after - 1 if missed.taken else missed.after
-        progress = Progress(missed.created / 1_000_000) if delivery.progress else None
+        progress = Progress(missed.message.created / 1_000_000) if delivery.progress else None
         place = ChunkFrames(by.frames, channel, missed.id, after=after, offset=missed.taken, progress=progress)
         self._delivered = DeliveredFrames(delivery, place)
         self._number = -1  # of the last segment read
@@ -144,7 +146,7 @@ class _Reader:
         while self._clock.monotonic() < give_up:
             before = self._number
             await self._read()
-            if self._ended or (self._number == -1 and self._missed.ended):
+            if self._ended or (self._number == -1 and self._missed.message.status in TERMINAL):
                 await self._end()
                 return
             if refused and self._number == before:
@@ -194,9 +196,3 @@ class _Reader:
 
 def _channel(message: Open) -> str:
     return message.channel or conversation_channel(message.conversation_id)
-
-
-def _has_end(message: Open, seq: int) -> bool:
-    """Return whether a reader at ``seq`` has all of a reply. An end that others gave may have the number of a chunk
-    that the starting connection saw, so it is told once more."""
-    return 0 < message.seq <= seq and message.status not in ENDED_BY_OTHERS

@@ -9,6 +9,7 @@ inside an entry: then ``cursor`` says how many characters of it came, and the ne
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from copy import copy
 from typing import Any, Final
@@ -88,29 +89,30 @@ class ChunkFrames:
         texts: list[str] = []
         size = 0
         seq = self.seq
+
+        def close() -> None:
+            nonlocal size
+            if texts:
+                found.append(self._frame("".join(texts), seq, count=len(texts)))
+                texts.clear()
+                size = 0
+
         for event in events:
             if isinstance(event, Text):
-                text = event.text
-                needed = _json_bytes(text)
-                if texts and size + needed > self._space:
-                    found.append(self._frame("".join(texts), seq, count=len(texts)))
-                    texts, size = [], 0
-                if needed > self._space:
-                    *parts, text = self._parts(text)
-                    found += [self._frame(part, seq, self.offset + len(part)) for part in parts]
-                    needed = _json_bytes(text)
+                needed = _json_bytes(event.text)
+                if size + needed > self._space:
+                    close()
+                *parts, text = self._parts(event.text)
+                found += [self._frame(part, seq, self.offset + len(part)) for part in parts]
                 texts.append(text)
-                size += needed
+                size += _json_bytes(text) if parts else needed
             elif isinstance(event, Reset):
-                if texts:
-                    found.append(self._frame("".join(texts), seq, count=len(texts)))
-                    texts, size = [], 0
+                close()
                 found.append(self._frame("", seq + 1, reset=True))
             elif isinstance(event, End):
                 continue
             seq += 1
-        if texts:
-            found.append(self._frame("".join(texts), seq, count=len(texts)))
+        close()
         return found + self.reach(seq) if found or whole else []
 
     def piece(self, piece: Piece | Voided, now: float) -> list[bytes]:
@@ -156,15 +158,12 @@ class ChunkFrames:
 
     def _parts(self, text: str) -> list[str]:
         """Return a text in parts that fit into a frame each."""
-        if len(text) * _WIDEST <= self._space or _json_bytes(text) <= self._space:
-            return [text]
         parts: list[str] = []
-        taken = 0
-        while taken < len(text):
-            end = taken + _fitting(text, taken, self._space)
-            parts.append(text[taken:end])
-            taken = end
-        return parts
+        while len(text) * _WIDEST > self._space and _json_bytes(text) > self._space:
+            end = _fitting(text, self._space)
+            parts.append(text[:end])
+            text = text[end:]
+        return [*parts, text]
 
 
 def _json_bytes(text: str) -> int:
@@ -172,13 +171,6 @@ def _json_bytes(text: str) -> int:
     return len(_encode(text)) - 2  # without the quotes
 
 
-def _fitting(text: str, start: int, space: int) -> int:
-    """Return how many characters from ``start`` on fit into so many bytes of JSON."""
-    fits, too_many = 0, min(space, len(text) - start) + 1
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if _json_bytes(text[start : start + middle]) <= space:
-            fits = middle
-        else:
-            too_many = middle
-    return fits
+def _fitting(text: str, space: int) -> int:
+    """Return how many characters of a text fit into so many bytes of JSON."""
+    return bisect_right(range(min(space, len(text)) + 1), space, key=lambda count: _json_bytes(text[:count])) - 1

@@ -17,7 +17,7 @@ from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.frames import LARGEST_FRAME
 from tailrace.errors import StoreError
 from tailrace.events import Event, Reset, Text
-from tailrace.store import Log
+from tailrace.store import Log, Segment
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Pending:
         """Return whether there is anything for a subscriber in the segments after one number, up to another."""
         return any(entry.tells for entry in self._entries if after < entry.number <= upto)
 
-    def entries(self, seq: int, upto: int) -> list[PendingSegment] | None:
+    def entries(self, seq: int, upto: int) -> Sequence[PendingSegment | Segment] | None:
         """Return the segments after an entry of the log, up to a segment; None when not all of them are here."""
         found = [entry for entry in self._entries if CREATED < entry.number <= upto and entry.first_seq > seq]
         return found if not found or found[0].first_seq == seq + 1 else None

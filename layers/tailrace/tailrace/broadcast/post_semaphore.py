@@ -22,37 +22,32 @@ SLOW_SECONDS: Final = 0.5
 
 class PostSemaphore:
     """Lets ``AT_ONCE`` posts run at a time, and ``AT_A_TURN`` begin; the others wait for their turn. A post is all that
-    is given to one subscriber together, nearly always one frame; its patience begins with it, not with the waiting."""
+    is given to one subscriber together, nearly always one frame; its patience begins with it, not with the waiting.
+
+    Attributes:
+        waiting: what begins the posts that wait for their turn.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._free = AT_ONCE
-        self._waiting: deque[Callable[[], asyncio.Task[None] | None]] = deque()
+        self.waiting: deque[Callable[[], asyncio.Task[None] | None]] = deque()
         self._turn: asyncio.Handle | None = None
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether anybody waits for a turn."""
-        return bool(self._waiting)
 
     def run(self, begin: Callable[[], asyncio.Task[None] | None]) -> None:
         """Call ``begin`` when it is its turn; it returns the post's task, or None when there is nothing to post."""
-        self._waiting.append(begin)
+        self.waiting.append(begin)
         self._go_on()
 
-    def close(self) -> None:
-        """Begin no post any more."""
-        self._waiting.clear()
-
     def _go_on(self) -> None:
-        if self._turn is None and self._waiting and self._free:
+        if self._turn is None and self.waiting and self._free:
             self._turn = asyncio.get_running_loop().call_soon(self._begin_some)
 
     def _begin_some(self) -> None:
         self._turn = None
         begun = 0
-        while self._waiting and self._free and begun < AT_A_TURN:
-            task = self._waiting.popleft()()
+        while self.waiting and self._free and begun < AT_A_TURN:
+            task = self.waiting.popleft()()
             if task is not None:
                 begun += 1
                 self._count(task)

@@ -76,10 +76,10 @@ class Presence:
             await self._tell(JOINING, channel, who, [each for each in here if _user(each) != user])
         # Others came and went while the answer was on the way, and their own news may have been quicker. Who had no
         # room in it comes as if just joining.
-        before_it = {str(each["user_id"]): each for each in told}
-        now = {str(each["user_id"]): each for each in _members(await self._here(channel))}
-        news = [(JOINING, each) for name, each in now.items() if name not in before_it]
-        news += [(LEAVING, each) for name, each in before_it.items() if name not in now]
+        now = _members(await self._here(channel))
+        told_of, users = ({str(each["user_id"]) for each in members} for members in (told, now))
+        news = [(JOINING, each) for each in now if str(each["user_id"]) not in told_of]
+        news += [(LEAVING, each) for each in told if str(each["user_id"]) not in users]
         for event, each in news:
             await self._fan_out.post(socket, channel, frame(event, channel, each))
 

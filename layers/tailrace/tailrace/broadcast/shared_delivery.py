@@ -23,12 +23,9 @@ from tailrace.store import Segment
 
 class _Released(msgspec.Struct, frozen=True):
     piece: Piece | Voided
+    size: int
     at: float
     frames: Sequence[bytes]
-
-    @property
-    def size(self) -> int:
-        return 0 if isinstance(self.piece, Voided) else len(self.piece.text)
 
 
 class SharedDelivery:
@@ -41,6 +38,7 @@ class SharedDelivery:
     Attributes:
         fed: the place up to which it was fed.
         waiting: segments it is to be fed, in order.
+        paced: what holds back what is not due.
         end: how many pieces were released.
     """
 
@@ -53,7 +51,7 @@ class SharedDelivery:
         self._writer = copy(frames)
         self._clock = clock
         self._tell = released
-        self._paced = Paced(delivery.open(), self._release, clock=clock)
+        self.paced = Paced(delivery.open(), self._release, clock=clock)
         self._queue: deque[_Released] = deque()
         self._size = 0
 
@@ -63,21 +61,14 @@ class SharedDelivery:
             entry = self.waiting.popleft()
             self.fed.pass_over(entry.events)
             self.fed.seq = entry.first_seq + len(entry.events) - 1
-            self._paced.feed(entry.first_seq, entry.events)
-
-    def flush(self) -> None:
-        """Release all that waits."""
-        self._paced.flush()
-
-    def close(self) -> None:
-        """Release nothing more."""
-        self._paced.close()
+            self.paced.feed(entry.first_seq, entry.events)
 
     def _release(self, found: Sequence[Piece | Voided]) -> None:
         at = self._clock.now() / 1_000_000
         for piece in together(found):
-            self._queue.append(_Released(piece, at, self._writer.piece(piece, at)))
-            self._size += self._queue[-1].size
+            size = 0 if isinstance(piece, Voided) else len(piece.text)
+            self._queue.append(_Released(piece, size, at, self._writer.piece(piece, at)))
+            self._size += size
             self.end += 1
         while self._size > LARGEST_PENDING and len(self._queue) > 1:
             self._drop_first()

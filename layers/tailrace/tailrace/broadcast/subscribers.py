@@ -147,7 +147,7 @@ class Subscribers:
             if numbers:
                 shared.forget(min(numbers))
             else:
-                shared.close()
+                shared.paced.close()
                 del self._deliveries[text]
 
     # ---- deliveries ----
@@ -163,12 +163,11 @@ class Subscribers:
                 self._deliveries[text] = self._open(text)
         for shared in list(self._deliveries.values()):
             seq = shared.fed.seq
-            kept = self._pending.entries(seq, upto)
-            if kept is None:  # it came before somebody asked, or was too much to keep
+            segments = self._pending.entries(seq, upto)
+            if segments is None:  # it came before somebody asked, or was too much to keep
                 stored = self._log.read(self._message.id, upto=upto)
-                shared.waiting = deque([each async for each in stored if each.first_seq > seq and each.events])
-            else:
-                shared.waiting = deque(kept)
+                segments = [each async for each in stored if each.first_seq > seq and each.events]
+            shared.waiting = deque(segments)
 
     def _open(self, text: str) -> SharedDelivery:
         delivery = delivery_of(text)
@@ -236,8 +235,8 @@ class Subscribers:
     async def drain(self) -> None:
         """Give what deliveries hold back too, and wait until all is posted."""
         for shared in self._deliveries.values():
-            shared.flush()
-        while self._posts or self._semaphore.has_waiting:
+            shared.paced.flush()
+        while self._posts or self._semaphore.waiting:
             await (asyncio.wait(self._posts) if self._posts else asyncio.sleep(0))
 
     async def leave(self) -> None:
@@ -252,7 +251,7 @@ class Subscribers:
 
     def close(self) -> None:
         """Post nothing more."""
-        self._semaphore.close()
+        self._semaphore.waiting.clear()
         for task in self._posts:
             task.cancel()
         self._clear()
