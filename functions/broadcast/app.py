@@ -64,10 +64,4 @@ def _paged_fan_out() -> PagedFanOut:
         backend.on_close(invoke.close)
     fan_out = FanOut(broadcast.connections, broadcast.subscriptions, clock=backend.clock, patience=PATIENCE)
     fan_out.when_gone = broadcast.fan_out.when_gone
-    return PagedFanOut(
-        fan_out,
-        broadcast.frames,
-        backend.store.log,
-        broadcast.subscriptions,
-        None if invoke is None else invoke.call,
-    )
+    return PagedFanOut(fan_out, broadcast.frames, backend.store, None if invoke is None else invoke.call)

@@ -117,8 +117,7 @@ class Reply:
             except_socket,
             frames=Frames(""),
             fan_out=FanOut(self.clients, self.store.subscriptions, clock=self.clock, jitter=lambda: 0.5),
-            subscriptions=self.store.subscriptions,
-            log=self.store.log,
+            store=self.store,
             fed=self._note,
             clock=self.clock,
             limit=limit,
@@ -713,7 +712,7 @@ HEALTHY = "abcd"
 
 
 class Watched:
-    """What a client joins: catch-ups and live chunks alike, by the rule of frames.py."""
+    """What a client joins: catch-ups and live chunks alike, by the rule of chunk_frames.py."""
 
     def __init__(self) -> None:
         self.cursor: int | None = None

@@ -61,7 +61,7 @@ class Further:
 def hand_over(store: Store, clients: Listeners, call: Call | None, page: int = 3) -> PagedFanOut:
     """Return one that posts to the clients, in small pages."""
     fan_out = FanOut(clients, store.subscriptions, clock=SystemClock())
-    return PagedFanOut(fan_out, Frames(""), store.log, store.subscriptions, call, page=page)
+    return PagedFanOut(fan_out, Frames(""), store, call, page=page)
 
 
 async def stored(segments: Sequence[Sequence[str]], sockets: Sequence[str] = ()) -> Store:

@@ -1,15 +1,14 @@
 """A reply's feed: sends what its writer stored to the channel's subscribers, in the background.
 
-The writer never waits for it. Each stored segment is followed by one look at who listens, and what was stored while
-it looked is the next one's. A subscription that was put before a segment is therefore seen before that segment is
-sent, which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
+The writer never waits for it. After each stored segment the feed looks once who listens; what was stored during the
+look is sent after the next one. So a subscription that was put before a segment is seen before that segment is sent,
+which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
 
-Each subscriber is served at its own pace (``subscribers.py``); ``fan_out.py`` says when one is left behind. Only so
-many posts run at a time (``post_semaphore.py``): many subscribers, or a busy CPU, mean fewer and larger frames, and not
-time-outs.
+``subscribers.py`` serves each subscriber at its own pace. When there are many of them, or the CPU is busy, they get
+fewer and larger frames instead of time-outs.
 
-Timers and callbacks instead of a task that waits, as in ``log_writer.py``: an idle feed costs nothing, and one whose
-writer was forgotten goes with it.
+It works with timers and callbacks instead of a task that waits, as ``log_writer.py`` does: an idle feed costs nothing,
+and is freed with its writer.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
 from tailrace.events import Event, Json, Message
-from tailrace.store import Log, Subscriptions
+from tailrace.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,6 @@ class Feed:
     Args:
         message: the reply as it was created.
         except_socket: who is left out, or None.
-        log: where a subscriber's delivery finds the beginning of a reply that it came late to.
         fed: notes that the last chunk was sent.
         limit: subscribers above which ``call_function`` is called instead of posting.
         call_function: calls the broadcast function, or None when there is none.
@@ -70,8 +68,7 @@ class Feed:
         *,
         frames: Frames,
         fan_out: FanOut,
-        subscriptions: Subscriptions,
-        log: Log,
+        store: Store,
         fed: Callable[[str], Awaitable[None]],
         clock: Clock,
         limit: int,
@@ -81,7 +78,7 @@ class Feed:
         self._message = message
         self._channel = channel
         self._except_socket = except_socket
-        self._subscriptions = subscriptions
+        self._store = store
         self._fed = fed
         self._clock = clock
         self._limit = limit
@@ -89,9 +86,9 @@ class Feed:
         self._tasks = tasks
 
         chunks = ChunkFrames(frames, channel, message.id)
-        self._pending = Pending(chunks, frames.message_created(channel, message), log)
+        self._pending = Pending(chunks, frames.message_created(channel, message), store.log)
         self._subscribers = Subscribers(
-            message, chunks, self._pending, fan_out=fan_out, log=log, clock=clock, tasks=tasks
+            message, chunks, self._pending, fan_out=fan_out, log=store.log, clock=clock, tasks=tasks
         )
         self._stored = CREATED  # the newest segment
         self._handed_over = False
@@ -207,7 +204,7 @@ class Feed:
         most = None if self._call_function is None else self._limit + 2  # one more than the limit, and the one left out
         listeners = [
             subscription
-            async for subscription in self._subscriptions.of_channel(self._channel, limit=most)
+            async for subscription in self._store.subscriptions.of_channel(self._channel, limit=most)
             if subscription.socket != self._except_socket
         ]
         if self._call_function is not None and len(listeners) > self._limit:

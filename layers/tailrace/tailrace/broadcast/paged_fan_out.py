@@ -20,7 +20,7 @@ from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message
-from tailrace.store import Log, Segment, Subscription, Subscriptions
+from tailrace.store import Segment, Store, Subscription
 
 PAGE: Final = 500
 """Subscribers that one invocation posts to: some 0.3 s of a vCPU for each frame."""
@@ -90,20 +90,10 @@ class PagedFanOut:
         page: subscribers that one invocation posts to.
     """
 
-    def __init__(
-        self,
-        fan_out: FanOut,
-        frames: Frames,
-        log: Log,
-        subscriptions: Subscriptions,
-        call: Call | None,
-        *,
-        page: int = PAGE,
-    ) -> None:
+    def __init__(self, fan_out: FanOut, frames: Frames, store: Store, call: Call | None, *, page: int = PAGE) -> None:
         self._fan_out = fan_out
         self._frames = frames
-        self._log = log
-        self._subscriptions = subscriptions
+        self._store = store
         self._call = call
         self._page = page
 
@@ -121,11 +111,12 @@ class PagedFanOut:
             StoreError: the table cannot be read.
         """
         batch = _read(request, Batch)
-        segments = [each async for each in self._log.read(batch.message_id, batch.first - 1, upto=batch.last)]
+        log = self._store.log.read(batch.message_id, batch.first - 1, upto=batch.last)
+        segments = [segment async for segment in log]
         prepared: dict[int | None, list[bytes]] = {}
         targets: list[Target] = []
         subscribers = 0
-        async for subscription in self._subscriptions.of_channel(batch.channel):
+        async for subscription in self._store.subscriptions.of_channel(batch.channel):
             if subscription.socket == batch.except_socket:
                 continue
             subscribers += 1

@@ -1,7 +1,5 @@
-"""What was stored of one reply and has not gone to all of its subscribers yet: bounded, and cut into frames.
-
-It is addressed by the segments' numbers. What it had to forget is read from the log for those who did not have it.
-"""
+"""The queue of a reply's stored segments that not all of its subscribers have yet. It is bounded; a subscriber that
+needs a segment which the queue has dropped gets it from the log."""
 
 from __future__ import annotations
 

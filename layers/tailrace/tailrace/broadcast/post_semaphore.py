@@ -1,4 +1,4 @@
-"""A semaphore for posts: so many at a time, so that many subscribers are no queue in which healthy sockets time out."""
+"""A semaphore for posts. It limits how many run at a time, so that no post times out while it waits for the CPU."""
 
 from __future__ import annotations
 

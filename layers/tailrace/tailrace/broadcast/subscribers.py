@@ -1,7 +1,7 @@
 """Posts what was stored of one reply to those who listen, to each at its own pace.
 
-At most one post to a subscriber is under way at a time, and what is stored meanwhile goes together in the next. So a
-slow one gets fewer and larger frames, and delays nobody.
+A subscriber has at most one post at a time; what is stored meanwhile goes into the next. So a slow one gets fewer and
+larger frames, and delays nobody.
 """
 
 from __future__ import annotations
@@ -37,10 +37,8 @@ relay."""
 class Subscriber:
     """One subscription that is being served.
 
-    Args:
-        before: a post for the same socket's earlier subscription, which ends first.
-
     Attributes:
+        before: a post for the same socket's earlier subscription, which ends first.
         task: the post that is under way.
         waits: whether it waits for its turn to be posted to.
         open: whether it gets anything more.
