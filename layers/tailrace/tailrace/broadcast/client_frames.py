@@ -32,7 +32,7 @@ class ClientFrame(msgspec.Struct, frozen=True):
     def about(self) -> str | None:
         """Return the channel that it is about, so that an error can say so."""
         with suppress(UnknownFrame):
-            return self.channel or channel_named(self.data)
+            return channel_named(self.data) if self.channel is None else self.channel
         return None
 
 

@@ -151,8 +151,9 @@ class Feed:
         self._begin()
 
     def _begin(self) -> None:
-        self._stop(self._timer)
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._work is None and not self._closed:
             self._work = asyncio.ensure_future(self._round())
             self._tasks.add(self._work)
@@ -248,8 +249,9 @@ class Feed:
 
     def _close(self) -> None:
         self._closed = True
-        self._stop(self._timer)
-        self._stop(self._end_timer)
+        for timer in (self._timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         self._subscribers.close()
 
     async def _note_fed(self) -> None:
@@ -257,8 +259,3 @@ class Feed:
             await self._fed(self._message.id)
         except StoreError as error:  # the sweep does it
             logger.warning("feed not noted", extra={"message_id": self._message.id, "reason": error.message})
-
-    @staticmethod
-    def _stop(timer: Timer | None) -> None:
-        if timer is not None:
-            timer.cancel()
