@@ -25,6 +25,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from tailrace.aws.credentials import Credentials
 from tailrace.aws.signing import Signing
+from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.connections import Connections
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
@@ -39,7 +40,7 @@ BUDGET = 0.33
 AT_ONCE = 50
 SOCKET = "L0SM9cOFvHcCIhw="
 CHANNEL = "conversation.Zp7Gq0m3kq1hQn0w8c5R2A"
-(FRAME,) = Frames("App\\Events\\").chunks(CHANNEL, MESSAGE_ID, 1, EVENTS)
+(FRAME,) = ChunkFrames(Frames("App\\Events\\"), CHANNEL, MESSAGE_ID).run(EVENTS)
 CREDENTIALS = Credentials("test", "test", None)
 
 

@@ -7,9 +7,9 @@ from functools import cache
 from typing import Any, Final, Protocol
 
 from tailrace.aws.event_loop import run
+from tailrace.aws.invoke import Invoke
 from tailrace.backend import Backend
 from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.invoke import Invoke
 from tailrace.broadcast.lifecycle import Announcer
 from tailrace.broadcast.paged_fan_out import PATIENCE, PagedFanOut
 from tailrace.telemetry import logger
@@ -64,10 +64,4 @@ def _paged_fan_out() -> PagedFanOut:
         backend.on_close(invoke.close)
     fan_out = FanOut(broadcast.connections, broadcast.subscriptions, clock=backend.clock, patience=PATIENCE)
     fan_out.when_gone = broadcast.fan_out.when_gone
-    return PagedFanOut(
-        fan_out,
-        broadcast.frames,
-        backend.store.log,
-        broadcast.subscriptions,
-        None if invoke is None else invoke.call,
-    )
+    return PagedFanOut(fan_out, broadcast.frames, backend.store, None if invoke is None else invoke.call)

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, CallFunction, Feed
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.pending import LARGEST_PENDING
 from tailrace.broadcast.post_semaphore import AT_ONCE, SLOW_SECONDS
 from tailrace.errors import StoreError
@@ -117,8 +117,7 @@ class Reply:
             except_socket,
             frames=Frames(""),
             fan_out=FanOut(self.clients, self.store.subscriptions, clock=self.clock, jitter=lambda: 0.5),
-            subscriptions=self.store.subscriptions,
-            log=self.store.log,
+            store=self.store,
             fed=self._note,
             clock=self.clock,
             limit=limit,
@@ -713,7 +712,7 @@ HEALTHY = "abcd"
 
 
 class Watched:
-    """What a client joins: catch-ups and live chunks alike, by the rule of frames.py."""
+    """What a client joins: catch-ups and live chunks alike, by the rule of chunk_frames.py."""
 
     def __init__(self) -> None:
         self.cursor: int | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames, frame
 from tailrace.errors import TooLarge
 from tailrace.events import ConversationRecord, End, Event, Message, Reasoning, Reset, Text, ToolCall, Usage
@@ -38,8 +40,13 @@ def data(encoded: bytes) -> dict[str, Any]:
     return found
 
 
+def run(channel: str, first_seq: int, events: Sequence[Event], *, whole: bool = False) -> list[bytes]:
+    """Return the frames of a run of entries of a log."""
+    return ChunkFrames(FRAMES, channel, "m", after=first_seq - 1).run(events, whole=whole)
+
+
 class Subscriber:
-    """Joins what it gets, and notices gaps by the rule in the docstring of frames.py."""
+    """Joins what it gets, and notices gaps by the rule in the docstring of chunk_frames.py."""
 
     def __init__(self, cursor: int = 0) -> None:
         self.cursor = cursor
@@ -76,7 +83,7 @@ def test_any_runs_join_to_the_text(log: list[Event], cuts: list[int]) -> None:
     bounds = sorted({0, len(log), *(min(cut, len(log)) for cut in cuts)})
     start = 0
     for end in bounds:
-        frames = FRAMES.chunks("conversation.c", "m", start + 1, log[start:end])
+        frames = run("conversation.c", start + 1, log[start:end])
         for each in frames:
             subscriber.take(each)
         if frames:
@@ -91,7 +98,7 @@ def test_any_runs_join_to_the_text(log: list[Event], cuts: list[int]) -> None:
 def test_a_whole_run_leaves_nothing_for_the_next(log: list[Event]) -> None:
     """Asked for it, also a run without text is told, so that the subscriber is where the run ends."""
     subscriber = Subscriber(cursor=6)
-    for each in FRAMES.chunks("c", "m", 7, log, whole=True):
+    for each in run("c", 7, log, whole=True):
         subscriber.take(each)
     assert subscriber.cursor == 6 + len(log)
     assert subscriber.text == text_of(log)
@@ -107,7 +114,7 @@ def test_what_is_too_long_is_split(character: str) -> None:
         Text("end"),
         *[Text(character * 1000)] * 300,
     ]
-    frames = FRAMES.chunks("conversation.c", "m", 1, log)
+    frames = run("conversation.c", 1, log)
     subscriber = Subscriber()
     inside = 0
     for each in frames:
@@ -126,12 +133,12 @@ def test_what_is_too_long_is_split(character: str) -> None:
 
 def test_the_frame_of_the_contract() -> None:
     """Byte for byte what wire.md says."""
-    (made,) = FRAMES.chunks("conversation.1", "m", 7, [Text("Once"), Text(" upon")])
+    (made,) = run("conversation.1", 7, [Text("Once"), Text(" upon")])
     assert made == (
         b'{"event":"App\\\\Events\\\\MessageChunkReceived","channel":"conversation.1","data":'
         b'{"message_id":"m","chunk":"Once upon","seq":8,"first_seq":7,"chunk_count":2}}'
     )
-    _, reset = FRAMES.chunks("conversation.1", "m", 7, [Text("Once"), Reset()])
+    _, reset = run("conversation.1", 7, [Text("Once"), Reset()])
     assert data(reset) == {
         "message_id": "m",
         "chunk": "",
@@ -140,7 +147,7 @@ def test_the_frame_of_the_contract() -> None:
         "chunk_count": 0,
         "reset": True,
     }
-    assert FRAMES.chunks("c", "m", 1, [End("completed")]) == []
+    assert run("c", 1, [End("completed")]) == []
     assert frame("pong", None) == b'{"event":"pong","channel":null}'
     assert frame("whoami", data={"socket_id": "s"}) == b'{"event":"whoami","data":{"socket_id":"s"}}'
     assert Frames("").event("E", "c", []) == b'{"event":"E","channel":"c","data":[]}'

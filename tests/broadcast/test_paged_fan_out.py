@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.paged_fan_out import Call, PagedFanOut
 from tailrace.clock import SystemClock
 from tailrace.errors import Unprocessable
@@ -61,7 +61,7 @@ class Further:
 def hand_over(store: Store, clients: Listeners, call: Call | None, page: int = 3) -> PagedFanOut:
     """Return one that posts to the clients, in small pages."""
     fan_out = FanOut(clients, store.subscriptions, clock=SystemClock())
-    return PagedFanOut(fan_out, Frames(""), store.log, store.subscriptions, call, page=page)
+    return PagedFanOut(fan_out, Frames(""), store, call, page=page)
 
 
 async def stored(segments: Sequence[Sequence[str]], sockets: Sequence[str] = ()) -> Store:

@@ -77,5 +77,5 @@ async def test_nothing_is_opened_or_drawn_before_the_first_request() -> None:
     app = create_stream_app(backend)
     assert (await answer(app, "GET", "/health", []))["status"] == 200
     assert not backend._sessions._sessions
-    assert not dynamodb._sessions._sessions
+    assert not dynamodb._calls._sessions._sessions
     await backend.close()

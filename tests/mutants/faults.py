@@ -257,9 +257,9 @@ FAULTS: Final = (
     ),
     Fault(
         "a catch-up tells what the subscriber has",
-        "broadcast/catch_up.py",
-        "self._cursor + 1 + len(events) - segment.first_seq",
-        "self._cursor + len(events) - segment.first_seq",
+        "broadcast/delivery_frames.py",
+        "max(self._after + 1 - first_seq, 0)",
+        "max(self._after - first_seq, 0)",
         ("broadcast/test_catch_up.py",),
     ),
 )

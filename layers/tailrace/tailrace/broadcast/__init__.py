@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import Any, Final
 
+from tailrace.aws.invoke import Invoke
 from tailrace.broadcast.channels import check_channel
 from tailrace.broadcast.connections import Connections
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.feed import Feed
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import Invoke
 from tailrace.broadcast.presence import Presence
 from tailrace.clock import Clock
 from tailrace.errors import ConfigurationError
@@ -117,8 +117,7 @@ class Broadcast:
             except_socket,
             frames=self.frames,
             fan_out=self.fan_out,
-            subscriptions=self.subscriptions,
-            log=self._store.log,
+            store=self._store,
             fed=self._store.messages.fed,
             clock=self._clock,
             limit=self._settings.fan_out_limit,

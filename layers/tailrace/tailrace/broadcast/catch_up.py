@@ -22,12 +22,13 @@ from typing import Final
 import msgspec
 
 from tailrace.broadcast.channels import conversation_channel
+from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.client_frames import place_of
 from tailrace.broadcast.delivery_frames import DeliveredFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery
+from tailrace.delivery import Delivery, Progress
 from tailrace.errors import NotFound, RequestError, StoreError
 from tailrace.events import ENDED_BY_OTHERS, TERMINAL, End, Event, Text
 from tailrace.ids import message_address
@@ -44,11 +45,6 @@ AHEAD_SECONDS: Final = 2.0
 """How long the log may take to reach a cursor that is ahead of it: of a reader of the starting connection, which is a
 flush ahead. Longer is a writer that died, or a cursor that nobody gave."""
 
-EVERY_CHUNK: Final = Delivery()
-
-PAGE_BYTES: Final = 256 * 1024
-"""Bytes of segments, as they are packed, that are read before they are posted."""
-
 PAUSE: Final = 0.05
 """Seconds between two looks at a log that has not reached the cursor."""
 
@@ -57,29 +53,32 @@ class Missed(msgspec.Struct, frozen=True):
     """A reply of which a subscriber has a part.
 
     Attributes:
-        after: the last entry that it has.
+        message: as it was when this was made.
+        after: the last entry that the subscriber has.
         taken: how many characters it has of that, if it has not all of it; otherwise 0.
-        created: when the reply was begun, in microseconds since 1970.
-        ended: whether the reply had its end when this was made.
-        whole: whether the subscriber has that too.
     """
 
     id: str
+    message: Open
     after: int
     taken: int
-    created: int
-    ended: bool
-    whole: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the subscriber has all of it. An end that others gave may have the number of a chunk that the
+        starting connection saw, so it is told once more."""
+        has_end = 0 < self.message.seq <= self.after and self.message.status not in ENDED_BY_OTHERS
+        return has_end and not self.taken
 
 
 class CatchUp:
     """Catches subscribers up."""
 
     def __init__(self, store: Store, fan_out: FanOut, frames: Frames, clock: Clock) -> None:
-        self._store = store
-        self._fan_out = fan_out
-        self._frames = frames
-        self._clock = clock
+        self.store = store
+        self.fan_out = fan_out
+        self.frames = frames
+        self.clock = clock
 
     async def missed(self, channel: str, socket: str, after: Mapping[str, int | str]) -> list[Missed]:
         """Return those of the messages that are replies on this channel, in their order; others are left out without
@@ -99,26 +98,24 @@ class CatchUp:
             if message is not None and message.role == "assistant" and _channel(message) == channel:
                 if message.except_socket == socket and message.status not in TERMINAL:
                     raise RequestError("This socket is left out of the reply (X-Socket-ID). Follow it by HTTP.")
-                whole = not taken and _has_end(message, seq)
-                found.append(Missed(message_id, seq, taken, message.created, message.status in TERMINAL, whole))
+                found.append(Missed(message_id, message, seq, taken))
         return sorted(found, key=lambda each: message_address(each.id).position)
 
-    async def run(self, channel: str, socket: str, missed: Sequence[Missed], delivery: Delivery = EVERY_CHUNK) -> None:
+    async def run(self, channel: str, socket: str, missed: Sequence[Missed], delivery: Delivery) -> None:
         """Post what was missed and let the rest come live. The subscription was put closed for these replies.
 
         Raises:
             StoreError: the table cannot be read or written, or the replies grow faster than they can be read.
         """
-        give_up = self._clock.monotonic() + SECONDS
+        give_up = self.clock.monotonic() + SECONDS
         for each in missed:
-            if not each.whole:
-                reader = _Reader(self._store, self._fan_out, self._frames, self._clock, channel, socket, each, delivery)
-                await reader.run(give_up)
+            if not each.is_whole:
+                await _Reader(self, channel, socket, each, delivery).run(give_up)
 
     async def _peek(self, message_id: str) -> Open | None:
         try:
-            await self._store.conversations.of_message(message_id)  # one that was deleted is gone
-            return await self._store.messages.peek(message_id)
+            await self.store.conversations.of_message(message_id)  # one that was deleted is gone
+            return await self.store.messages.peek(message_id)
         except NotFound:
             return None
 
@@ -126,38 +123,20 @@ class CatchUp:
 class _Reader:
     """One reply for one subscriber."""
 
-    def __init__(
-        self,
-        store: Store,
-        fan_out: FanOut,
-        frames: Frames,
-        clock: Clock,
-        channel: str,
-        socket: str,
-        missed: Missed,
-        delivery: Delivery,
-    ) -> None:
-        self._store = store
-        self._fan_out = fan_out
-        self._frames = frames
-        self._clock = clock
+    def __init__(self, by: CatchUp, channel: str, socket: str, missed: Missed, delivery: Delivery) -> None:
+        self._store = by.store
+        self._fan_out = by.fan_out
+        self._frames = by.frames
+        self._clock = by.clock
         self._channel = channel
         self._socket = socket
         self._missed = missed
-        self._delivered: DeliveredFrames | None = None
-        if delivery != EVERY_CHUNK or missed.taken:
-            self._delivered = DeliveredFrames(
-                delivery,
-                frames,
-                channel,
-                missed.id,
-                missed.created / 1_000_000,
-                after=missed.after,
-                taken=missed.taken,
-            )
+        after = missed.after - 1 if missed.taken else missed.after
+        progress = Progress(missed.message.created / 1_000_000) if delivery.progress else None
+        place = ChunkFrames(by.frames, channel, missed.id, after=after, offset=missed.taken, progress=progress)
+        self._delivered = DeliveredFrames(delivery, place)
         self._number = -1  # of the last segment read
-        self._last = 0  # seq in the log
-        self._cursor = 0 if self._delivered is not None else missed.after  # that needs all of the log
+        self._last = 0  # the last entry read
         self._ended = False
         self._reached = True  # whether all posts arrived
 
@@ -167,7 +146,7 @@ class _Reader:
         while self._clock.monotonic() < give_up:
             before = self._number
             await self._read()
-            if self._ended or (self._number == -1 and self._missed.ended):
+            if self._ended or (self._number == -1 and self._missed.message.status in TERMINAL):
                 await self._end()
                 return
             if refused and self._number == before:
@@ -183,38 +162,22 @@ class _Reader:
         raise StoreError("The reply could not be caught up with. Please subscribe again.")
 
     async def _go_live(self) -> bool:
-        if self._delivered is not None:
-            # Whoever posts the next segment begins with it, and knows of nothing that waits here.
-            await self._send(self._delivered.rest())
+        # Whoever posts the next segment begins with it, and knows of nothing that waits here.
+        await self._send(self._delivered.rest())
         return await self._store.subscriptions.open_from(self._channel, self._socket, self._missed.id, self._number + 1)
 
     async def _read(self) -> None:
-        """Post what is there beyond the cursor, page by page, and move it on."""
-        events: list[Event] = []
-        at = size = 0
-        async for segment in self._store.log.read(self._missed.id, self._number):
-            self._number = segment.number
-            at = segment.at
-            found = segment.events
-            if found and isinstance(found[-1], End):
-                self._ended = True
-                found = found[:-1]
-            self._last = segment.first_seq + len(found) - 1
-            events += found[max(0, self._cursor + 1 + len(events) - segment.first_seq) :]
-            size += segment.size
-            if size >= PAGE_BYTES:
-                await self._post(events, at)
-                events, size = [], 0
-        await self._post(events, at)
+        """Post what is there beyond the cursor, page by page."""
+        async for page in self._store.log.pages(self._missed.id, self._number):
+            self._number = page[-1].number
+            await self._post([event for segment in page for event in segment.events], page[-1].at)
 
     async def _post(self, events: Sequence[Event], at: int) -> None:
-        first_seq = self._cursor + 1
-        self._cursor += len(events)
-        if self._delivered is not None:
-            frames = self._delivered.feed(first_seq, events, at / 1_000_000) if events else []
-        else:
-            frames = self._frames.chunks(self._channel, self._missed.id, first_seq, events, whole=True)
-        await self._send(frames)
+        if events:
+            first_seq = self._last + 1
+            self._last += len(events)
+            self._ended = isinstance(events[-1], End)
+            await self._send(self._delivered.feed(first_seq, events, at / 1_000_000))
 
     async def _send(self, frames: Sequence[bytes]) -> None:
         for each in frames:
@@ -226,17 +189,10 @@ class _Reader:
         if not self._ended and self._missed.after == 0 and message.content:
             # The log has expired, and the message is all there is to tell.
             await self._post([Text(message.content)], self._clock.now())
-        if self._delivered is not None:
-            await self._send(self._delivered.flush())
+        await self._send(self._delivered.flush())
         end = self._frames.message_ended(self._channel, message)
         await self._fan_out.post(self._socket, self._channel, end)
 
 
 def _channel(message: Open) -> str:
     return message.channel or conversation_channel(message.conversation_id)
-
-
-def _has_end(message: Open, seq: int) -> bool:
-    """Return whether a reader at ``seq`` has all of a reply. An end that others gave may have the number of a chunk
-    that the starting connection saw, so it is told once more."""
-    return 0 < message.seq <= seq and message.status not in ENDED_BY_OTHERS

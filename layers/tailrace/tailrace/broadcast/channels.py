@@ -31,10 +31,15 @@ def check_channel(channel: str) -> str:
     Raises:
         RequestError: it is no name of one.
     """
-    # Without a brace in it, no name and the member after it can be signed as if they were another name.
-    if not 0 < len(channel) <= LONGEST_NAME or not channel.isprintable() or " " in channel or "{" in channel:
+    if not is_channel(channel):
         raise RequestError(f"A channel's name has 1 to {LONGEST_NAME} printable characters, and no space or brace.")
     return channel
+
+
+def is_channel(name: str) -> bool:
+    """Return whether a channel may have that name."""
+    # Without a brace in it, no name and the member after it can be signed as if they were another name.
+    return 0 < len(name) <= LONGEST_NAME and name.isprintable() and " " not in name and "{" not in name
 
 
 def check_socket_id(text: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -30,12 +31,9 @@ class ClientFrame(msgspec.Struct, frozen=True):
 
     def about(self) -> str | None:
         """Return the channel that it is about, so that an error can say so."""
-        if self.channel is not None:
-            return self.channel
-        try:
-            return channel_named(self.data)
-        except UnknownFrame:
-            return None
+        with suppress(UnknownFrame):
+            return channel_named(self.data) if self.channel is None else self.channel
+        return None
 
 
 _CURSOR: Final = re.compile(r"([0-9]{1,19})|([1-9][0-9]{0,11})[.]([1-9][0-9]{0,11})")

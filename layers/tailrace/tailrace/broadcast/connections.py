@@ -10,16 +10,12 @@ arrived: the service has no way to tell.
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from urllib.parse import quote
 
-import aiohttp
 from yarl import URL
 
-from tailrace.aws.credentials import FindCredentials, default_credentials
-from tailrace.aws.sessions import Sessions
-from tailrace.aws.signing import Signing
+from tailrace.aws.credentials import FindCredentials
+from tailrace.aws.signed_calls import NoAnswer, SignedCalls
 from tailrace.clock import Clock, SystemClock
 
 AT_ONCE = 512
@@ -64,13 +60,16 @@ class Connections:
         attempt_timeout: float = 1.0,
     ) -> None:
         base = URL(endpoint.rstrip("/"), encoded=True)
-        self._origin = str(base.origin())
         self._path = base.raw_path.rstrip("/") + "/@connections/"
-        self._signing = Signing("execute-api", region, base)
-        self._credentials = credentials
-        self._clock = clock or SystemClock()
-        self._timeout = aiohttp.ClientTimeout(total=attempt_timeout)
-        self._sessions = Sessions(limit=AT_ONCE)
+        self._calls = SignedCalls(
+            "execute-api",
+            region,
+            base,
+            clock=clock or SystemClock(),
+            credentials=credentials,
+            timeout=attempt_timeout,
+            limit=AT_ONCE,
+        )
 
     async def post(self, socket: str, data: bytes) -> None:
         """Send a frame of at most 128 KB to a client.
@@ -80,32 +79,10 @@ class Connections:
             SocketBusy: not now; the frame may have arrived all the same if there was no answer.
             Refused: neither now nor later.
         """
-        await self._call("POST", socket, data)
-
-    async def disconnect(self, socket: str) -> None:
-        """Close a connection; one that is gone is fine.
-
-        Raises:
-            SocketBusy: not now.
-            Refused: not permitted.
-        """
-        with suppress(SocketGone):
-            await self._call("DELETE", socket, b"")
-
-    async def _call(self, method: str, socket: str, data: bytes) -> None:
-        if self._credentials is None:
-            self._credentials = await asyncio.to_thread(default_credentials)
-        path = self._path + quote(socket, safe="")
-        headers = self._signing.headers(method, path, data, self._credentials(), self._clock.now() // 1_000_000)
-        url = URL(self._origin + path, encoded=True)
         try:
-            async with self._sessions.current().request(
-                method, url, data=data, headers=headers, timeout=self._timeout
-            ) as response:
-                status = response.status
-                await response.read()  # to its end, even of nothing, or the connection is not kept
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SocketBusy(type(error).__name__) from error
+            status, _, _ = await self._calls.call("POST", self._path + quote(socket, safe=""), data)
+        except NoAnswer as error:
+            raise SocketBusy(str(error)) from error
         if status < 300:
             return
         # 400 is "Invalid connectionId": no id that the service ever gave.
@@ -117,4 +94,4 @@ class Connections:
 
     async def close(self) -> None:
         """Close the connections that belong to the running event loop."""
-        await self._sessions.close()
+        await self._calls.close()

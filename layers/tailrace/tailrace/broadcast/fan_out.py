@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -40,13 +40,13 @@ class Sent(msgspec.Struct, frozen=True):
 
     Attributes:
         subscribers: how many there were to post to.
-        posted: those of them who got every frame.
-        dropped: the sockets of those who did not and may still be there.
+        dropped: the sockets of those who did not get every frame and may still be there.
+        posted: how many got every frame.
     """
 
     subscribers: int
-    posted: int
     dropped: Sequence[str]
+    posted: int = 0
 
 
 class FanOut:
@@ -54,7 +54,6 @@ class FanOut:
 
     Args:
         patience: seconds after which a post is not tried again.
-        at_once: subscribers that one ``send`` posts to at a time.
         jitter: a number in [0, 1), drawn for each wait.
 
     Attributes:
@@ -68,14 +67,12 @@ class FanOut:
         *,
         clock: Clock,
         patience: float = PATIENCE,
-        at_once: int = AT_ONCE,
         jitter: Callable[[], float] = JITTER,
     ) -> None:
         self._connections = connections
         self._subscriptions = subscriptions
         self._clock = clock
         self._patience = patience
-        self._at_once = at_once
         self._jitter = jitter
         self.when_gone: Callable[[Subscription], Awaitable[object]] | None = None
 
@@ -90,10 +87,9 @@ class FanOut:
         Returns:
             Whether it was sent.
         """
-        return await self._attempt(socket, channel, frame) is None
+        return await self._attempt(socket, channel, frame) == "sent"
 
-    async def _attempt(self, socket: str, channel: str | None, frame: bytes) -> bool | None:
-        """Return None when it was sent, otherwise whether the socket may still be there."""
+    async def _attempt(self, socket: str, channel: str | None, frame: bytes) -> Literal["sent", "gone", "dropped"]:
         give_up = self._clock.monotonic() + self._patience
         pause = 0.05
         while True:
@@ -102,17 +98,17 @@ class FanOut:
             except SocketGone:
                 if channel is not None:
                     await self._remove(channel, socket)
-                return False
+                return "gone"
             except Refused as error:
                 logger.error("post refused", extra={"reason": str(error)})
-                return True
+                return "dropped"
             except SocketBusy as error:
                 wait = pause * (0.5 + self._jitter())
                 if self._clock.monotonic() + wait >= give_up:
                     logger.info("subscriber dropped", extra={"reason": str(error)})
-                    return True
+                    return "dropped"
             else:
-                return None
+                return "sent"
             await self._clock.sleep(wait)
             pause *= 2
 
@@ -130,50 +126,38 @@ class FanOut:
         frames: Sequence[bytes],
         *,
         except_socket: str | None = None,
-        skip: Container[str] = (),
         wants: Callable[[Subscription], bool] | None = None,
     ) -> Sent:
         """Post frames to all of a channel's subscribers, to each in order.
 
         Args:
             except_socket: who is left out; not a subscriber here.
-            skip: sockets that get nothing, although they are subscribers.
             wants: says which of the others get it; all when None.
 
         Raises:
-            StoreError: the subscriptions cannot be read; some may have got the frames.
+            StoreError: the subscriptions cannot be read; nobody got anything.
         """
+        return await self.post_each(
+            [
+                (each, frames if wants is None or wants(each) else ())
+                async for each in self._subscriptions.of_channel(channel)
+                if each.socket != except_socket
+            ]
+        )
 
-        async def each() -> AsyncIterator[tuple[Subscription, Sequence[bytes]]]:
-            async for subscription in self._subscriptions.of_channel(channel):
-                if subscription.socket == except_socket:
-                    continue
-                wanted = subscription.socket not in skip and (wants is None or wants(subscription))
-                yield subscription, frames if wanted else ()
-
-        return await self._post_all(each())
-
-    async def post_each(self, targets: Iterable[tuple[Subscription, Sequence[bytes]]]) -> Sent:
+    async def post_each(self, targets: Sequence[tuple[Subscription, Sequence[bytes]]]) -> Sent:
         """Post to each subscriber its own frames, in order; to one without frames nothing."""
-
-        async def each() -> AsyncIterator[tuple[Subscription, Sequence[bytes]]]:
-            for target in targets:
-                yield target
-
-        return await self._post_all(each())
-
-    async def _post_all(self, targets: AsyncIterator[tuple[Subscription, Sequence[bytes]]]) -> Sent:
-        subscribers = posted = 0
+        posted = 0
         dropped: list[str] = []
-        semaphore = asyncio.Semaphore(self._at_once)
+        semaphore = asyncio.Semaphore(AT_ONCE)
 
         async def serve(subscription: Subscription, frames: Sequence[bytes]) -> None:
             nonlocal posted
             try:
                 for frame in frames:
-                    failed = await self._attempt(subscription.socket, subscription.channel, frame)
-                    if failed is not None:
-                        if failed:
+                    outcome = await self._attempt(subscription.socket, subscription.channel, frame)
+                    if outcome != "sent":
+                        if outcome == "dropped":
                             dropped.append(subscription.socket)
                         return
                 posted += 1
@@ -182,17 +166,9 @@ class FanOut:
             finally:
                 semaphore.release()
 
-        unread: StoreError | None = None
         async with asyncio.TaskGroup() as tasks:
-            try:
-                async for subscription, frames in targets:
-                    subscribers += 1
-                    if not frames:
-                        continue
+            for subscription, frames in targets:
+                if frames:
                     await semaphore.acquire()
                     tasks.create_task(serve(subscription, frames))
-            except StoreError as error:  # raised in here, it would come out as a group, and cut off the others' posts
-                unread = error
-        if unread is not None:
-            raise unread
-        return Sent(subscribers, posted, dropped)
+        return Sent(len(targets), dropped, posted)

@@ -1,15 +1,14 @@
 """A reply's feed: sends what its writer stored to the channel's subscribers, in the background.
 
-The writer never waits for it. Each stored segment is followed by one look at who listens, and what was stored while
-it looked is the next one's. A subscription that was put before a segment is therefore seen before that segment is
-sent, which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
+The writer never waits for it. After each stored segment the feed looks once who listens; what was stored during the
+look is sent after the next one. So a subscription that was put before a segment is seen before that segment is sent,
+which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
 
-Each subscriber is served at its own pace (``subscribers.py``); ``fan_out.py`` says when one is left behind. Only so
-many posts run at a time (``post_semaphore.py``): many subscribers, or a busy CPU, mean fewer and larger frames, and not
-time-outs.
+``subscribers.py`` serves each subscriber at its own pace. When there are many of them, or the CPU is busy, they get
+fewer and larger frames instead of time-outs.
 
-Timers and callbacks instead of a task that waits, as in ``log_writer.py``: an idle feed costs nothing, and one whose
-writer was forgotten goes with it.
+It works with timers and callbacks instead of a task that waits, as ``log_writer.py`` does: an idle feed costs nothing,
+and is freed with its writer.
 """
 
 from __future__ import annotations
@@ -21,15 +20,16 @@ from typing import Final
 
 import msgspec
 
-from tailrace.broadcast.fan_out import FanOut
+from tailrace.aws.invoke import InvokeError
+from tailrace.broadcast.chunk_frames import ChunkFrames
+from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.broadcast.pending import CREATED, Pending
 from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
 from tailrace.events import Event, Json, Message
-from tailrace.store import Log, Subscriptions
+from tailrace.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -48,20 +48,12 @@ MOST_SKIPPED: Final = 1000
 CallFunction = Callable[[Json], Awaitable[Json]]
 
 
-class _HandedOver(msgspec.Struct, frozen=True):
-    """What the broadcast function answers: how many subscribers there are, and which sockets did not read."""
-
-    subscribers: int
-    dropped: list[str]
-
-
 class Feed:
     """Sends one reply. ``Broadcast.feed`` makes it; ``log_writer.py`` says what is stored.
 
     Args:
         message: the reply as it was created.
         except_socket: who is left out, or None.
-        log: where a subscriber's delivery finds the beginning of a reply that it came late to.
         fed: notes that the last chunk was sent.
         limit: subscribers above which ``call_function`` is called instead of posting.
         call_function: calls the broadcast function, or None when there is none.
@@ -76,8 +68,7 @@ class Feed:
         *,
         frames: Frames,
         fan_out: FanOut,
-        subscriptions: Subscriptions,
-        log: Log,
+        store: Store,
         fed: Callable[[str], Awaitable[None]],
         clock: Clock,
         limit: int,
@@ -87,16 +78,17 @@ class Feed:
         self._message = message
         self._channel = channel
         self._except_socket = except_socket
-        self._subscriptions = subscriptions
+        self._store = store
         self._fed = fed
         self._clock = clock
         self._limit = limit
         self._call_function = call_function
         self._tasks = tasks
 
-        self._pending = Pending(frames, channel, message)
+        chunks = ChunkFrames(frames, channel, message.id)
+        self._pending = Pending(chunks, frames.message_created(channel, message), store.log)
         self._subscribers = Subscribers(
-            message, channel, self._pending, frames=frames, fan_out=fan_out, log=log, clock=clock, tasks=tasks
+            message, chunks, self._pending, fan_out=fan_out, log=store.log, clock=clock, tasks=tasks
         )
         self._stored = CREATED  # the newest segment
         self._handed_over = False
@@ -159,8 +151,9 @@ class Feed:
         self._begin()
 
     def _begin(self) -> None:
-        self._stop(self._timer)
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._work is None and not self._closed:
             self._work = asyncio.ensure_future(self._round())
             self._tasks.add(self._work)
@@ -212,7 +205,7 @@ class Feed:
         most = None if self._call_function is None else self._limit + 2  # one more than the limit, and the one left out
         listeners = [
             subscription
-            async for subscription in self._subscriptions.of_channel(self._channel, limit=most)
+            async for subscription in self._store.subscriptions.of_channel(self._channel, limit=most)
             if subscription.socket != self._except_socket
         ]
         if self._call_function is not None and len(listeners) > self._limit:
@@ -240,7 +233,7 @@ class Feed:
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
         self._subscribers.gave(upto)
         try:
-            answer = msgspec.convert(await self._call_function({"fan_out": request}), _HandedOver)
+            answer = msgspec.convert(await self._call_function({"fan_out": request}), Sent)
         except (InvokeError, msgspec.ValidationError) as error:
             logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
             return
@@ -256,8 +249,9 @@ class Feed:
 
     def _close(self) -> None:
         self._closed = True
-        self._stop(self._timer)
-        self._stop(self._end_timer)
+        for timer in (self._timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         self._subscribers.close()
 
     async def _note_fed(self) -> None:
@@ -265,8 +259,3 @@ class Feed:
             await self._fed(self._message.id)
         except StoreError as error:  # the sweep does it
             logger.warning("feed not noted", extra={"message_id": self._message.id, "reason": error.message})
-
-    @staticmethod
-    def _stop(timer: Timer | None) -> None:
-        if timer is not None:
-            timer.cancel()

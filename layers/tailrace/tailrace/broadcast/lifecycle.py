@@ -5,8 +5,7 @@ marks the message as ``feeding`` until its last chunk is posted. So the end is a
 message has ended *and* is not fed: the end itself, or the update that took the mark away. There is exactly one such
 record for a message, because neither an open state nor the mark ever comes back.
 
-``Announcer`` sends those of a batch of the table's stream, in order, and says from where to have it again. Lambda
-repeats a batch from the first record that failed on, whatever was done of the rest
+Lambda repeats a batch of the stream from the first record that failed on, whatever was done of the rest
 (https://docs.aws.amazon.com/lambda/latest/dg/services-ddb-batchfailurereporting.html). So nothing after a failure is
 begun, and what was in flight beside it is remembered: this process does not announce a repeated record twice.
 """
@@ -16,17 +15,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
-from tailrace.broadcast.channels import check_channel, conversation_channel, owner_channel
+from tailrace.broadcast.channels import conversation_channel, is_channel, owner_channel
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import Clock
-from tailrace.errors import NotFound, RequestError, StoreError, where
+from tailrace.errors import NotFound, StoreError, where
 from tailrace.events import TERMINAL, ConversationRecord, Message
-from tailrace.store import NEVER, Change, Image, StoredMessage, Subscription, change
+from tailrace.store import NEVER, Change, Image, Messages, StoredMessage, Subscription, change
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,12 +64,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 def announcement(change: Change) -> Announcement | None:
     """Return what is announced of a change; None when it is nothing for subscribers."""
     told = _announcement(change)
-    if told is not None:
-        try:
-            check_channel(told.channel)
-        except RequestError:  # an owner may be any text; to what is no channel's name nobody can have subscribed
-            return None
-    return told
+    # An owner may be any text; to what is no channel's name nobody can have subscribed.
+    return told if told is not None and is_channel(told.channel) else None
 
 
 def _announcement(change: Change) -> Announcement | None:
@@ -111,25 +106,11 @@ REMEMBERED: Final = 10_000
 logger = logging.getLogger(__name__)
 
 
-class Messages(Protocol):
-    """Where a message is read whose content is not in its record."""
-
-    async def get(self, message_id: str) -> Message:
-        """Return the message.
-
-        Raises:
-            NotFound: it is gone.
-            StoreError: the table cannot be read.
-        """
-        ...
-
-
 class Announced(msgspec.Struct, frozen=True):
     """What was done of a batch.
 
     Attributes:
-        events: how many were sent.
-        posts: how often, to all their subscribers together.
+        posts: how often the events were sent, to all their subscribers together.
         again_from: the sequence number of the first record that is not done, or None.
     """
 
@@ -160,8 +141,8 @@ class Announcer:
             records: of the table's stream, in its order.
             seconds: after which no other record is begun.
         """
-        batch = _Batch(give_up=self._clock.monotonic() + seconds)
-        chains: dict[str, list[_Entry]] = {}
+        give_up = self._clock.monotonic() + seconds
+        chains: dict[str, list[tuple[int, Change, Announcement]]] = {}
         for index, record in enumerate(records):
             try:
                 heard = change(record)
@@ -170,33 +151,37 @@ class Announcer:
                 continue
             told = None if heard.id in self._done else announcement(heard)
             if told is not None:
-                chains.setdefault(told.channel, []).append(_Entry(index, heard, told))
+                chains.setdefault(told.channel, []).append((index, heard, told))
+        events = posts = 0
+        numbers = {index: heard.number for chain in chains.values() for index, heard, _ in chain}
+        end = len(records)  # from there on nothing is begun: all of it comes again
         gate = asyncio.Semaphore(CHANNELS_AT_ONCE)
+
+        async def tell(chain: Sequence[tuple[int, Change, Announcement]]) -> None:
+            nonlocal events, posts, end
+            async with gate:
+                for index, heard, told in chain:
+                    if self._clock.monotonic() >= give_up:
+                        end = min(end, index)
+                    if index >= end:
+                        return
+                    try:
+                        posted = await self._send(told)
+                    except StoreError as error:
+                        logger.error("record comes again", extra={"record": heard.id, "reason": error.message})
+                        end = min(end, index)
+                        return
+                    except Exception as error:  # a bug; having it again and again would keep all others waiting
+                        logger.error("record passed over", extra={"record": heard.id, **where(error)})
+                    else:
+                        events += 1
+                        posts += posted
+                        self._remember(heard.id)
+
         async with asyncio.TaskGroup() as tasks:
             for chain in chains.values():
-                tasks.create_task(self._tell(chain, batch, gate))
-        return Announced(batch.events, batch.posts, batch.stopped_at.change.number if batch.stopped_at else None)
-
-    async def _tell(self, chain: Sequence[_Entry], batch: _Batch, gate: asyncio.Semaphore) -> None:
-        async with gate:
-            for entry in chain:
-                if self._clock.monotonic() >= batch.give_up:
-                    batch.stop(entry)
-                if batch.is_stopped_before(entry):
-                    return
-                record = entry.change.id
-                try:
-                    posts = await self._send(entry.told)
-                except StoreError as error:
-                    logger.error("record comes again", extra={"record": record, "reason": error.message})
-                    batch.stop(entry)
-                    return
-                except Exception as error:  # a bug; having it again and again would keep all others waiting
-                    logger.error("record passed over", extra={"record": record, **where(error)})
-                else:
-                    batch.events += 1
-                    batch.posts += posts
-                    self._remember(record)
+                tasks.create_task(tell(chain))
+        return Announced(events, posts, numbers.get(end))
 
     async def _send(self, told: Announcement) -> int:
         if not told.is_whole and isinstance(told.subject, Message):
@@ -215,27 +200,3 @@ class Announcer:
         self._done[record] = None
         while len(self._done) > REMEMBERED:
             del self._done[next(iter(self._done))]
-
-
-class _Entry(msgspec.Struct, frozen=True):
-    index: int
-    change: Change
-    told: Announcement
-
-
-class _Batch:
-    """How far a batch has come."""
-
-    def __init__(self, give_up: float) -> None:
-        self.give_up = give_up
-        self.events = 0
-        self.posts = 0
-        self.stopped_at: _Entry | None = None
-
-    def stop(self, entry: _Entry) -> None:
-        """Begin nothing from this record on: all of it comes again."""
-        if not self.is_stopped_before(entry):
-            self.stopped_at = entry
-
-    def is_stopped_before(self, entry: _Entry) -> bool:
-        return self.stopped_at is not None and self.stopped_at.index <= entry.index

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
 
+from tailrace.aws.invoke import InvokeError
+from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.invoke import InvokeError
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message
-from tailrace.store import Log, Segment, Subscription, Subscriptions
+from tailrace.store import Segment, Store, Subscription
 
 PAGE: Final = 500
 """Subscribers that one invocation posts to: some 0.3 s of a vCPU for each frame."""
@@ -89,20 +90,10 @@ class PagedFanOut:
         page: subscribers that one invocation posts to.
     """
 
-    def __init__(
-        self,
-        fan_out: FanOut,
-        frames: Frames,
-        log: Log,
-        subscriptions: Subscriptions,
-        call: Call | None,
-        *,
-        page: int = PAGE,
-    ) -> None:
+    def __init__(self, fan_out: FanOut, frames: Frames, store: Store, call: Call | None, *, page: int = PAGE) -> None:
         self._fan_out = fan_out
         self._frames = frames
-        self._log = log
-        self._subscriptions = subscriptions
+        self._store = store
         self._call = call
         self._page = page
 
@@ -120,11 +111,12 @@ class PagedFanOut:
             StoreError: the table cannot be read.
         """
         batch = _read(request, Batch)
-        segments = await self._segments(batch)
+        log = self._store.log.read(batch.message_id, batch.first - 1, upto=batch.last)
+        segments = [segment async for segment in log]
         prepared: dict[int | None, list[bytes]] = {}
         targets: list[Target] = []
         subscribers = 0
-        async for subscription in self._subscriptions.of_channel(batch.channel):
+        async for subscription in self._store.subscriptions.of_channel(batch.channel):
             if subscription.socket == batch.except_socket:
                 continue
             subscribers += 1
@@ -133,10 +125,12 @@ class PagedFanOut:
                 prepared[begins] = self._prepare(batch, segments, begins)
             if prepared[begins] and subscription.socket not in batch.skip:
                 targets.append((subscription, prepared[begins]))
-        mine, *others = [targets[at : at + self._page] for at in range(0, len(targets), self._page)] or [[]]
+        pages = [targets[at : at + self._page] for at in range(0, len(targets), self._page)]
         gate = asyncio.Semaphore(PAGES_AT_ONCE)
-        dropped = await asyncio.gather(self._post(mine), *(self._share(page, gate) for page in others))
-        return {"subscribers": subscribers, "dropped": [socket for page in dropped for socket in page]}
+        posted = await asyncio.gather(
+            *(self._share(page, gate) if number else self._post(page) for number, page in enumerate(pages))
+        )
+        return {"subscribers": subscribers, "dropped": [socket for dropped in posted for socket in dropped]}
 
     async def post(self, request: object) -> Json:
         """Post a page that another invocation shared out.
@@ -156,14 +150,6 @@ class PagedFanOut:
             targets += [(subscription, frames) for subscription in run.subscriptions]
         return {"dropped": await self._post(targets)}
 
-    async def _segments(self, batch: Batch) -> list[Segment]:
-        found: list[Segment] = []
-        async for segment in self._log.read(batch.message_id, batch.first - 1):
-            if segment.number > batch.last:
-                break
-            found.append(segment)
-        return found
-
     def _prepare(self, batch: Batch, segments: Sequence[Segment], begins: int | None) -> list[bytes]:
         """Return the frames for subscribers who get segments from ``begins`` on; None for those who get all."""
         frames: list[bytes] = []
@@ -172,10 +158,11 @@ class PagedFanOut:
         wanted = [segment for segment in segments if begins is None or segment.number >= begins]
         if wanted:
             events = [event for segment in wanted for event in segment.events]
-            frames += self._frames.chunks(batch.channel, batch.message_id, wanted[0].first_seq, events)
+            after = wanted[0].first_seq - 1
+            frames += ChunkFrames(self._frames, batch.channel, batch.message_id, after=after).run(events)
         return frames
 
-    async def _post(self, targets: Iterable[Target]) -> Sequence[str]:
+    async def _post(self, targets: Sequence[Target]) -> Sequence[str]:
         return (await self._fan_out.post_each(targets)).dropped
 
     async def _share(self, page: Sequence[Target], gate: asyncio.Semaphore) -> Sequence[str]:
@@ -188,12 +175,11 @@ class PagedFanOut:
         share = Share([Run([frame.decode() for frame in frames], who) for frames, who in runs.values()])
         try:
             async with gate:
-                answer = await self._call({"post": msgspec.to_builtins(share)})
+                return _read(await self._call({"post": msgspec.to_builtins(share)}), Posted).dropped
         except InvokeError as error:
             # Some of them may have got it, so it is not posted from here too: they see a gap and catch up.
             logger.error("page not posted", extra={"reason": str(error), "subscribers": len(page)})
             return []
-        return _read(answer, Posted).dropped
 
 
 _Kind = TypeVar("_Kind", Batch, Share, Posted)

@@ -1,25 +1,32 @@
-"""What was stored of one reply and has not gone to all of its subscribers yet: bounded, and cut into frames. Pure.
-
-It is addressed by the segments' numbers. What it had to forget is read from the log for those who did not have it
-(``EveryChunk``).
-"""
+"""The queue of a reply's stored segments that not all of its subscribers have yet. It is bounded; a subscriber that
+needs a segment which the queue has dropped gets it from the log."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
 
-from tailrace.broadcast.frames import LARGEST_FRAME, Frames
-from tailrace.events import Event, Message, Reset, Text
+from tailrace.broadcast.chunk_frames import ChunkFrames
+from tailrace.broadcast.frames import LARGEST_FRAME
+from tailrace.errors import StoreError
+from tailrace.events import Event, Reset, Text
+from tailrace.store import Log, Segment
+
+logger = logging.getLogger(__name__)
 
 LARGEST_PENDING: Final = 4 * LARGEST_FRAME
 """Characters of text, with 64 for each event, that are kept for those who are behind."""
 
 CREATED: Final = -1
 """The number that stands for ``MessageCreated``, before the first segment."""
+
+PAGE_SEGMENTS: Final = 16
+"""Segments that one query brings."""
 
 
 class PendingSegment(msgspec.Struct, frozen=True):
@@ -32,27 +39,28 @@ class PendingSegment(msgspec.Struct, frozen=True):
     number: int
     first_seq: int
     events: Sequence[Event]
-    size: int = 0
-    tells: bool = True
+    size: int
+    tells: bool
 
 
 class Pending:
     """The segments of one reply, for one channel.
 
     Args:
-        message: the reply as it was created.
+        frames: of the reply, wherever in it.
+        created: the frame that says that it was begun.
+        log: where it finds what it had to forget.
 
     Attributes:
-        created: the frame that says so.
         forgotten: the newest segment that it had to forget, whoever had it.
     """
 
-    def __init__(self, frames: Frames, channel: str, message: Message) -> None:
-        self._frames = frames
-        self._channel = channel
-        self._id = message.id
+    def __init__(self, frames: ChunkFrames, created: bytes, log: Log) -> None:
         self.forgotten = CREATED - 1
-        self.created: Final = frames.message_created(channel, message)
+        self.created: Final = created
+        self.message_id: Final = frames.message_id
+        self._frames = frames
+        self._log = log
         self._entries = deque([PendingSegment(CREATED, 1, (), 0, True)])
         self._size = 0
         self._cut: dict[int, list[bytes]] = {}
@@ -75,13 +83,13 @@ class Pending:
         """Return whether there is anything for a subscriber in the segments after one number, up to another."""
         return any(entry.tells for entry in self._entries if after < entry.number <= upto)
 
-    def entries(self, seq: int, upto: int) -> list[PendingSegment] | None:
+    def entries(self, seq: int, upto: int) -> Sequence[PendingSegment | Segment] | None:
         """Return the segments after an entry of the log, up to a segment; None when not all of them are here."""
         found = [entry for entry in self._entries if CREATED < entry.number <= upto and entry.first_seq > seq]
         return found if not found or found[0].first_seq == seq + 1 else None
 
     def cut(self, after: int, upto: int) -> tuple[int, list[bytes]]:
-        """Return the frames of those segments, and up to which one they tell.
+        """Return up to which segment the frames tell, and the frames of those after one number, up to another.
 
         When there is nothing to tell, that is ``after``: what only takes numbers goes with what comes next, so that
         the numbers of frames follow on each other.
@@ -92,21 +100,29 @@ class Pending:
         if upto != self._cut_upto:
             self._cut.clear()
             self._cut_upto = upto
-        frames = self._cut.get(after)
-        if frames is None:
-            frames = self._cut[after] = self._cut_anew(after, upto)
-        return upto, frames
-
-    def _cut_anew(self, after: int, upto: int) -> list[bytes]:
-        entries = [entry for entry in self._entries if after < entry.number <= upto]
-        frames = []
-        if entries[0].number == CREATED:
-            frames.append(self.created)
-            del entries[0]
-        if entries:
+        if after not in self._cut:
+            entries = [entry for entry in self._entries if after < entry.number <= upto]
+            frames = [self.created] if entries[0].number == CREATED else []
             events = [event for entry in entries for event in entry.events]
-            frames += self._frames.chunks(self._channel, self._id, entries[0].first_seq, events)
-        return frames
+            self._cut[after] = frames + self._frames.at(entries[0].first_seq - 1).run(events)
+        return upto, self._cut[after]
+
+    async def read(self, after: int) -> tuple[int, list[bytes]]:
+        """Return the same of what was forgotten, a page of it. What is not in the log either is passed over: the next
+        frame shows the gap.
+
+        Raises:
+            StoreError: the log cannot be read.
+        """
+        found = [self.created] if after < CREATED else []
+        upto = self.forgotten
+        log = self._log.pages(self.message_id, max(after, CREATED), upto=upto, at_once=PAGE_SEGMENTS)
+        async with aclosing(log) as pages:
+            page = await anext(pages, None)
+        if page is None:
+            return upto, found
+        events = [event for segment in page for event in segment.events]
+        return page[-1].number, found + self._frames.at(page[0].first_seq - 1).run(events, whole=True)
 
     def forget(self, upto: int) -> None:
         """Drop the segments up to a number: everybody has them."""
@@ -116,3 +132,33 @@ class Pending:
 
     def _drop_first(self) -> None:
         self._size -= self._entries.popleft().size
+
+
+class EveryChunk:
+    """One subscriber's place in what was stored, of one who reads the segments as they were stored.
+
+    Attributes:
+        after: the last segment that was given to it.
+    """
+
+    def __init__(self, pending: Pending, after: int) -> None:
+        self.after = after
+        self._pending = pending
+
+    def has_more(self, upto: int) -> bool:
+        """Return whether there is anything to take."""
+        return self.after < self._pending.forgotten or self._pending.tells(self.after, upto)
+
+    async def take(self, upto: int) -> list[bytes]:
+        """Return the frames of the segments up to a number, and move on; of those that have been forgotten a page."""
+        frames: list[bytes] = []
+        while not frames and self.after < self._pending.forgotten:
+            try:
+                self.after, frames = await self._pending.read(self.after)
+            except StoreError as error:  # it goes on with what is here; the subscriber sees the gap, and may catch up
+                about = {"message_id": self._pending.message_id, "reason": error.message}
+                logger.warning("segments not read", extra=about)
+                self.after = self._pending.forgotten
+        if not frames:
+            self.after, frames = self._pending.cut(self.after, upto)
+        return frames

@@ -17,8 +17,8 @@ from typing import Final
 import msgspec
 
 from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.frames import frame
-from tailrace.errors import RequestError
+from tailrace.broadcast.frames import SUCCEEDED, frame
+from tailrace.errors import RequestError, TooLarge
 from tailrace.events import Json
 from tailrace.store import Subscription, Subscriptions
 
@@ -47,18 +47,6 @@ def member(channel_data: str | None) -> Json:
     return msgspec.structs.asdict(found)
 
 
-class Arrival(msgspec.Struct, frozen=True):
-    """What a new member finds.
-
-    Attributes:
-        members: all of them, each user once, in the order in which they came.
-        others: to whom it is news.
-    """
-
-    members: list[Json]
-    others: list[Subscription]
-
-
 class Presence:
     """Tells the members of presence channels of each other."""
 
@@ -66,8 +54,8 @@ class Presence:
         self._fan_out = fan_out
         self._subscriptions = subscriptions
 
-    async def arrival(self, channel: str, socket: str, who: Json, before: Subscription | None) -> Arrival:
-        """Return what a member finds whose subscription was just put.
+    async def join(self, channel: str, socket: str, who: Json, before: Subscription | None) -> None:
+        """Tell a member whose subscription was just put who is here, and the others of it.
 
         Args:
             before: the subscription that this one replaced.
@@ -79,26 +67,19 @@ class Presence:
         user = str(who["user_id"])
         first = _by_user(here).get(user)
         was_here = before is not None and before.member is not None and _user(before) == user
-        is_news = not was_here and (first is None or first.socket == socket)
-        return Arrival(_members(here), [each for each in here if _user(each) != user] if is_news else [])
-
-    async def joined(self, channel: str, who: Json, others: Iterable[Subscription]) -> None:
-        """Tell the others of a new member."""
-        await self._tell(JOINING, channel, who, others)
-
-    async def settle(self, channel: str, socket: str, told: Iterable[Json]) -> None:
-        """Tell a new member who came and went while its list was on the way: their own news may have been quicker.
-
-        Args:
-            told: the list. Who had no room in it comes as if just joining.
-
-        Raises:
-            StoreError: the table cannot be read.
-        """
-        before = {str(each["user_id"]): each for each in told}
-        now = {str(each["user_id"]): each for each in _members(await self._here(channel))}
-        news = [(JOINING, each) for user, each in now.items() if user not in before]
-        news += [(LEAVING, each) for user, each in before.items() if user not in now]
+        answer, told = _answer_with(channel, _members(here))
+        arrived = await self._fan_out.post(socket, channel, answer)
+        # One that is gone was taken off the channel again, and the others must not think that it came after that.
+        if not arrived and await self._subscriptions.get(channel, socket) is None:
+            return
+        if not was_here and (first is None or first.socket == socket):
+            await self._tell(JOINING, channel, who, [each for each in here if _user(each) != user])
+        # Others came and went while the answer was on the way, and their own news may have been quicker. Who had no
+        # room in it comes as if just joining.
+        now = _members(await self._here(channel))
+        told_of, users = ({str(each["user_id"]) for each in members} for members in (told, now))
+        news = [(JOINING, each) for each in now if str(each["user_id"]) not in told_of]
+        news += [(LEAVING, each) for each in told if str(each["user_id"]) not in users]
         for event, each in news:
             await self._fan_out.post(socket, channel, frame(event, channel, each))
 
@@ -138,3 +119,11 @@ def _by_user(here: Iterable[Subscription]) -> dict[str, Subscription]:
 
 def _members(here: Iterable[Subscription]) -> list[Json]:
     return [each.member for each in _by_user(here).values() if each.member is not None]
+
+
+def _answer_with(channel: str, members: list[Json]) -> tuple[bytes, list[Json]]:
+    """Return the answer to a member, and those members who had room in it."""
+    try:
+        return frame(SUCCEEDED, channel, members), members
+    except TooLarge:
+        return _answer_with(channel, members[: len(members) // 2])

@@ -28,17 +28,16 @@ from tailrace.broadcast.client_frames import (
 )
 from tailrace.broadcast.delivery_frames import delivery_text
 from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.frames import Frames, frame
+from tailrace.broadcast.frames import SUCCEEDED, Frames, frame
 from tailrace.broadcast.presence import Presence, member
 from tailrace.clock import Clock
 from tailrace.delivery import Delivery
 from tailrace.errors import ConfigurationError, NotFound, RequestError, TailraceError, TooLarge, where
 from tailrace.events import Json
-from tailrace.store import NEVER, Store, Subscription
+from tailrace.store import NEVER, Store
 
 logger = logging.getLogger(__name__)
 
-SUCCEEDED: Final = "subscription_succeeded"
 WHISPER: Final = "client-"
 
 _ERROR: Final = frame("error")
@@ -141,17 +140,8 @@ class Sockets:
         if who is None:
             await self._fan_out.post(socket, channel, frame(SUCCEEDED, channel, []))
         else:
-            await self._join(channel, socket, who, before)
+            await self._presence.join(channel, socket, who, before)
         await self._catch_up.run(channel, socket, missed, delivery)
-
-    async def _join(self, channel: str, socket: str, who: Json, before: Subscription | None) -> None:
-        arrival = await self._presence.arrival(channel, socket, who, before)
-        answer, told = _answer_with(channel, arrival.members)
-        arrived = await self._fan_out.post(socket, channel, answer)
-        # One that is gone was taken off the channel again, and the others must not think that it came after that.
-        if arrived or await self._subscriptions.get(channel, socket) is not None:
-            await self._presence.joined(channel, who, arrival.others)
-            await self._presence.settle(channel, socket, told)
 
     async def _admit(self, socket: str, asked: SubscribeFrame) -> Json | None:
         """Return who a socket is on a presence channel, and None on every other one.
@@ -217,11 +207,3 @@ class Sockets:
         except TooLarge:  # a channel's name may be all that a client sent
             refusal = _ERROR
         await self._post(socket, refusal)
-
-
-def _answer_with(channel: str, members: list[Json]) -> tuple[bytes, list[Json]]:
-    """Return the answer to a member, and those members who had room in it."""
-    try:
-        return frame(SUCCEEDED, channel, members), members
-    except TooLarge:
-        return _answer_with(channel, members[: len(members) // 2])

@@ -81,6 +81,7 @@ __all__ = [
     "DynamoDB",
     "Image",
     "Log",
+    "Messages",
     "Open",
     "Outcome",
     "Segment",

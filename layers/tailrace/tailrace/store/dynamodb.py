@@ -11,17 +11,14 @@ an answer was lost: ``store.py`` says for each how it is.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-import aiohttp
 import msgspec
 from yarl import URL
 
-from tailrace.aws.credentials import FindCredentials, default_credentials
-from tailrace.aws.sessions import Sessions, open_connection
-from tailrace.aws.signing import Signing
+from tailrace.aws.credentials import FindCredentials
+from tailrace.aws.signed_calls import NoAnswer, SignedCalls, endpoint
 from tailrace.clock import Clock
 from tailrace.errors import StoreError
 from tailrace.ids import JITTER
@@ -100,15 +97,14 @@ class DynamoDB:
         deadline: float = 6.0,
         jitter: Callable[[], float] = JITTER,
     ) -> None:
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        self._url = URL((endpoint_url or f"https://dynamodb.{region}.{suffix}").rstrip("/") + "/", encoded=True)
-        self._signing = Signing("dynamodb", region, self._url)
+        url = URL((endpoint_url or endpoint("dynamodb", region)).rstrip("/") + "/", encoded=True)
+        self._path = url.raw_path
+        self._calls = SignedCalls(
+            "dynamodb", region, url, clock=clock, credentials=credentials, timeout=attempt_timeout, limit=256
+        )
         self._clock = clock
-        self._credentials = credentials
-        self._attempt_timeout = aiohttp.ClientTimeout(total=attempt_timeout)
         self._deadline = deadline
         self._jitter = jitter
-        self._sessions = Sessions(limit=256)
 
     async def call(self, operation: str, payload: Payload) -> Payload:
         """Make one call (see ``Calls``)."""
@@ -126,15 +122,11 @@ class DynamoDB:
             pause = min(pause * 2, 1.0)
 
     async def _attempt(self, operation: str, body: bytes) -> Payload:
-        headers = await self._signed(operation, body)
+        further = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"DynamoDB_20120810.{operation}"}
         try:
-            async with self._sessions.current().post(
-                self._url, data=body, headers=headers, timeout=self._attempt_timeout
-            ) as response:
-                status = response.status
-                answer = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _Retry(type(error).__name__) from error
+            status, _, answer = await self._calls.call("POST", self._path, body, further)
+        except NoAnswer as error:
+            raise _Retry(str(error)) from error
         try:
             parsed: dict[str, Any] = msgspec.json.decode(answer)
         except msgspec.DecodeError as error:
@@ -143,20 +135,13 @@ class DynamoDB:
             return parsed
         return _refused(status, parsed)
 
-    async def _signed(self, operation: str, body: bytes) -> dict[str, str]:
-        if self._credentials is None:
-            self._credentials = await asyncio.to_thread(default_credentials)
-        further = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"DynamoDB_20120810.{operation}"}
-        now = self._clock.now() // 1_000_000
-        return self._signing.headers("POST", self._url.raw_path, body, self._credentials(), now, further)
-
     async def connect(self) -> None:
         """Open a connection ahead of the first call."""
-        await open_connection(self._sessions.current(), self._url)
+        await self._calls.connect()
 
     async def close(self) -> None:
         """Close the connections that belong to the running event loop."""
-        await self._sessions.close()
+        await self._calls.close()
 
 
 class _Retry(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,9 @@ _NOBODY_BEFORE: Final[Payload] = {
     "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     **expressions(condition=SegmentItem.pk.does_not_exist()),
 }
+
+PAGE_BYTES: Final = 256 * 1024
+"""Bytes of segments, as they are packed, that are read before something is done with them."""
 
 LONGEST_REPLY: Final = 3600
 """Seconds; a segment is kept for the retention after the end of its reply, which is not known when it is put."""
@@ -150,7 +154,13 @@ class Log:
         return None
 
     async def read(
-        self, message_id: str, after: int = -1, *, consistent: bool = True, at_once: int | None = None
+        self,
+        message_id: str,
+        after: int = -1,
+        *,
+        upto: int | None = None,
+        consistent: bool = True,
+        at_once: int | None = None,
     ) -> AsyncGenerator[Segment, None]:
         """Yield the segments after number ``after``, in order, as long as they follow without a gap.
 
@@ -158,9 +168,13 @@ class Log:
         that has expired is as good as gone.
 
         Args:
+            upto: the number of the last one that is wanted, or None for all.
             at_once: how many one query may bring, or None for as many as it can (1 MB): for who may stop early.
         """
-        condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(after + 1), "L~")
+        if upto is not None and upto <= after:
+            return
+        last = "L~" if upto is None else segment_sort_key(upto)
+        condition = (Item.pk == f"S#{message_id}") & Item.sk.between(segment_sort_key(after + 1), last)
         options: dict[str, Any] = {"ConsistentRead": consistent} | ({} if at_once is None else {"Limit": at_once})
         async for item in self._table.query(condition, **options):
             number = int(item["sk"]["S"][2:])
@@ -176,6 +190,22 @@ class Log:
                 events=unpack(packed),
                 size=len(packed),
             )
+
+    async def pages(
+        self, message_id: str, after: int = -1, *, upto: int | None = None, at_once: int | None = None
+    ) -> AsyncGenerator[list[Segment], None]:
+        """Yield the same page by page, none of them empty, and only the last with less than ``PAGE_BYTES``."""
+        page: list[Segment] = []
+        size = 0
+        async with aclosing(self.read(message_id, after, upto=upto, at_once=at_once)) as segments:
+            async for segment in segments:
+                page.append(segment)
+                size += segment.size
+                if size >= PAGE_BYTES:
+                    yield page
+                    page, size = [], 0
+        if page:
+            yield page
 
     def _segment(
         self, message_id: str, number: int, first_seq: int, events: Sequence[Event], nonce: bytes, now: int

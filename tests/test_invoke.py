@@ -10,7 +10,7 @@ import boto3
 import pytest
 from aiohttp import web
 from tailrace.aws.credentials import Credentials
-from tailrace.broadcast.invoke import Invoke, InvokeError
+from tailrace.aws.invoke import Invoke, InvokeError
 
 pytestmark = pytest.mark.anyio
 
