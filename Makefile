@@ -63,7 +63,7 @@ test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every rea
 	exec $(BIN)/python -m tests.crash 100
 
 .PHONY: test-clients
-test-clients: .venv/.ready .tools/clients/.ready  ## Laravel Echo as npm has it, in Node 24, against the whole stack
+test-clients: .venv/.ready .tools/clients/.ready  ## clients as npm has them, in Node 24, against the whole stack
 	exec $(BIN)/python -m tests.clients
 
 .PHONY: test-browser
