@@ -3,9 +3,12 @@
 import { connect, createServer } from 'node:net';
 
 export class Cuts {
-    requests = []; // what the page asked for: {path, lastEventId}
+    requests = []; // what the page asked for, and what the stack answered: {method, path, lastEventId, status}
 
-    /** Listen before the stack; each stream loses its connection after as many bytes as the next of `cuts` says. */
+    /**
+     * Listen before the stack. Each stream loses its connection where the next of `cuts` says: after as many bytes,
+     * those of the head among them, or behind a text.
+     */
     static async listen(stack, cuts) {
         const made = new Cuts();
         made.left = [...cuts];
@@ -27,7 +30,8 @@ export class Cuts {
     #serve(client) {
         const stack = connect(this.port, '127.0.0.1');
         let streaming = false;
-        let passed = 0;
+        let passed = '';
+        let asked;
         for (const [socket, other] of [[client, stack], [stack, client]]) {
             this.sockets.add(socket);
             socket.on('error', () => other.destroy());
@@ -38,28 +42,42 @@ export class Cuts {
         }
         client.on('data', (data) => {
             const head = data.toString('latin1');
-            const path = /^(?:GET|POST) (\S+) HTTP/.exec(head)?.[1];
+            const [, method, path] = /^(GET|POST) (\S+) HTTP/.exec(head) ?? [];
             if (path !== undefined) {
                 const lastEventId = /^last-event-id: (.*)\r$/im.exec(head)?.[1] ?? null;
-                this.requests.push({ path, lastEventId });
+                this.requests.push(asked = { method, path, lastEventId, status: null });
                 streaming = /\/(stream|chat)$/.test(path.split('?')[0]);
-                passed = 0;
+                passed = '';
             }
             stack.write(data);
         });
         stack.on('data', (data) => {
+            const before = passed.length;
+            passed += data.toString('latin1');
+            if (asked !== undefined) {
+                asked.status ??= Number(/^HTTP\/1\.1 (\d+)/.exec(passed)?.[1] ?? 0);
+            }
             const cut = streaming ? this.left[0] : undefined;
-            if (cut === undefined || passed + data.length < cut.after) {
-                passed += data.length;
+            const end = cut === undefined ? Infinity : place(passed, cut.after);
+            if (passed.length < end) {
                 client.write(data);
                 return;
             }
             this.left.shift();
-            client.write(data.subarray(0, cut.after - passed), () => {
+            client.write(data.subarray(0, end - before), () => {
                 // The end of a body that has not ended, or a connection that is gone.
                 (cut.by === 'end' ? client.end() : client.resetAndDestroy());
             });
             stack.destroy();
         });
     }
+}
+
+/** Return how many bytes of a text come before a cut. */
+function place(text, after) {
+    if (typeof after === 'number') {
+        return after;
+    }
+    const found = text.indexOf(after);
+    return found < 0 ? Infinity : found + after.length;
 }

@@ -1,4 +1,5 @@
-// The documentation's JavaScript, each block as it stands, in a page of the stack's origin.
+// The documentation's JavaScript, each block as it stands, in a page of the stack's origin. What is for Node
+// (```js node) is run by tests/clients.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -7,7 +8,8 @@ import { api, newConversation, reply, URL_ } from '../clients/api.js';
 import { complaints, frames, IMPORTS, newPage, open, until } from './chromium.js';
 
 const ROOT = new URL('../../', import.meta.url);
-const DOCS = readdirSync(new URL('docs/', ROOT)).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`);
+const FILES = readdirSync(new URL('docs/', ROOT), { recursive: true });
+const DOCS = FILES.filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`);
 
 /** What a page has that listens on a channel, and what it then has heard. */
 const LISTENER = `window.text = ''; window.completed = [];
@@ -27,6 +29,15 @@ async function hears(page, conversation, sent) {
     await until(page, () => completed.length > 0);
     assert.deepEqual(await page.evaluate(() => ({ text, completed })), { text: message.content, completed: [message] });
 }
+
+/** The page starts a reply and shows it. */
+const SHOWN = {
+    given: "window.text = ''; window.show = (chunk) => { text += chunk; };",
+    async then(page, conversation) {
+        await until(page, () => performance.getEntriesByType('resource').some(({ name }) => name.includes('/stream?')));
+        assert.equal(await page.evaluate(() => text), (await newest(conversation)).content);
+    },
+};
 
 /** Each block: what the page has before it (`given`), and what is so after it (`then`). */
 const BLOCKS = {
@@ -65,18 +76,13 @@ const BLOCKS = {
             },
         },
     ],
-    'docs/http.md': [{
-        given: "window.text = ''; window.show = (chunk) => { text += chunk; };",
-        async then(page, conversation) {
-            await until(page, () => performance.getEntriesByType('resource').some(({ name }) => name.includes('/stream?')));
-            assert.equal(await page.evaluate(() => text), (await newest(conversation)).content);
-        },
-    }],
+    'docs/clients/event-source.md': [SHOWN],
+    'docs/http.md': [SHOWN],
 };
 
 for (const name of ['README.md', 'CONTRIBUTING.md', ...DOCS]) {
     const text = readFileSync(new URL(name, ROOT), 'utf8');
-    const blocks = [...text.matchAll(/^```(?:js|javascript)\b.*\n([^]*?)^```$/gm)].map(([, block]) => block);
+    const blocks = [...text.matchAll(/^```(?:js|javascript)\b(?! node).*\n([^]*?)^```$/gm)].map(([, block]) => block);
     if (blocks.length || BLOCKS[name]) {
         test(`${name} has no block that is not run`, () => assert.equal(blocks.length, BLOCKS[name]?.length));
     }

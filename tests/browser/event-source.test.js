@@ -1,4 +1,4 @@
-// The EventSource listing of the seed page, unmodified, in a page of the stack's origin.
+// Chromium's EventSource: the listing of the seed page, unmodified, and pages that start a reply with it.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -92,4 +92,72 @@ test('cut three times, it goes on by itself where it was', async (t) => {
         return Number(lastEventId.split(':').at(-1));
     });
     assert.ok(0 < seqs[0] && seqs[0] < seqs[1] && seqs[1] < seqs[2], String(seqs));
+});
+
+/** Open a page that starts a reply itself; `closes` is whether it closes its EventSource at the end. */
+async function openStart(t, query, { cuts = [], closes = true, conversation } = {}) {
+    conversation ??= await newConversation();
+    const network = await Cuts.listen(URL_, cuts);
+    t.after(() => network.close());
+    const page = await newPage();
+    const parameters = new URLSearchParams({ message: 'Tell me a story', ...query });
+    await open(page, network.url, `<!doctype html>
+        <p id="ai-response"></p>
+        <script>
+            const eventSource = new EventSource('/conversations/${conversation.id}/stream?${parameters}');
+            eventSource.onmessage = ({ data }) => {
+                const event = JSON.parse(data);
+                document.getElementById('ai-response').textContent += event.chunk || '';
+                if (${closes} && (event.done || event.error)) eventSource.close();
+            };
+        </script>`);
+    await closed(page);
+    assert.deepEqual(network.left, []);
+    assert.deepEqual(page.failed, []);
+    const asked = network.requests.filter(({ path }) => path.includes('/stream?'));
+    const { messages } = conversation.created_at ? await api('GET', `/conversations/${conversation.id}/messages`) : {};
+    return { page, asked, messages };
+}
+
+/** There is one question and one reply, which the page shows: nothing was started twice. */
+async function agree({ page, messages }, status = 'completed') {
+    assert.deepEqual(messages.map(({ role }) => role), ['user', 'assistant']);
+    assert.equal(messages[1].status, status);
+    assert.equal(await text(page), messages[1].content);
+}
+
+test('it starts a reply itself, and cut wherever it may be, starts no other', async (t) => {
+    const cuts = [
+        { after: 10, by: 'reset' },
+        { after: 'x-message-id: ', by: 'end' },
+        { after: 3000, by: 'reset' },
+        { after: '"done":true', by: 'end' },
+    ];
+    const begun = await openStart(t, { key: crypto.randomUUID() }, { cuts });
+    await agree(begun);
+    const ids = begun.asked.map(({ lastEventId }) => lastEventId);
+    assert.equal(ids.length, 5);
+    assert.deepEqual(ids.slice(0, 3), [null, null, null]);
+    assert.ok(ids.slice(3).every((id) => id.startsWith(`${begun.messages[1].id}:`)), String(ids));
+});
+
+test('without a key, what it was told of the reply is enough', async (t) => {
+    const begun = await openStart(t, {}, { cuts: [{ after: ':0\n\n', by: 'end' }] });
+    await agree(begun);
+    assert.deepEqual(begun.asked.map(({ lastEventId }) => lastEventId), [null, `${begun.messages[1].id}:0`]);
+});
+
+for (const [model, status] of [['fast', 'completed'], ['break', 'failed']]) {
+    test(`left open at the end of a reply that ${status}, it asks once more and closes itself`, async (t) => {
+        const begun = await openStart(t, { key: crypto.randomUUID(), model }, { closes: false });
+        await agree(begun, status);
+        assert.deepEqual(begun.asked.map((request) => request.status), [200, 204]);
+    });
+}
+
+test('what is refused ends it at once', async (t) => {
+    for (const [status, query, more] of [[404, {}, { conversation: { id: 'none' } }], [422, { provider: 'nobody' }]]) {
+        const { asked } = await openStart(t, query, more);
+        assert.deepEqual(asked.map((request) => request.status), [status]);
+    }
 });

@@ -47,6 +47,23 @@ async def test_the_stream_byte_for_byte(client: Client) -> None:
     assert response.headers["X-Accel-Buffering"] == "no"
 
 
+async def test_what_fetches_as_a_page_gets_the_bare_type(client: Client) -> None:
+    """On each route that streams: the example of an ``onopen`` in @microsoft/fetch-event-source compares with that."""
+    path = f"/conversations/{await client.conversation()}/stream"
+    as_page = {"Sec-Fetch-Mode": "cors"}
+    async with client.session.post(path, json=script("a"), headers=as_page) as response:
+        assert response.headers["Content-Type"] == "text/event-stream"
+        message = response.headers["X-Message-Id"]
+    for url in (path, f"{path}?message=hello&model=fast", f"/messages/{message}/stream"):
+        async with client.session.get(url, headers=as_page) as response:
+            assert response.headers["Content-Type"] == "text/event-stream"
+            assert response.headers["X-Message-Id"]
+    async with client.session.get(path) as response:
+        assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    async with client.session.get("/messages/none/stream", headers=as_page) as response:
+        assert response.headers["Content-Type"] == "application/json"
+
+
 async def test_the_terminal_event_is_the_message_that_is_stored(client: Client) -> None:
     """What the starting connection is told is what everybody reads."""
     conversation = await client.conversation(system="be kind")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
 
 import msgspec
 
 from tailrace.errors import ConfigurationError, ProviderError, TailraceError, TooLarge, Unauthenticated
 from tailrace.events import Message
-from tailrace.http.requests import Send
+from tailrace.http.requests import Scope, Send, header
 from tailrace.telemetry import logger
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -65,8 +65,13 @@ async def respond_json(send: Send, status: int, content: object, headers: Header
     await send({"type": "http.response.body", "body": body})
 
 
+_TYPE: Final = (b"content-type", b"text/event-stream; charset=utf-8")
+"""Events are always UTF-8, and yet there are clients that read text as Latin-1 unless they are told (requests)."""
+
+_BARE_TYPE: Final = (b"content-type", b"text/event-stream")
+
 _STREAM: Final = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
+    _TYPE,
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
@@ -75,6 +80,24 @@ _STREAM: Final = (
 def stream_headers(message_id: str) -> list[tuple[bytes, bytes]]:
     """Return the headers of a stream of server-sent events."""
     return [*_STREAM, (b"x-message-id", message_id.encode())]
+
+
+def bare_type(scope: Scope, send: Send) -> Send:
+    """Return a ``send`` that gives a page the type of a stream without its charset.
+
+    What @microsoft/fetch-event-source has as its example of an ``onopen`` compares the type with the bare one, takes
+    everything else for a failure and asks again, for ever: each time a start. Those who fetch as browsers do say so in
+    ``Sec-Fetch-Mode``, and none of them needs the charset.
+    """
+    if header(scope, b"sec-fetch-mode") is None:
+        return send
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [_BARE_TYPE if each == _TYPE else each for each in message["headers"]]
+        await send(message)
+
+    return sent
 
 
 async def respond_empty_stream(send: Send) -> None:

@@ -93,9 +93,12 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
             model=parameters.get("model"),
             delivery=delivery,
         )
+        key = parameters.get("key")
         # An id alone is no event, but a browser keeps it: should the connection drop before the first chunk, the
-        # reconnect resumes this reply instead of starting another.
-        ask = _ask(body, protocol=protocol, key=parameters.get("key"), first=b"id: %b:0\n\n")
+        # reconnect resumes this reply instead of starting another. With a key it does so anyway, and is spared a block
+        # that some clients hand to their page as an event without data (@microsoft/fetch-event-source, httpx-sse).
+        first = b"id: %b:0\n\n" if key is None else b""
+        ask = _ask(body, protocol=protocol, key=key, first=first)
         await _answer(backend, scope, receive, send, owner, body, ask, arrived)
         return
     await Conversation.load(conversation_id, owner=owner, backend=backend)

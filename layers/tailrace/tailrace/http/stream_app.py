@@ -23,7 +23,7 @@ from tailrace.http.head import Head
 from tailrace.http.mask_errors import MaskErrors
 from tailrace.http.replay import message_cancel, message_events, message_stream
 from tailrace.http.requests import ClientGone, Receive, Scope, Send
-from tailrace.http.responses import error_content, respond_error
+from tailrace.http.responses import bare_type, error_content, respond_error
 from tailrace.http.start import get_stream, post_stream
 from tailrace.http.under_api import UnderApi
 
@@ -61,7 +61,7 @@ class _Hot:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._endpoint(self._backend, scope, receive, send)
+            await self._endpoint(self._backend, scope, receive, bare_type(scope, send))
         except TailraceError as error:
             await respond_error(send, error)
         except ClientGone:
