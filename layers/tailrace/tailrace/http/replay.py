@@ -95,8 +95,9 @@ class Replay:
             clock=backend.clock,
             keep_alive=backend.settings.keep_alive,
         )
+        beginning = self._protocol.begin()
         if not self._cursor.seq:
-            connection.write(self._protocol.begin())
+            connection.write(beginning)
         reader = Delivered(self._protocol, self._pieces, connection.write, clock=backend.clock)
         sending = asyncio.create_task(connection.run())
         following = asyncio.create_task(follow_into(reader, connection, self._follower))
@@ -130,6 +131,7 @@ class Replay:
         """
         if await self._open():
             return []
+        beginning = self._protocol.first()
         found: list[Shown] = []
         try:
             async with asyncio.timeout(wait or None):
@@ -147,7 +149,7 @@ class Replay:
                 found += self._protocol.piece_objects(self._pieces.flush())
             found += self._protocol.end_objects(await self._follower.message())
         if found and not self._cursor.seq:
-            found = [*self._protocol.first(), *found]
+            found = [*beginning, *found]
         return self._protocol.polled(found)
 
     async def _open(self) -> bool:
