@@ -308,7 +308,7 @@ class OpenAIResponsesProtocol(ReaderProtocol):
             self.message_id,
             opening.conversation_id,
             opening.created,
-            str(self._kept.get("model") or ""),
+            str(self._kept.get("model") or ""),  # what answers may be known at the end only
             self._kept,
         )
         begun = {**response, "status": "in_progress"}
@@ -376,7 +376,7 @@ class OpenAIResponsesProtocol(ReaderProtocol):
         """Return the failure of a response whose end could not be stored."""
         opening = self.opening
         found = self._items.close("incomplete")
-        model = str(self._kept.get("model") or "")
+        model = str(self._kept.get("model") or opening.model or "")
         response = _response(self.message_id, opening.conversation_id, opening.created, model, self._kept)
         failed = {"status": "failed", "error": {"code": "server_error", "message": text}}
         last = {**response, **failed, "output": self._items.output()}
