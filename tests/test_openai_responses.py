@@ -123,6 +123,13 @@ def test_what_was_asked_is_repeated() -> None:
     assert response["conversation"] == {"id": "conv_c"}
 
 
+def test_a_page_has_its_numbers() -> None:
+    """A reader that polls has the beginning with its first page only, and told after the entries."""
+    protocol = opened(NAME)
+    found = protocol.after(1, [Text("a")])
+    assert [shown.data["sequence_number"] for shown in [*protocol.first(), *found]] == [0, 1, 2, 3, 4]
+
+
 def test_a_failure_that_could_not_be_stored() -> None:
     """What is open is closed, and there is one end."""
     protocol = opened(NAME)

@@ -75,6 +75,9 @@ ECHOED: Final[Mapping[str, Any]] = {
 INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """OpenAI's words for why an answer is not whole, by ours for why it ended."""
 
+FIRST: Final = ("response.created", "response.in_progress")
+"""The events before all entries."""
+
 LAST: Final = {"completed": "response.completed", "failed": "response.failed"}
 """The terminal events, by the response's status; of all others it is ``response.incomplete``."""
 
@@ -293,7 +296,7 @@ class OpenAIResponsesProtocol(ReaderProtocol):
         super().__init__(opening, reading)
         self._kept = kept_of(opening.private)
         self._items = Items(self.message_id)
-        self._number = 0  # of the next event
+        self._number = len(FIRST)  # of the next event
         self._seq = 0
         self._delta = b""  # what a piece of the open message is put into
         self._take: Callable[[str], None] | None = None  # takes a piece of it
@@ -305,16 +308,15 @@ class OpenAIResponsesProtocol(ReaderProtocol):
             self.message_id,
             opening.conversation_id,
             opening.created,
-            str(self._kept.get("model") or ""),
+            str(self._kept.get("model") or ""),  # what answers may be known at the end only
             self._kept,
         )
         begun = {**response, "status": "in_progress"}
-        return self._shown(
-            [
-                {"type": "response.created", "response": begun},
-                {"type": "response.in_progress", "response": begun},
-            ]
-        )
+        # Numbered apart: a reader that polls is not given them with every page.
+        return [
+            Shown({"type": kind, "response": begun, "sequence_number": number}, self.cursor(0), kind)
+            for number, kind in enumerate(FIRST)
+        ]
 
     def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
         """Return the entries as server-sent events."""
@@ -374,7 +376,7 @@ class OpenAIResponsesProtocol(ReaderProtocol):
         """Return the failure of a response whose end could not be stored."""
         opening = self.opening
         found = self._items.close("incomplete")
-        model = str(self._kept.get("model") or "")
+        model = str(self._kept.get("model") or opening.model or "")
         response = _response(self.message_id, opening.conversation_id, opening.created, model, self._kept)
         failed = {"status": "failed", "error": {"code": "server_error", "message": text}}
         last = {**response, **failed, "output": self._items.output()}
