@@ -333,7 +333,7 @@ test('TanStack AI takes back what a fallback makes void, and asks again', async 
 
 test('the blocks of docs/clients/ag-ui.md', async () => {
     const page = readFileSync(new URL('../../docs/clients/ag-ui.md', import.meta.url), 'utf8');
-    const blocks = [...page.matchAll(/^```js client\n(.*?)^```$/gms)].map(([, block]) => block);
+    const blocks = [...page.matchAll(/^```js node\n(.*?)^```$/gms)].map(([, block]) => block);
     assert.ok(blocks.length > 3);
     const find = (name) => (name.startsWith('@tanstack')
         ? `await import(${JSON.stringify(pathToFileURL(`${modules}/${name}/dist/esm/index.js`).href)})`

@@ -17,7 +17,7 @@ export async function modules(page) {
     const folder = await mkdtemp(`${process.env.TAILRACE_CLIENTS}/docs-`); // where packages are found by their names
     try {
         const found = [];
-        for (const [, source] of text.matchAll(/^```js\n(.*?)^```$/gms)) {
+        for (const [, source] of text.matchAll(/^```js node\n(.*?)^```$/gms)) {
             const file = `${folder}/${found.length}.mjs`;
             await writeFile(file, source.replaceAll('http://127.0.0.1:8787', URL_));
             found.push(await import(pathToFileURL(file).href));
