@@ -20,7 +20,7 @@ from tailrace.testing import ManualClock
 
 from tests.real.lambda_emulator import CLIENT, LAYER, EmulatedFunction, descendants, free_port, python
 from tests.real.recording import Recording
-from tests.test_events import EVENTS, REQUESTS, STATUS, check_stream, sample
+from tests.test_events import EVENTS, OF_A_THREAD, REQUESTS, STATUS, check_ag_ui, check_stream, sample
 
 pytestmark = pytest.mark.anyio
 
@@ -62,13 +62,13 @@ async def test_the_samples(api: EmulatedFunction, stream: EmulatedFunction) -> N
         ids = {"CONVERSATION_ID": json.loads(created)["id"]}
         _, _, added = await api.request(sample("api-message-add", **ids))
         ids["MESSAGE_ID"] = json.loads(added)["id"]
-        if "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
+        if name in OF_A_THREAD or "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
             _, started, _ = await stream.request(sample("stream-start", **ids))
             ids["REPLY_ID"] = started["x-message-id"]
         status, headers, body = await functions[name.partition("-")[0]].request(sample(name, **ids))
         assert status == STATUS.get(name, 200), (name, body)
         if headers.get("content-type", "").startswith("text/event-stream"):
-            check_stream(name, headers["x-message-id"], body.decode())
+            (check_ag_ui if "ag-ui" in name else check_stream)(name, headers["x-message-id"], body.decode())
         elif status != 204:
             assert headers["content-type"] == "application/json", name
             answer = json.loads(body)
