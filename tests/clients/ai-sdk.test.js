@@ -112,6 +112,23 @@ for (const [version, name] of Object.entries(versions)) {
             assert.deepEqual((await stored(chat.id)).map(textOf), ['Edited', 'Edited']);
         });
 
+        test('what was refused is said by trying again, and no other answer is touched', async () => {
+            const scripts = [{ nonsense: 1 }, { echo: true }, { nonsense: 1 }, { echo: true }, { nonsense: 1 }, { echo: true }];
+            const chat = open(sdk, { script: () => scripts.shift() });
+            const tryAgain = async (wanted) => {
+                assert.equal(chat.status, 'error');
+                await chat.regenerate();
+                assert.deepEqual([chat.status, texts(chat)], ['ready', wanted]);
+                assert.deepEqual((await stored(chat.id)).map(textOf), wanted);
+            };
+            await chat.sendMessage({ text: 'One' });
+            await tryAgain(['One', 'One']);
+            await chat.sendMessage({ text: 'Two' });
+            await tryAgain(['One', 'One', 'Two', 'Two']);
+            await chat.sendMessage({ text: 'Edited', messageId: chat.messages[2].id });
+            await tryAgain(['One', 'One', 'Edited', 'Edited']);
+        });
+
         test('a page that opens in mid-answer has all of it', async () => {
             const chat = open(sdk, { script: { chunks: 60, every: 0.02 } });
             const sending = chat.sendMessage({ text: 'Hi' });
@@ -184,9 +201,10 @@ for (const [version, name] of Object.entries(versions)) {
             assert.deepEqual(answer.parts.map((part) => part.output?.city ?? part.text ?? part.type), wanted);
         });
 
-        test('a page that opens while an answer goes on has its earlier steps too', async () => {
+        test('a page that opens while an answer goes on has its earlier steps too, and what failed in them', async () => {
+            const call = (id) => ({ id, name: 'weather', arguments: '{}' });
             const scripts = [
-                { chunks: ['Wait. '], tool_calls: [{ id: 'c1', name: 'weather', arguments: '{}' }] },
+                { chunks: ['Wait. '], tool_calls: [call('c1'), call('c2')] },
                 { chunks: 60, every: 0.02 },
             ];
             const chat = open(sdk, {
@@ -196,13 +214,37 @@ for (const [version, name] of Object.entries(versions)) {
             await chat.sendMessage({ text: 'Rain?' });
             const add = (chat.addToolOutput ?? chat.addToolResult).bind(chat);
             add({ tool: 'weather', toolCallId: 'c1', output: { rain: true } });
+            add({ tool: 'weather', toolCallId: 'c2', state: 'output-error', errorText: 'No network.' });
             await until(() => textOf(chat.lastMessage).length > 20);
             const other = open(sdk, { id: chat.id, messages: await stored(chat.id) });
             await other.resumeStream();
             await until(() => chat.status === 'ready');
-            const plain = (message) => message.parts.map((part) => part.output ?? part.text ?? part.type);
+            const told = ({ type, text, output, errorText }) => (errorText ? { errorText } : output ?? text ?? type);
+            const plain = ({ parts }) => parts.map(told);
+            assert.deepEqual(plain(chat.lastMessage)[3], { errorText: 'No network.' });
             assert.deepEqual(plain(other.lastMessage), plain(chat.lastMessage));
             assert.equal(other.messages.length, 2);
+            assert.deepEqual(plain((await stored(chat.id))[1]), plain(chat.lastMessage));
+        });
+
+        test('outputs may come in several posts', async () => {
+            const call = (id) => ({ id, name: 'weather', arguments: '{}' });
+            const scripts = [
+                { chunks: ['Wait. '], tool_calls: [call('c1'), call('c2')] },
+                { chunks: ['One. '] },
+                { chunks: ['Both.'] },
+            ];
+            const chat = open(sdk, { script: () => scripts.shift() });
+            await chat.sendMessage({ text: 'Rain?' });
+            for (const id of ['c1', 'c2']) {
+                await (chat.addToolOutput ?? chat.addToolResult).call(chat, { tool: 'weather', toolCallId: id, output: id });
+                await chat.sendMessage();
+                assert.deepEqual([chat.status, chat.messages.length], ['ready', 2]);
+            }
+            const wanted = ['step-start', 'Wait. ', 'c1', 'c2', 'step-start', 'One. ', 'step-start', 'Both.'];
+            for (const { parts } of [chat.lastMessage, (await stored(chat.id))[1]]) {
+                assert.deepEqual(parts.map((part) => part.output ?? part.text ?? part.type), wanted);
+            }
         });
 
         test('reasoning, sources, tools of the provider and progress', async () => {
@@ -279,34 +321,48 @@ test('ai 7: the answer of another provider takes the place of what the first one
     assert.equal(textOf(chat.lastMessage), textOf(answer));
 });
 
-test('WorkflowChatTransport goes on at its index after a cut', async () => {
+/** Return a chat whose answers are runs of a workflow; `asked` has the addresses that it fetched. */
+function openRuns(script, base = URL_) {
     const sdk = require('ai');
     const { WorkflowChatTransport } = require('@ai-sdk/workflow/client');
-    const cuts = await Cuts.listen(URL_, [{ after: 1500, by: 'reset' }, { after: 900, by: 'end' }]);
-    const id = randomUUID();
     const asked = [];
-    const state = new State();
     class Chat extends sdk.AbstractChat {}
     const chat = new Chat({
-        id,
-        state,
+        id: randomUUID(),
+        state: new State(),
         transport: new WorkflowChatTransport({
-            api: `${cuts.url}/api/chat`,
+            api: `${base}/api/chat`,
             fetch: (url, options) => {
                 asked.push(String(url));
+                assert.ok(asked.length < 10, 'it asks for ever');
                 return fetch(url, options);
             },
-            prepareSendMessagesRequest: ({ id: chatId, messages, trigger, messageId }) => ({
+            prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({
                 headers: { 'Content-Type': 'application/json' },
-                body: { id: chatId, messages, trigger, messageId, options: { script: { chunks: 60, every: 0.02 } } },
+                body: { id, messages, trigger, messageId, options: { script } },
             }),
         }),
     });
+    return Object.assign(chat, { asked });
+}
+
+test('WorkflowChatTransport goes on at its index after a cut', async () => {
+    const cuts = await Cuts.listen(URL_, [{ after: 1500, by: 'reset' }, { after: 900, by: 'end' }]);
+    const chat = openRuns({ chunks: 60, every: 0.02 }, cuts.url);
     await chat.sendMessage({ text: 'Hi' });
-    const [, answer] = await stored(id);
+    const [, answer] = await stored(chat.id);
     assert.equal(textOf(chat.lastMessage), textOf(answer));
-    assert.match(asked.at(-1), /\/stream\?startIndex=[1-9]/);
+    assert.match(chat.asked.at(-1), /\/stream\?startIndex=[1-9]/);
     await cuts.close();
+});
+
+test('WorkflowChatTransport leaves when its answer was stopped', async () => {
+    const chat = openRuns({ chunks: 5000, every: 0.02 });
+    const sending = chat.sendMessage({ text: 'Hi' });
+    await writing(chat);
+    await api('POST', `/api/chat/${chat.id}/stop`);
+    await sending;
+    assert.deepEqual([chat.status, chat.error, chat.asked.length], ['ready', undefined, 2]);
 });
 
 test('the blocks of docs/clients/ai-sdk.md', async () => {

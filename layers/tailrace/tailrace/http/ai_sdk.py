@@ -20,14 +20,14 @@ from tailrace.conversation.parts import check_parts, parts_metadata
 from tailrace.conversation.request import LONGEST_NAME, Choice
 from tailrace.delivery import Delivery
 from tailrace.errors import NotFound, RequestError, Unprocessable
-from tailrace.events import TERMINAL, Message, ToolResult
+from tailrace.events import TERMINAL, Message
 from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record
 from tailrace.http.cursor import Cursor, query
 from tailrace.http.replay import Replay, check_owner
 from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
 from tailrace.http.responses import respond_json
 from tailrace.ids import conversation_tag, message_address
-from tailrace.protocols.ai_sdk import NAME, Step, results_of, ui_messages
+from tailrace.protocols.ai_sdk import NAME, Output, Step, outputs_of, ui_messages
 from tailrace.protocols.bounded import bounded
 from tailrace.providers import FilePart, ImagePart, InputPart
 from tailrace.providers.fallback import Mode
@@ -102,7 +102,7 @@ async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send
     chat = _Chat(backend, owner, conversation_id, body)
     async with connecting(backend, body.provider) as opening:
         same = None
-        if body.trigger == "regenerate-message" or body.message_id is not None:
+        if body.trigger == "regenerate-message" or (body.message_id is not None and body.messages[-1].role == "user"):
             same = await chat.find_replaced()
         if same is not None:
             await Replay(backend, Cursor(same, 0), NAME).stream(scope, receive, _with_run(send, same))
@@ -113,7 +113,7 @@ async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send
             conversation_id,
             arrived=arrived,
             history=body.history,
-            has_question=body.trigger == "submit-message" and body.messages[-1].role == "user",
+            has_question=chat.is_said and body.messages[-1].role == "user",
             new=new_record(backend, owner, conversation_id),
             before=chat.replaced[0] if chat.replaced else None,
         )
@@ -134,7 +134,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
         raise RequestError("startIndex must be a whole number from 0 on; from the end of a stream is not counted here.")
     if _is_message_id(given):
         await check_owner(backend, scope, given)
-        replay = Replay(backend, Cursor(given, 0), NAME, skip=int(start))
+        replay = Replay(backend, Cursor(given, 0), NAME, skip=int(start), wants={"is_run": True})
         await replay.stream(scope, receive, _with_run(send, given))
         return
     conversation_id = await find_conversation(backend, owner, given)
@@ -194,6 +194,8 @@ class _Chat:
 
     Attributes:
         replaced: the ids of stored messages in whose place something comes, oldest first.
+        is_said: whether the last of the page's messages is to be stored. Another answer is asked for to one that is
+            stored already; but a page that asks so after a refusal has one at its end that was never stored.
     """
 
     def __init__(self, backend: Backend, owner: str, conversation_id: str, body: ChatBody) -> None:
@@ -204,6 +206,7 @@ class _Chat:
         self._last = body.messages[-1]
         self._anchor: str | None = None
         self.replaced: list[str] = []
+        self.is_said = body.trigger == "submit-message"
 
     async def find_replaced(self) -> str | None:
         """Find what an edited message, or another answer, takes the place of. Open replies among it are cancelled.
@@ -218,6 +221,7 @@ class _Chat:
         try:
             await Conversation.load(self._id, owner=self._owner, backend=backend)
         except NotFound:
+            self.is_said = True
             return None  # nothing is stored yet
         is_edit = body.trigger == "submit-message"
         anchor = body.message_id if is_edit else self._last.id
@@ -230,7 +234,9 @@ class _Chat:
                 if message.role == "user" and anchor in (message.id, message.metadata.get("client_id")):
                     found = True
                     self._anchor = message.id
-                    if is_edit:
+                    # An edit that was refused is in the page alone.
+                    self.is_said = is_edit or not self._says(message)
+                    if self.is_said:
                         tail.append(message)
                     break
                 tail.append(message)
@@ -239,9 +245,12 @@ class _Chat:
         if not found:
             if is_edit:
                 return None  # the page means a message that it has not sent yet
-            # The page's ids are unknown here: what is answered again is the last thing that the user said.
-            newest = next((n for n, message in enumerate(tail) if message.role == "user"), len(tail))
-            self._anchor = tail[newest].id if newest < len(tail) else None
+            # Either it was never stored, or the page has ids of its own for what is: then it is what was said last.
+            newest = next((n for n, message in enumerate(tail) if message.role == "user"), None)
+            if newest is None or self._has_before(tail[newest]) or not self._says(tail[newest]):
+                self.is_said = True
+                return None
+            self._anchor = tail[newest].id
             tail = tail[:newest]
         tail = [message for message in tail if message.role != "system"]
         if len(tail) > MOST_REPLACED:
@@ -267,16 +276,22 @@ class _Chat:
         additions: list[NewMessage] = []
         kept = {"asked": self._asked()}
         replaced = self.replaced[0] if self.replaced else ""
-        if body.trigger == "regenerate-message":
+        asked: list[Any] = []
+        if not self.is_said:
             own_key = f"ai:again:{self._anchor}:{replaced}"
         elif last.role == "user":
             additions.append(_said(last))
             own_key = f"ai:{last.id}:{replaced}"
         elif last.role == "assistant":
-            reply, first, outputs = _new_outputs(past, last)
-            additions.append(_results(outputs))
+            reply, first, outputs = _outputs_for(past, last)
+            answered = {
+                each.id for message in past.messages if message.role == "tool_result" for each in outputs_of(message)
+            }
+            # All are known if this very post came before: it finds its reply by the key.
+            additions.append(_results([each for each in outputs if each.id not in answered] or outputs))
             kept["message_id"] = first.id
-            own_key = f"ai:outputs:{reply.id}"
+            asked = [msgspec.to_builtins(each) for each in outputs]
+            own_key = f"ai:outputs:{reply.id}:{','.join(each.id for each in outputs)}"
         else:
             raise Unprocessable("The last of messages must be the user's, or an assistant's with the outputs of tools.")
         private = body.metadata.get("private", {})
@@ -294,9 +309,23 @@ class _Chat:
             delivery=body.delivery,
             channel=body.channel,
             key=key or _short(own_key),
-            asked=[own_key, [[each.role, each.content] for each in additions], body.provider, body.model],
+            asked=[
+                own_key,
+                asked or [[each.role, each.content] for each in additions],
+                body.provider,
+                body.model,
+            ],
             protocol=NAME,
         )
+
+    def _says(self, message: Message) -> bool:
+        """Whether a stored message has the words of the page's last one."""
+        return self._last.role != "user" or _text(self._last) == message.content
+
+    def _has_before(self, message: Message) -> bool:
+        """Whether a stored message is one that the page has before its last."""
+        known = (message.id, message.metadata.get("client_id"))
+        return any(each.id in known for each in self._body.messages[:-1])
 
     def _asked(self) -> str:
         """Return what tells this post from others that mean the same chat: which messages, in which words."""
@@ -312,12 +341,16 @@ def _said(message: UiMessage) -> NewMessage:
     Raises:
         Unprocessable: it says nothing, or has a part that cannot be sent on.
     """
-    text = "\n".join(part.text for part in message.parts if part.type == "text" and part.text)
+    text = _text(message)
     parts = [_file(part) for part in message.parts if part.type == "file"]
     if not text.strip() and not parts:
         raise Unprocessable("The last message must have a text or a file.")
     check_parts(parts)
     return NewMessage("user", text, {**parts_metadata(parts), "client_id": message.id})
+
+
+def _text(message: UiMessage) -> str:
+    return "\n".join(part.text for part in message.parts if part.type == "text" and part.text)
 
 
 def _file(part: Part) -> InputPart:
@@ -334,28 +367,29 @@ def _file(part: Part) -> InputPart:
     return FilePart(media_type=media_type, data=data, url=address, name=part.filename)
 
 
-def _new_outputs(past: Past, last: UiMessage) -> tuple[Message, Message, list[ToolResult]]:
+def _outputs_for(past: Past, last: UiMessage) -> tuple[Message, Message, list[Output]]:
     """Return the reply whose calls the page has run, the first reply of the same UI message, and what came out.
 
     Raises:
         Unprocessable: there is none of them in what is stored.
     """
-    outputs: dict[str, str] = {}
+    outputs: dict[str, Output] = {}
     for part in last.parts:
-        if part.tool_call_id is None or part.provider_executed:
+        call_id = part.tool_call_id
+        if call_id is None or part.provider_executed:
             continue
         if part.state == "output-available":
             value = part.output
-            outputs[part.tool_call_id] = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            outputs[call_id] = Output(call_id, value if isinstance(value, str) else msgspec.json.encode(value).decode())
         elif part.state == "output-error":
-            outputs[part.tool_call_id] = part.error_text or "The tool failed."
+            outputs[call_id] = Output(call_id, part.error_text or "The tool failed.", is_error=True)
     for place in range(len(past.messages) - 1, -1, -1):
         message = past.messages[place]
         calls = _calls(message)
         if message.role == "user":
             break
         if message.role == "assistant" and any(each in outputs for each in calls):
-            found = [ToolResult(each, calls[each], outputs[each]) for each in calls if each in outputs]
+            found = [outputs[each] for each in calls if each in outputs]
             return message, _first_of(past.messages, place), found
     raise Unprocessable(
         "There is nothing new in messages: the last one is an assistant's, and no tool that its stored answer called "
@@ -374,14 +408,17 @@ def _first_of(messages: Sequence[Message], place: int) -> Message:
     return first
 
 
-def _calls(message: Message) -> dict[str, str]:
-    """Return the names of the tools that a reply called, by the calls' ids."""
+def _calls(message: Message) -> list[str]:
+    """Return the ids of the calls of tools that a reply made."""
     given = message.metadata.get("tool_calls")
-    return {each["id"]: each["name"] for each in given} if isinstance(given, list) else {}
+    return [each["id"] for each in given] if isinstance(given, list) else []
 
 
-def _results(outputs: Sequence[ToolResult]) -> NewMessage:
-    content = [{"id": each.id, "result": _json_or_text(each.result)} for each in outputs]
+def _results(outputs: Sequence[Output]) -> NewMessage:
+    content = [
+        {"id": each.id, "result": _json_or_text(each.text), **({"is_error": True} if each.is_error else {})}
+        for each in outputs
+    ]
     return NewMessage("tool_result", msgspec.json.encode(content).decode())
 
 
@@ -395,11 +432,11 @@ def _json_or_text(text: str) -> Any:
 async def _earlier(backend: Backend, conversation_id: str, newest: str) -> list[Step]:
     """Return the steps before a reply that belong to the same UI message."""
     steps: list[Step] = []
-    outputs: list[ToolResult] = []
+    outputs: list[Output] = []
     found, _ = await backend.store.messages.list(conversation_id, MOST_LISTED, newest_first=True, before=newest)
     for message in found:
         if message.role == "tool_result":
-            outputs = [*results_of(message), *outputs]
+            outputs = [*outputs_of(message), *outputs]
         elif message.role == "assistant" and outputs:
             steps.insert(0, Step(message, outputs))
             outputs = []

@@ -41,16 +41,24 @@ FINISH: Final = {"tool_calls": "tool-calls", "content_filter": "content-filter"}
 """Our words for why an answer ended, where the AI SDK's differ."""
 
 
+class Output(msgspec.Struct, frozen=True):
+    """What a tool that ran in the page returned: JSON or a text, or what it says of its failure."""
+
+    id: str
+    text: str
+    is_error: bool = False
+
+
 class Step(msgspec.Struct, frozen=True):
     """An earlier step of the same UI message: its reply, and what the tools of the page returned."""
 
     reply: Message
-    outputs: Sequence[ToolResult] = ()
+    outputs: Sequence[Output] = ()
 
 
 class AiSdkProtocol(ReaderProtocol):
     """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``earlier``: the steps before this reply, for a reader
-    that has none of them."""
+    that has none of them; and ``is_run``: the reader asks for more until it has a ``finish``."""
 
     headers: ClassVar[Sequence[tuple[bytes, bytes]]] = (HEADER,)
     has_ids: ClassVar[bool] = False
@@ -81,7 +89,7 @@ class AiSdkProtocol(ReaderProtocol):
             for event in entries_of(step.reply):
                 found += self._entry(event)
             found += self._close()
-            found += [self._output(each) for each in step.outputs]
+            found += [_output(each) for each in step.outputs]
             found.append({"type": "finish-step"})
             self._written = 0
         found.append({"type": "start-step"})
@@ -132,6 +140,14 @@ class AiSdkProtocol(ReaderProtocol):
             found.append({"type": "error", "errorText": (message.error or {}).get("message", "The reply failed.")})
         cursor = self.end_cursor(message)
         return [Shown(each, cursor) for each in found]
+
+    def end(self, message: Message) -> bytes:
+        """Return the end. A run's reader that has all of an answer which was stopped, or failed, is told to leave."""
+        shown = self.end_objects(message)
+        if self.wants.get("is_run") and message.status != "completed" and self._skip >= len(shown):
+            self._skip = 0
+            shown = [Shown({"type": "finish"}, self.end_cursor(message))]
+        return self._encode(shown) + self.trailer
 
     def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return the failure."""
@@ -214,10 +230,7 @@ class AiSdkProtocol(ReaderProtocol):
                 self._calls.add(result.id)
                 found.append({"type": "tool-input-start", **about})
             found.append({"type": "tool-input-available", **about, "input": {}})
-        return [*found, {**self._output(result), "providerExecuted": True}]
-
-    def _output(self, result: ToolResult) -> Object:
-        return {"type": "tool-output-available", "toolCallId": result.id, "output": value_of(result.result)}
+        return [*found, {**_output(Output(result.id, result.result)), "providerExecuted": True}]
 
     def _source(self, citation: Citation) -> list[Object]:
         if citation.url is None:
@@ -238,6 +251,12 @@ class AiSdkProtocol(ReaderProtocol):
     def _shown(self, objects: Iterable[Object]) -> list[Shown]:
         cursor = self.cursor(self._seq)
         return [Shown(each, cursor) for each in objects]
+
+
+def _output(output: Output) -> Object:
+    if output.is_error:
+        return {"type": "tool-output-error", "toolCallId": output.id, "errorText": output.text}
+    return {"type": "tool-output-available", "toolCallId": output.id, "output": value_of(output.text)}
 
 
 def value_of(text: str) -> Any:
@@ -279,10 +298,14 @@ def ui_messages(messages: Sequence[Message]) -> list[Object]:
             found[-1]["metadata"] = about
             is_going_on = False
         elif message.role == "tool_result" and found and found[-1]["role"] == "assistant":
-            for result in results_of(message):
+            for output in outputs_of(message):
                 for part in parts:
-                    if part.get("toolCallId") == result.id and part["state"] == "input-available":
-                        part |= {"state": "output-available", "output": value_of(result.result)}
+                    if part.get("toolCallId") == output.id and part["state"] == "input-available":
+                        part |= (
+                            {"state": "output-error", "errorText": output.text}
+                            if output.is_error
+                            else {"state": "output-available", "output": value_of(output.text)}
+                        )
             is_going_on = True
     return found
 
@@ -333,13 +356,13 @@ def user_parts(message: Message) -> list[Object]:
     return found
 
 
-def results_of(message: Message) -> list[ToolResult]:
-    """Return the results that a ``tool_result`` message has."""
+def outputs_of(message: Message) -> list[Output]:
+    """Return what a ``tool_result`` message has of tools that ran in the page."""
     given = value_of(message.content)
-    found: list[ToolResult] = []
+    found: list[Output] = []
     for each in given if isinstance(given, list) else ():
         if isinstance(each, dict) and isinstance(each.get("id"), str) and "result" in each:
             result = each["result"]
             text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-            found.append(ToolResult(each["id"], "", text))
+            found.append(Output(each["id"], text, each.get("is_error") is True))
     return found
