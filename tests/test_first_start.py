@@ -14,6 +14,7 @@ from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unpr
 from tailrace.http.begin import LONGEST_PAGE_ID, find_conversation, new_record
 from tailrace.ids import conversation_tag, page_conversation_id
 from tailrace.store import Start
+from tailrace.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -173,7 +174,8 @@ async def test_a_long_history_comes_before_a_first_start(backend: Backend) -> No
 
 
 async def test_a_long_history_is_not_seen_before_its_start(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start that breaks off in the middle left nothing to be seen, and the same start goes on where it was."""
+    """A start that breaks off in the middle leaves nothing to be seen. The same start goes on where it was, by a clock
+    that is behind too."""
     start = Start("me", "key", b"same")
     put = backend.store.messages.put
     puts = 0
@@ -188,6 +190,7 @@ async def test_a_long_history_is_not_seen_before_its_start(backend: Backend, mon
     conversation = await first(backend)
     with monkeypatch.context() as patch:
         patch.setattr(backend.store.messages, "put", breaks_off)
+        patch.setattr(backend, "clock", ManualClock(backend.clock.now() + 60_000_000))
         with pytest.raises(StoreError):
             await conversation.stream_response("Well?", earlier=history(250), start=start)
     with pytest.raises(NotFound):
