@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 from tailrace.backend import Backend
 from tailrace.conversation.additions import NewMessage
 from tailrace.conversation.conversation import Conversation
-from tailrace.errors import AlreadyStarted, Conflict, NotFound, Unprocessable
+from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unprocessable
 from tailrace.http.begin import LONGEST_PAGE_ID, find_conversation, new_record
 from tailrace.ids import conversation_tag, page_conversation_id
 from tailrace.store import Start
+from tailrace.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -154,3 +156,69 @@ async def test_long_messages_fit_into_one_start(backend: Backend) -> None:
     long = [NewMessage("user", f"{n} " + "水" * 20_000) for n in range(97)]
     await (await conversation.stream_response(additions=long)).complete()
     assert [text for _, text in await said(conversation)] == [*(each.content for each in long), ""]
+
+
+def history(count: int) -> list[NewMessage]:
+    """Return what was said before, an answer after each question."""
+    return [NewMessage("assistant" if n % 2 else "user", str(n)) for n in range(count)]
+
+
+async def test_a_long_history_comes_before_a_first_start(backend: Backend) -> None:
+    """More than goes into one transaction; each message has its number."""
+    stream = await (await first(backend)).stream_response("Well?", earlier=history(250))
+    await stream.complete()
+    again = await first(backend)
+    assert [text for _, text in await said(again)] == [*map(str, range(250)), "Well?", ""]
+    _, past = await Conversation.load_with_past(again.id, None, has_question=True, backend=backend)
+    assert past.count == 252
+
+
+async def test_a_long_history_is_not_seen_before_its_start(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that breaks off in the middle leaves nothing to be seen. The same start goes on where it was, by a clock
+    that is behind too."""
+    start = Start("me", "key", b"same")
+    put = backend.store.messages.put
+    puts = 0
+
+    async def breaks_off(*given: Any, **more: Any) -> Any:
+        nonlocal puts
+        puts += 1
+        if puts == 3:
+            raise StoreError("gone")
+        return await put(*given, **more)
+
+    conversation = await first(backend)
+    with monkeypatch.context() as patch:
+        patch.setattr(backend.store.messages, "put", breaks_off)
+        patch.setattr(backend, "clock", ManualClock(backend.clock.now() + 60_000_000))
+        with pytest.raises(StoreError):
+            await conversation.stream_response("Well?", earlier=history(250), start=start)
+    with pytest.raises(NotFound):
+        await Conversation.load(conversation.id, backend=backend)
+    stream = await (await first(backend)).stream_response("Well?", earlier=history(250), start=start)
+    await stream.complete()
+    again = await first(backend)
+    assert [text for _, text in await said(again)] == [*map(str, range(250)), "Well?", ""]
+    with pytest.raises(Conflict):
+        await again.stream_response("Else?", earlier=history(1), start=Start("me", "key", b"other"))
+
+
+async def test_a_long_history_under_one_key_is_stored_once(backend: Backend) -> None:
+    """However many start it at once."""
+    start = Start("me", "key", b"same")
+    all_of_them = [await first(backend) for _ in range(3)]
+    results = await asyncio.gather(
+        *(each.stream_response("Well?", earlier=history(250), start=start) for each in all_of_them),
+        return_exceptions=True,
+    )
+    (stream,) = [each for each in results if not isinstance(each, BaseException)]
+    assert [each.message_id for each in results if isinstance(each, AlreadyStarted)] == [stream.id] * 2
+    await stream.complete()
+    assert [text for _, text in await said(all_of_them[0])] == [*map(str, range(250)), "Well?", ""]
+
+
+async def test_what_cannot_come_before_a_start(backend: Backend) -> None:
+    """What the system says is the conversation's, and a result must look like one."""
+    for wrong in (NewMessage("system", "Be kind."), NewMessage("tool_result", "nonsense")):
+        with pytest.raises(Unprocessable):
+            await (await first(backend)).stream_response("Well?", earlier=[*history(2), wrong])

@@ -8,7 +8,7 @@ import { URL_, api } from './api.js';
 import { modules } from './docs.js';
 
 const require = createRequire(`${process.env.TAILRACE_CLIENTS}/package.json`);
-const { default: OpenAI, BadRequestError, APIError } = require('openai');
+const { default: OpenAI, APIError, BadRequestError, NotFoundError } = require('openai');
 
 const openai = new OpenAI({ baseURL: `${URL_}/v1`, apiKey: 'none', maxRetries: 0 });
 const user = (content) => [{ role: 'user', content }];
@@ -91,6 +91,26 @@ test('the same key is asked once', async () => {
     assert.equal((await stored(one.conversation)).length, 2);
 });
 
+test('a history of any length, and then by the conversation that metadata names', async () => {
+    const name = randomUUID();
+    const metadata = { conversation_id: name };
+    const history = Array.from({ length: 200 }, (_, n) => ({ role: n % 2 ? 'assistant' : 'user', content: String(n) }));
+    const { conversation } = await ask({ model: 'echo', messages: [...history, ...user('Well?')], metadata });
+    const again = await ask({ model: 'echo', messages: [...history, ...user('And?')], metadata });
+    assert.equal(again.conversation, conversation);
+    const { messages } = await api('GET', `/conversations/${conversation}/messages?limit=6&order=desc`);
+    assert.deepEqual(messages.map(({ content }) => content), ['And?', 'And?', 'Well?', 'Well?', '199', '198']);
+});
+
+test("the client's own retries do not ask again what has failed", async () => {
+    const retrying = new OpenAI({ baseURL: `${URL_}/v1`, apiKey: 'none', maxRetries: 2 });
+    const newest = async () => (await api('GET', '/conversations?limit=2')).conversations.map(({ id }) => id);
+    const [before] = await newest();
+    const body = { model: 'error', messages: user('Hi'), options: { retries: 0 } };
+    await assert.rejects(retrying.chat.completions.create(body), { status: 502, code: 'api_error' });
+    assert.equal((await newest())[1], before);
+});
+
 test('failures are the errors of the client', async () => {
     const refused = openai.chat.completions.create({ model: 'fast', messages: user('Hi'), colour: 'red' });
     await assert.rejects(refused, (error) => error instanceof BadRequestError && error.param === 'colour');
@@ -115,6 +135,8 @@ test('models', async () => {
         models.push(model.id);
     }
     assert.ok(models.some((id) => id.startsWith('scripted')));
+    assert.equal((await openai.models.retrieve('scripted/fast')).id, 'scripted/fast');
+    await assert.rejects(openai.models.retrieve('groq/llama'), NotFoundError);
 });
 
 test('the blocks of docs/clients/openai.md', async () => {

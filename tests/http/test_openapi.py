@@ -24,7 +24,7 @@ def app() -> FastAPI:
 def test_every_route_is_told_with_every_status(app: FastAPI) -> None:
     """And nothing that there is not."""
     served = {
-        (route.path, method.lower())
+        (route.path.replace(":path}", "}"), method.lower())
         for route in app.routes
         if isinstance(route, Route)
         for method in route.methods or ()

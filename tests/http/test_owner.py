@@ -55,7 +55,7 @@ def routes() -> set[tuple[str, str]]:
     found = {(method.upper(), path) for path, methods in schema.items() for method in methods}
     for route in hot_routes(backend):
         assert isinstance(route, Route)
-        found |= {(method, route.path) for method in route.methods or () if method != "HEAD"}
+        found |= {(method, route.path.replace(":path}", "}")) for method in route.methods or () if method != "HEAD"}
     return found - {("GET", "/health")}
 
 
@@ -87,7 +87,7 @@ BODIES: dict[tuple[str, str], Json] = {
     ("POST", "/v1/responses"): {"model": "fast", "input": "hello", "previous_response_id": "{id}"},
 }
 
-CLIENTS = {(each.method, each.path) for each in CLIENT_ROUTES}
+CLIENTS = {(each.method, each.path.replace(":path}", "}")) for each in CLIENT_ROUTES}
 
 OF_NOBODY = {("GET", "/conversations"), ("POST", "/conversations"), ("GET", "/report")}
 """Routes that name nothing of anybody: there, another caller gets their own."""
@@ -130,7 +130,7 @@ async def test_somebody_else_s_chat(serve: Serve, settings: Settings, auth: str,
         before = await client.json("GET", f"/conversations/{conversation}/messages", headers=mine)
         for method, path in sorted(CLIENTS):
             for known in (conversation, message, f"resp_{message}"):
-                filled = re.sub(r"\{\w+\}", known, path)
+                filled = re.sub(r"\{[^}]+\}", known, path)
                 body = msgspec.json.decode(
                     msgspec.json.encode(BODIES.get((method, path))).replace(b"{id}", known.encode())
                 )

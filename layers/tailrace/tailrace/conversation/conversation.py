@@ -16,7 +16,7 @@ from tailrace.conversation.order import Positions
 from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.conversation.prompt import check_tool_message
 from tailrace.conversation.request import Request
-from tailrace.errors import NotFound, TailraceError, Unprocessable
+from tailrace.errors import AlreadyStarted, NotFound, TailraceError, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
 from tailrace.ids import conversation_tag, message_address, new_conversation_id, new_message_id
 from tailrace.reply.ending import PROMPT_ESTIMATE
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COMPLETED: Final = frozenset[Status]({"completed"})
+
+MOST_WITH_REPLY: Final = MOST_AT_ONCE - 3
+"""Messages that one transaction may add or replace beside the reply, its key and the conversation."""
 
 Audience = tuple[str, str | None]
 """A channel, and the socket id that is left out there."""
@@ -344,6 +347,7 @@ class Conversation(Additions):
         except_socket: str | None = None,
         additions: Sequence[NewMessage] = (),
         replaced: Sequence[str] = (),
+        earlier: Sequence[NewMessage] = (),
     ) -> MessageStream:
         """Store an empty reply and return its stream.
 
@@ -358,6 +362,8 @@ class Conversation(Additions):
             additions: other messages that are stored in the same transaction before the reply, after the input.
             replaced: the ids of messages of this conversation that the reply and these come instead of: they are
                 deleted in the same transaction.
+            earlier: messages that come before all of these, in transactions of their own: there may be any number. A
+                conversation that is made by this reply is there with it only, so nobody sees a part of them.
 
         Raises:
             AlreadyStarted: the key was used for the same start; the error says which reply it started.
@@ -369,17 +375,19 @@ class Conversation(Additions):
         now = backend.clock.now()
         drafts: list[Draft] = []
         audience = self._audience(channel, except_socket)
+        if len(additions) + (input is not None) + len(replaced) > MOST_WITH_REPLY:
+            raise Unprocessable(f"A start may add or replace {MOST_WITH_REPLY} messages at most.")
+        if earlier:
+            await self._put_earlier(earlier, now, audience, start)
         if input is not None:
             text, parts = split_input(input)
             drafts.append(self._draft("user", text, self._positions.take(now), parts_metadata(parts), now, audience))
         for new in additions:
             check_tool_message(new.role, new.content, new.metadata)
             drafts.append(self._draft(new.role, new.content, self._positions.take(now), new.metadata, now, audience))
-        if len(drafts) + len(replaced) > MOST_AT_ONCE - 3:  # the reply, its key and the conversation
-            raise Unprocessable(f"A start may add or replace {MOST_AT_ONCE - 3} messages at most.")
         if channel is not None:
             metadata = {**(metadata or {}), "channel": channel}
-        has_question = bool(drafts)
+        has_question = bool(drafts or earlier)
         # The question is here already, or it will come before the first chunk.
         position = self._positions.open_reply(now, lambda: not has_question and stream.seq == 0)
         reply = self._draft(
@@ -406,6 +414,40 @@ class Conversation(Additions):
             keep_reasoning=backend.settings.keep_reasoning,
         )
         return stream
+
+    async def _put_earlier(
+        self, messages: Sequence[NewMessage], now: int, audience: Audience | None, start: Start | None
+    ) -> None:
+        """Store what comes before a start, a transaction at a time. Each is claimed under the start's key, so that two
+        of the same start, or one that goes on where another broke off, store it once.
+
+        Raises:
+            Conflict: the key was used for another start.
+            Unprocessable, TooLarge, StoreError: as for ``stream_response``.
+        """
+        for new in messages:
+            check_tool_message(new.role, new.content, new.metadata)
+            if new.role == "system":  # its id would lie in a conversation that may not be there yet
+                raise Unprocessable("A system message cannot be among the earlier ones.")
+        if self._is_new or self._count is None:
+            # What is there of a new one was left by a start that broke off, and is counted below.
+            self._count = 0 if self._is_new else await self._store.history.count(self.id)
+        put = self._store.messages.put
+        for number, place in enumerate(range(0, len(messages), MOST_WITH_REPLY)):
+            drafts = [
+                msgspec.structs.replace(
+                    self._draft(new.role, new.content, self._positions.take(now), new.metadata, now, audience),
+                    ordinal=self._count + ordinal,
+                )
+                for ordinal, new in enumerate(messages[place : place + MOST_WITH_REPLY], 1)
+            ]
+            # No client's key has a line break.
+            claim = None if start is None else Start(start.owner, f"{start.key}\n{number}", start.digest)
+            try:
+                await put(drafts, nonce=self._backend.random_bytes(16), start=claim)
+            except AlreadyStarted as before:
+                self._positions.seen(message_address(before.message_id).position)
+            self._count += len(drafts)
 
     # ---- subscribers ----
 

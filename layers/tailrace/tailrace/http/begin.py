@@ -51,6 +51,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         choice: who is to answer; the provider is the settings' when None.
         additions: messages that are stored before the reply, in this order: the user's, or the results of tools.
+        earlier: messages that come before these, any number; they are stored in transactions of their own.
         replaced: the ids of stored messages in whose place these and the reply come.
         instructions: system prompts of this reply alone.
         metadata: of the reply. What is under ``private`` is stored and never sent.
@@ -67,6 +68,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Mode = "before_first_chunk"
     options: Json = msgspec.field(default_factory=dict)
     additions: Sequence[NewMessage] = ()
+    earlier: Sequence[NewMessage] = ()
     replaced: Sequence[str] = ()
     instructions: Sequence[str] = ()
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -226,7 +228,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     first = Choice(ask.provider or backend.settings.provider, ask.model)
     options = read_options(ask.options)
     past = begun.past
-    said = [as_said(each.role, each.content, each.metadata) for each in ask.additions]
+    said = [as_said(each.role, each.content, each.metadata) for each in (*ask.earlier, *ask.additions)]
     request = provider_request(conversation.record, [*past.messages, *said], options, past.states)
     request = msgspec.structs.replace(request, system=[*request.system, *ask.instructions])
     source = await open_source(backend, [first, *ask.fallbacks], request, options, ask.fallback)
@@ -237,6 +239,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
         metadata=metadata,
         additions=ask.additions,
         replaced=ask.replaced,
+        earlier=ask.earlier,
         channel=ask.channel,
         provider=first.provider,
         model=first.model,

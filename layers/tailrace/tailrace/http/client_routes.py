@@ -20,6 +20,7 @@ class ClientRoute(NamedTuple):
     """A route.
 
     Attributes:
+        path: as Starlette has it: ``{model:path}`` takes slashes too.
         endpoint: module and function, which speaks ASGI.
         said: what it does, for the OpenAPI document.
         streams: whether it answers with server-sent events.
@@ -34,6 +35,7 @@ class ClientRoute(NamedTuple):
 
 _AI_SDK: Final = "tailrace.http.ai_sdk"
 _CHAT: Final = "tailrace.http.openai_chat"
+_MODELS: Final = "tailrace.http.openai_models"
 _RESPONSES: Final = "tailrace.http.openai_responses"
 
 CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
@@ -46,7 +48,8 @@ CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
     ClientRoute(
         "POST", "/v1/chat/completions", f"{_CHAT}:post_completions", "OpenAI's chat completions.", streams=True
     ),
-    ClientRoute("GET", "/v1/models", f"{_CHAT}:get_models", "The models that may be asked."),
+    ClientRoute("GET", "/v1/models", f"{_MODELS}:get_models", "The models that may be asked."),
+    ClientRoute("GET", "/v1/models/{model:path}", f"{_MODELS}:get_model", "One of them; its name may have slashes."),
     ClientRoute("POST", "/api/ag-ui", "tailrace.http.ag_ui:run", "Run as an AG-UI agent.", streams=True),
     ClientRoute(
         "GET",

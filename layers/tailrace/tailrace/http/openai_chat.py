@@ -1,11 +1,13 @@
 """OpenAI's chat completions and models: ``/v1/chat/completions`` and ``/v1/models``.
 
 A request carries its whole history and is stored as a conversation like any other: a new one, unless the header
-``X-Conversation-Id`` names one. Then what is stored counts, and only what follows the last answer is added.
+``X-Conversation-Id`` or ``metadata`` names one. Then what is stored counts, and of the request only what follows its
+last answer and is not stored yet is added.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -13,24 +15,35 @@ import msgspec
 from tailrace.backend import Backend
 from tailrace.clock import microseconds
 from tailrace.conversation.additions import NewMessage
-from tailrace.conversation.history import Window
-from tailrace.conversation.parts import check_parts, parts_metadata
+from tailrace.conversation.conversation import MOST_WITH_REPLY
+from tailrace.conversation.history import Past, Window
 from tailrace.conversation.request import LONGEST_NAME, Choice
-from tailrace.errors import NotFound, ProviderError, ProviderTimeout, TailraceError, Unprocessable
+from tailrace.errors import NotFound, TooLarge
 from tailrace.events import Message
-from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record
-from tailrace.http.openai_errors import respond_error
+from tailrace.http.begin import Ask, answer, begin, connecting, digest, find_conversation, new_record
+from tailrace.http.openai_errors import BadParameter, respond_error, respond_failure
+from tailrace.http.openai_history import ChatMessage, after_last_answer, new_of, read_messages, system_of, tail_of
+from tailrace.http.openai_models import choose
 from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
-from tailrace.http.responses import respond_json
+from tailrace.http.responses import respond_json, too_large
 from tailrace.ids import new_conversation_id, page_conversation_id
 from tailrace.protocols.openai_chat import NAME, completion
-from tailrace.providers import FilePart, ImagePart, InputPart, names, variables
+from tailrace.store.together import both
 
-MOST_MESSAGES: Final = 90
-"""Of a request: they are stored with its reply in one transaction, which may have 100 writes
-(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html)."""
+__all__ = ["post_completions", "respond_error"]
+
+MOST_MESSAGES: Final = 1000
+"""Of a request. DynamoDB takes about so many in a second into one conversation
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html)."""
+
+MOST_READ: Final = 100
+"""Stored messages that are compared with those of a request."""
 
 CONVERSATION: Final = b"x-conversation-id"
+MESSAGE: Final = b"x-message-id"
+
+IN_METADATA: Final = "conversation_id"
+"""Where ``metadata`` names a conversation, for clients that cannot send a header."""
 
 AS_THEY_ARE: Final = (
     "temperature",
@@ -45,55 +58,6 @@ AS_THEY_ARE: Final = (
     "reasoning_effort",
 )
 """Fields that are options of a reply under the same name; a provider that does not know one refuses it."""
-
-
-class Function(msgspec.Struct, frozen=True):
-    """What a call calls."""
-
-    name: str
-    arguments: str = ""
-
-
-class Call(msgspec.Struct, frozen=True):
-    """A call of a tool, in the history."""
-
-    id: str
-    function: Function
-    type: str = "function"
-
-
-class Url(msgspec.Struct, frozen=True):
-    """Where an image is, or the image itself."""
-
-    url: str
-    detail: str | None = None
-
-
-class File(msgspec.Struct, frozen=True):
-    """A file itself."""
-
-    file_data: str | None = None
-    filename: str | None = None
-    file_id: str | None = None
-
-
-class ContentPart(msgspec.Struct, frozen=True):
-    """A part of what is said."""
-
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-    image_url: Url | None = None
-    file: File | None = None
-
-
-class ChatMessage(msgspec.Struct, frozen=True):
-    """A message of the request."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
-    tool_calls: list[Call] | None = None
-    tool_call_id: str | None = None
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -149,42 +113,39 @@ async def post_completions(backend: Backend, scope: Scope, receive: Receive, sen
     check_type(scope)
     body = parse(given, CompletionBody)
     if len(body.messages) > MOST_MESSAGES:
-        raise Unprocessable(
-            f"messages may have {MOST_MESSAGES} messages at most; name a conversation to go on with it."
-        )
+        raise BadParameter(f"messages may have {MOST_MESSAGES} messages at most.", "messages")
     provider, model = choose(backend, body.model)
-    key, named = header(scope, b"idempotency-key"), header(scope, CONVERSATION)
-    if named is not None:
-        conversation_id = await find_conversation(backend, owner, named)
-    elif key is not None:
-        conversation_id = page_conversation_id(owner, f"openai:{key}")  # so the same key finds it again
-    else:
-        conversation_id = new_conversation_id(backend.random_bytes)
-    # What is said to the model of its part is the conversation's, if this begins it.
-    system = "\n\n".join(_text(each) for each in body.messages if each.role in ("system", "developer"))
-    is_stored = named is not None and await _is_stored(backend, conversation_id)
-    additions = _additions(body.messages, is_stored=is_stored)
     async with connecting(backend, provider) as opening:
+        place = await _place(backend, owner, body, header(scope, CONVERSATION), header(scope, b"idempotency-key"))
         begun = await begin(
             backend,
             owner,
-            conversation_id,
+            place.conversation_id,
             arrived=arrived,
             history=body.history,
-            new=new_record(backend, owner, conversation_id, system=system or None),
+            has_question=bool(place.said),
+            new=new_record(backend, owner, place.conversation_id, system=system_of(body.messages)),
         )
+        if place.is_whole:
+            # All that goes into the prompt came with the request; what there is was left by one that broke off.
+            begun = msgspec.structs.replace(begun, past=Past([], 0, begun.past.count, {}))
+        elif len(place.said) > MOST_WITH_REPLY:
+            raise BadParameter(
+                f"A conversation that is stored goes on with {MOST_WITH_REPLY} new messages at most.", "messages"
+            )
         ask = Ask(
             provider=provider,
             model=model,
             fallbacks=body.fallbacks,
             options=_options(body),
-            additions=additions,
+            earlier=place.said[:-MOST_WITH_REPLY],
+            additions=place.said[-MOST_WITH_REPLY:],
             metadata={
                 **({"metadata": body.metadata} if body.metadata else {}),
                 "private": {NAME: {"model": body.model}},
             },
             channel=body.channel,
-            key=key,
+            key=place.key,
             asked=body,
             protocol=NAME,
             wants={"include_usage": bool(body.stream_options and body.stream_options.include_usage)},
@@ -194,124 +155,86 @@ async def post_completions(backend: Backend, scope: Scope, receive: Receive, sen
         async def respond(send: Send, message: Message) -> None:
             await respond_completion(send, message, body.model)
 
-        await answer(backend, scope, receive, _telling(send, conversation_id), begun, ask, opening, respond)
-
-
-async def get_models(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
-    """Return what may be asked: the default, and the providers that have a key."""
-    await backend.identify(scope)
-    settings = backend.settings
-    default = f"{settings.provider}/{settings.model}" if settings.model else settings.provider
-    found = [default]
-    for name in names():
-        keys = variables(name).keys
-        if name != settings.provider and keys and settings.provider_config(name).api_key is not None:
-            found.append(name)
-    models = [{"id": each, "object": "model", "created": 0, "owned_by": each.partition("/")[0]} for each in found]
-    await respond_json(send, 200, {"object": "list", "data": models})
-
-
-def choose(backend: Backend, model: str) -> tuple[str, str | None]:
-    """Return the provider and its model that a name means: ``provider/model``, a provider alone, or a model of the
-    default provider's."""
-    provider, slash, rest = model.partition("/")
-    if provider in names() and (slash or provider == model):
-        return provider, rest or None
-    return backend.settings.provider, model
+        await answer(backend, scope, receive, _telling(send, place.conversation_id), begun, ask, opening, respond)
 
 
 async def respond_completion(send: Send, message: Message, model: str) -> None:
-    """Send a reply that has ended, or its failure."""
-    if message.status == "completed":
-        body = completion(message, model, microseconds(message.created_at) // 1_000_000)
-        await respond_json(send, 200, body, [(b"x-message-id", message.id.encode())])
+    """Send a reply that has ended, or its failure.
+
+    Raises:
+        TooLarge: no answer can carry it.
+    """
+    if message.status != "completed":
+        await respond_failure(send, message)
         return
-    await respond_error(send, failure_of(message))
+    body = completion(message, model, microseconds(message.created_at) // 1_000_000)
+    try:
+        await respond_json(send, 200, body, [(MESSAGE, message.id.encode())])
+    except TooLarge:
+        raise too_large(message.id) from None
 
 
-def failure_of(message: Message) -> TailraceError:
-    """Return the error that a reply ended with."""
-    error = message.error or {}
-    text, kind = str(error.get("message", "The reply ended early.")), str(error.get("type", ""))
-    failure = ProviderTimeout if kind.startswith("timeout") else ProviderError
-    return failure(text, provider=message.provider or "")
+# ---- where it is stored ----
 
 
-async def _is_stored(backend: Backend, conversation_id: str) -> bool:
+class _Place(msgspec.Struct, frozen=True):
+    """Where a request is stored.
+
+    Attributes:
+        said: the messages that are not there yet.
+        is_whole: whether these are all there are.
+        key: the same one attaches to the same reply.
+    """
+
+    conversation_id: str
+    said: Sequence[NewMessage]
+    is_whole: bool
+    key: str | None
+
+
+async def _place(backend: Backend, owner: str, body: CompletionBody, name: str | None, key: str | None) -> _Place:
+    """Return where a request is stored: in a new conversation, or at the end of the one that it names.
+
+    Raises:
+        BadParameter: its messages cannot be, or there is nothing new among them.
+    """
+    given = (body.metadata or {}).get(IN_METADATA)
+    if name is not None and given not in (None, name):
+        raise BadParameter(
+            f"metadata.{IN_METADATA} and the header X-Conversation-Id name two conversations.",
+            f"metadata.{IN_METADATA}",
+        )
+    name = name if given is None else given
+    if name is None:
+        # The same key finds it again.
+        new_id = (
+            new_conversation_id(backend.random_bytes) if key is None else page_conversation_id(owner, f"openai:{key}")
+        )
+        return _Place(new_id, read_messages(body.messages, 0, ()), True, key)
+    conversation_id = await find_conversation(backend, owner, name)
+    begin = after_last_answer(body.messages)
+    most = min(MOST_READ, len(body.messages) - begin + 10)
+    is_there, (stored, following) = await both(
+        _is_there(backend, conversation_id),
+        backend.store.messages.list(conversation_id, most, newest_first=True),
+    )
+    tail = tail_of(stored if is_there else [], is_all=following is None)
+    is_whole = not is_there
+    if is_there and stored:
+        said = new_of(read_messages(body.messages, begin, tail.calls), tail.pending)
+    else:
+        said = read_messages(body.messages, 0, ())
+    # Whoever asks the same again while it is being answered is a client that lost its connection.
+    own_key = f"openai:{tail.newest}:{digest(body).hex()}"
+    return _Place(conversation_id, said, is_whole, key or own_key)
+
+
+async def _is_there(backend: Backend, conversation_id: str) -> bool:
     try:
         await backend.store.conversations.get(conversation_id)
     except NotFound:
         return False
     return True
-
-
-def _additions(messages: list[ChatMessage], *, is_stored: bool) -> list[NewMessage]:
-    """Return what is new of a request.
-
-    Args:
-        is_stored: whether all up to the last answer is stored already.
-
-    Raises:
-        Unprocessable: there is nothing, or a message says nothing.
-    """
-    begin = 0
-    if is_stored:
-        begin = max((place for place, each in enumerate(messages) if each.role == "assistant"), default=-1) + 1
-    found: list[NewMessage] = []
-    for message in messages[begin:]:
-        if message.role in ("system", "developer"):
-            continue
-        if message.role == "tool":
-            if message.tool_call_id is None:
-                raise Unprocessable("A message of the role tool must have a tool_call_id - at `$.messages`.")
-            content = [{"id": message.tool_call_id, "result": _text(message)}]
-            found.append(NewMessage("tool_result", msgspec.json.encode(content).decode()))
-        elif message.role == "assistant":
-            if text := _text(message):
-                found.append(NewMessage("assistant", text))
-            if message.tool_calls:
-                calls = [
-                    {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
-                    for call in message.tool_calls
-                ]
-                found.append(NewMessage("tool_call", msgspec.json.encode(calls).decode()))
-        else:
-            parts = _parts(message)
-            found.append(NewMessage("user", _text(message), parts_metadata(parts)))
-    if not found or messages[-1].role == "assistant":
-        raise Unprocessable(
-            "There is nothing to answer: the last message must be of the role user or tool - at `$.messages`."
-        )
-    return found
-
-
-def _text(message: ChatMessage) -> str:
-    if message.content is None or isinstance(message.content, str):
-        return message.content or ""
-    return "\n".join(part.text or part.refusal or "" for part in message.content if part.type in ("text", "refusal"))
-
-
-def _parts(message: ChatMessage) -> list[InputPart]:
-    found: list[InputPart] = []
-    for part in message.content if isinstance(message.content, list) else ():
-        if part.type == "image_url" and part.image_url is not None:
-            media_type, data = _data(part.image_url.url)
-            found.append(ImagePart(media_type=media_type, data=data, url=None if data else part.image_url.url))
-        elif part.type == "file" and part.file is not None and part.file.file_data is not None:
-            media_type, data = _data(part.file.file_data)
-            found.append(FilePart(media_type=media_type, data=data or part.file.file_data, name=part.file.filename))
-        elif part.type not in ("text", "refusal"):
-            raise Unprocessable(f"A part of the type {part.type[:64]} cannot be sent on - at `$.messages`.")
-    check_parts(found)
-    return found
-
-
-def _data(url: str) -> tuple[str, str | None]:
-    """Return the media type and the base64 of a ``data:`` URL; of another one, nothing."""
-    if not url.startswith("data:"):
-        return "", None
-    about, _, data = url[5:].partition(",")
-    return about.removesuffix(";base64").partition(";")[0], data
 
 
 def _options(body: CompletionBody) -> dict[str, Any]:
@@ -328,11 +251,8 @@ def _telling(send: Send, conversation_id: str) -> Send:
     """Return ``send`` with the header that says where the request is stored."""
 
     async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 200:
+        if message["type"] == "http.response.start" and any(name == MESSAGE for name, _ in message["headers"]):
             message = {**message, "headers": [*message["headers"], (CONVERSATION, conversation_id.encode())]}
         await send(message)
 
     return sending
-
-
-__all__ = ["get_models", "post_completions", "respond_error"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from tailrace.errors import RequestError, TailraceError
+from tailrace.errors import Conflict, RequestError, TailraceError
+from tailrace.events import Message
 from tailrace.http.requests import Send
 from tailrace.http.responses import error_content, respond_json
 
@@ -22,8 +23,12 @@ TYPES: Final = {
 STATUSES: Final = {422: 400, 413: 400, 415: 400}
 """What a request that cannot be served has there, where it differs from ours."""
 
-_PARAM: Final = re.compile(r"at `\$\.?([^`]*)`|unknown field `([^`]+)`")
-"""Where msgspec says that the fault is."""
+NO_RETRY: Final = (b"x-should-retry", b"false")
+"""Keeps the SDKs from asking again, as they do after 409 and every 5xx (``_should_retry`` of openai-python 3.54,
+``shouldRetry`` of openai-node 7.59)."""
+
+_PARAM: Final = re.compile(r"at `\$\.?([^`]*)`|unknown field `([^`]+)`|^Bad options: .*?\b(tools|tool_choice)\b")
+"""Where msgspec, or who reads options, says that the fault is."""
 
 
 class BadParameter(RequestError):
@@ -51,8 +56,31 @@ async def respond_error(send: Send, error: TailraceError) -> None:
         "error": {
             "message": said["message"],
             "type": TYPES.get(status, "server_error"),
-            "param": bad.param if bad else (found and (found[1] or found[2])) or None,
+            "param": bad.param if bad else (found and next(filter(None, found.groups()), None)),
             "code": bad.code if bad else said["type"],
         }
     }
-    await respond_json(send, status, body, [(name.lower().encode(), value.encode()) for name, value in headers.items()])
+    more = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    if isinstance(error, Conflict):
+        more.append(NO_RETRY)
+    await respond_json(send, status, body, more)
+
+
+async def respond_failure(send: Send, message: Message) -> None:
+    """Send what a reply came to that did not complete.
+
+    It is stored, and whoever answers was asked as often as the start allowed (``options.retries``): were it asked again
+    by the SDK, it would be another start.
+    """
+    error = message.error or {}
+    code = str(error.get("type", "general_error"))
+    body = {
+        "error": {
+            "message": str(error.get("message", "The reply ended early.")),
+            "type": "server_error",
+            "param": None,
+            "code": code,
+        }
+    }
+    status = 504 if code.startswith("timeout") else 502
+    await respond_json(send, status, body, [(b"x-message-id", message.id.encode()), NO_RETRY])

@@ -26,9 +26,9 @@ from tailrace.events import TERMINAL, ConversationRecord, Message
 from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record, store_start
 from tailrace.http.cursor import Cursor, query
 from tailrace.http.live import Live
-from tailrace.http.openai_chat import choose
 from tailrace.http.openai_errors import BadParameter, respond_error
 from tailrace.http.openai_input import read_input
+from tailrace.http.openai_models import choose
 from tailrace.http.replay import Replay
 from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
 from tailrace.http.responses import respond_json

@@ -161,7 +161,7 @@ STREAMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
 def _client_operation(route: ClientRoute) -> dict[str, Any]:
     """Return the description of a route whose bodies are another project's to describe."""
     parameters = [
-        _parameter(name, "An id, as the client has it.", place="path") for name in re.findall(r"{(\w+)}", route.path)
+        _parameter(name, "An id, as the client has it.", place="path") for name in re.findall(r"{(\w+)", route.path)
     ]
     answer = {"application/json": {"schema": {}}} | (_STREAM if route.streams else {})
     operation = _operation(
@@ -183,7 +183,8 @@ def describe(app: FastAPI) -> None:
             made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             made["paths"].update(STREAMS)
             for route in CLIENT_ROUTES:
-                made["paths"].setdefault(route.path, {})[route.method.lower()] = _client_operation(route)
+                path = route.path.replace(":path}", "}")
+                made["paths"].setdefault(path, {})[route.method.lower()] = _client_operation(route)
             _, components = msgspec.json.schema_components((StartBody,), ref_template="#/components/schemas/{name}")
             schemas = made["components"]["schemas"]
             schemas.update(components)
