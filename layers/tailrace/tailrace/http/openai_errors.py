@@ -9,6 +9,7 @@ from tailrace.errors import Conflict, RequestError, TailraceError
 from tailrace.events import Message
 from tailrace.http.requests import Send
 from tailrace.http.responses import error_content, respond_json
+from tailrace.protocols.reader import ENDED_EARLY
 
 TYPES: Final = {
     400: "invalid_request_error",
@@ -76,7 +77,7 @@ async def respond_failure(send: Send, message: Message) -> None:
     code = str(error.get("type", "general_error"))
     body = {
         "error": {
-            "message": str(error.get("message", "The reply ended early.")),
+            "message": str(error.get("message", ENDED_EARLY)),
             "type": "server_error",
             "param": None,
             "code": code,

@@ -71,9 +71,9 @@ class Replay:
         self._id = cursor.message_id
         self._kind = find_protocol(protocol)
         check_by_chunk(self._kind, is_paced=delivery.is_paced)
-        if self._kind.is_by_chunk and cursor.taken:
+        if self._kind.needs_beginning and cursor.taken:
             raise RequestError(NOT_OURS)
-        plain = (delivery == PLAIN and not cursor.taken) or self._kind.is_by_chunk
+        plain = (delivery == PLAIN and not cursor.taken) or self._kind.needs_beginning
         self._pieces = None if plain else delivery.open(after=cursor.seq, taken=cursor.taken)
         self._follower = self._follow_from(cursor.seq if plain and not self._kind.needs_beginning else 0)
         self._delivery = delivery

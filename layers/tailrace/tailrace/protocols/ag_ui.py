@@ -13,8 +13,8 @@ makes of it, as in ``@ag-ui/client`` 1.0.0 (``verifyEvents``, ``defaultApplyEven
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgspec
 
@@ -32,8 +32,8 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
-from tailrace.protocols.reader import Object, Opening, ReaderProtocol, Reading, Shown
-from tailrace.protocols.stored import entries_of
+from tailrace.protocols.from_beginning import FromBeginning
+from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, Reading, Shown
 
 PRIVATE: Final = "ag_ui"
 """The key in a reply's private metadata under which the ids of its thread and run lie."""
@@ -47,16 +47,12 @@ OURS: Final = re.compile(r"([A-Za-z0-9_-]{47})(\..*)?", re.DOTALL)
 _encode = msgspec.json.Encoder().encode
 
 
-class AgUiProtocol(ReaderProtocol):
+class AgUiProtocol(FromBeginning):
     """A reply as the run of an agent; its arguments are ``ReaderProtocol``'s.
 
     ``Reading.wants`` may have ``threadId`` and ``runId``, ``messages``, those that the page sent, ``snapshot``, those
     that are stored, which are shown first, and ``inputs``, the names of the tools that TanStack AI is told to run.
     """
-
-    has_ids: ClassVar[bool] = False
-    needs_beginning: ClassVar[bool] = True
-    is_by_chunk: ClassVar[bool] = True
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
@@ -66,7 +62,6 @@ class AgUiProtocol(ReaderProtocol):
             "threadId": str(run.get("threadId") or opening.conversation_id),
             "runId": str(run.get("runId") or self.message_id),
         }
-        self._seen = False
         self._begin_answer()
 
     def _begin_answer(self) -> None:
@@ -78,8 +73,8 @@ class AgUiProtocol(ReaderProtocol):
         self._called: set[str] = set()
         self._results = 0
         self._reasonings = 0
-        self._characters = 0
-        self._prefix = b""
+        self.written = 0
+        self.around = None
 
     def first(self) -> list[Shown]:
         """Return the start of the run, and the messages that the page is to have before it."""
@@ -88,38 +83,11 @@ class AgUiProtocol(ReaderProtocol):
             found.append({"type": "MESSAGES_SNAPSHOT", "messages": snapshot})
         elif any(self._is_own(each) for each in self._sent()):
             found.append(self._without_answer())
-        return [Shown(each, self.cursor(0)) for each in found]
-
-    def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
-        """Return entries as server-sent events; empty when there is nothing to show."""
-        if not self.is_new(first_seq):
-            return super().events(first_seq, events)
-        # The hot path: while a text is open, its next piece has the same beginning.
-        blocks: list[bytes] = []
-        for seq, event in enumerate(events, first_seq):
-            if isinstance(event, Text) and self._prefix:
-                blocks.append(self._prefix + _encode(event.text) + b"}\n\n")
-                self._characters += len(event.text)
-            else:
-                blocks.append(self._encode(self.objects(seq, [event])))
-        return b"".join(blocks)
-
-    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
-        """Return what the entries are to the run's reader."""
-        found: list[Shown] = []
-        for seq, event in enumerate(events, first_seq):
-            self._seen = True
-            found += [Shown(each, self.cursor(seq)) for each in self._entry(event)]
-        return found
+        return self.shown(found)
 
     def end_objects(self, message: Message) -> list[Shown]:
         """Return what of the answer was not shown, the ends of all that is open, and the end of the run."""
-        found: list[Object] = []
-        if not self._seen:  # there is no log any more
-            for entry in entries_of(message):
-                found += self._entry(entry)
-        elif message.status == "completed" and len(message.content) > self._characters:
-            found += self._entry(Text(message.content[self._characters :]))
+        found = [each for event in self.missing(message) for each in self.entry(event)]
         found += self._close()
         usage = usage_of(message)
         if message.status == "completed":
@@ -128,22 +96,22 @@ class AgUiProtocol(ReaderProtocol):
             found.append({"type": "RUN_FINISHED", **self._run, "outcome": {"type": "cancelled"}, **usage})
         else:
             error = message.error or {}
-            text = str(error.get("message", "The reply ended early."))
+            text = str(error.get("message", ENDED_EARLY))
             found.append(_failure(text, str(error.get("type", "general_error"))))
-        end = self.end_cursor(message)
-        return [Shown(each, end) for each in found]
+        return self.shown(found, self.end_cursor(message))
 
     def finished(self) -> bytes:
         """Return the end of a run in which nothing happens, as server-sent events."""
-        return self._encode([Shown({"type": "RUN_FINISHED", **self._run}, self.cursor(0))])
+        return self._encode(self.shown([{"type": "RUN_FINISHED", **self._run}]))
 
     def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return the ends of all that is open, and the error that ends the run."""
-        return [Shown(each, self.cursor(seq)) for each in (*self._close(), _failure(text, error_type))]
+        return self.shown([*self._close(), _failure(text, error_type)])
 
     # ---- entries ----
 
-    def _entry(self, event: Event) -> list[Object]:
+    def entry(self, event: Event) -> list[Object]:
+        """Return the events that an entry is."""
         if isinstance(event, Text):
             return self._text_objects(event.text)
         if isinstance(event, Reasoning):
@@ -171,9 +139,10 @@ class AgUiProtocol(ReaderProtocol):
                 self._message += 1
             self._is_used = True
             self._text = self._id()
-            self._prefix = b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":' % _encode(self._text)
+            begin = b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":' % _encode(self._text)
+            self.around = begin, b"}\n\n"
             found.append({"type": "TEXT_MESSAGE_START", "messageId": self._text, "role": "assistant"})
-        self._characters += len(text)
+        self.written += len(text)
         found.append({"type": "TEXT_MESSAGE_CONTENT", "messageId": self._text, "delta": text})
         return found
 
@@ -265,7 +234,7 @@ class AgUiProtocol(ReaderProtocol):
     def _close_text(self) -> list[Object]:
         if self._text is None:
             return []
-        message_id, self._text, self._prefix = self._text, None, b""
+        message_id, self._text, self.around = self._text, None, None
         return [{"type": "TEXT_MESSAGE_END", "messageId": message_id}]
 
     def _close_reasoning(self) -> list[Object]:

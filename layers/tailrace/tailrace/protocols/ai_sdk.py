@@ -9,7 +9,7 @@ the page would show both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -27,10 +27,9 @@ from tailrace.events import (
     ToolCallStart,
     ToolResult,
 )
-from tailrace.protocols.reader import Object, Opening, ReaderProtocol, Reading, Shown
+from tailrace.protocols.from_beginning import FromBeginning
+from tailrace.protocols.reader import Object, Opening, Reading, Shown
 from tailrace.protocols.stored import entries_of
-
-_encode = msgspec.json.Encoder().encode
 
 NAME: Final = "ai_sdk"
 """Of the protocol, and of what it keeps in the private metadata of a reply."""
@@ -56,14 +55,11 @@ class Step(msgspec.Struct, frozen=True):
     outputs: Sequence[Output] = ()
 
 
-class AiSdkProtocol(ReaderProtocol):
+class AiSdkProtocol(FromBeginning):
     """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``earlier``: the steps before this reply, for a reader
     that has none of them; and ``is_run``: the reader asks for more until it has a ``finish``."""
 
     headers: ClassVar[Sequence[tuple[bytes, bytes]]] = (HEADER,)
-    has_ids: ClassVar[bool] = False
-    needs_beginning: ClassVar[bool] = True
-    is_by_chunk: ClassVar[bool] = True
     trailer: ClassVar[bytes] = b"data: [DONE]\n\n"
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
@@ -75,9 +71,6 @@ class AiSdkProtocol(ReaderProtocol):
         self._sources = 0
         self._calls: set[str] = set()  # whose input was begun
         self._told: set[str] = set()  # whose input is whole
-        self._written = 0  # characters of text
-        self._seq = 0
-        self._delta = b""
 
     # ---- what comes when ----
 
@@ -87,45 +80,17 @@ class AiSdkProtocol(ReaderProtocol):
         for step in self.wants.get("earlier", ()):
             found.append({"type": "start-step"})
             for event in entries_of(step.reply):
-                found += self._entry(event)
+                found += self.entry(event)
             found += self._close()
             found += [_output(each) for each in step.outputs]
             found.append({"type": "finish-step"})
-            self._written = 0
+            self.written = 0
         found.append({"type": "start-step"})
-        return self._shown(found)
-
-    def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
-        """Return the entries as server-sent events."""
-        if self.progress is not None or not self.is_new(first_seq):
-            return super().events(first_seq, events)
-        # The hot path: text in an open part is two joins and no dict.
-        blocks: list[bytes] = []
-        for seq, event in enumerate(events, first_seq):
-            if isinstance(event, Text) and self._open == "text":
-                self._written += len(event.text)
-                blocks.append(self._delta + _encode(event.text) + b"}\n\n")
-            else:
-                blocks.append(self._encode(self.objects(seq, [event])))
-        self._seq = first_seq + len(events) - 1
-        return b"".join(blocks)
-
-    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
-        """Return the chunks of a UI message stream that the entries are."""
-        found: list[Shown] = []
-        for seq, event in enumerate(events, first_seq):
-            self._seq = seq
-            found += self._shown(self._entry(event))
-        return found
+        return self.shown(found)
 
     def end_objects(self, message: Message) -> list[Shown]:
         """Return what is missing, the end of the step, and the end."""
-        found: list[Object] = []
-        if not self._seq:  # the log has expired: the message is all there is
-            for event in entries_of(message):
-                found += self._entry(event)
-        elif message.status == "completed" and self._written < len(message.content):
-            found += self._text(message.content[self._written :])
+        found = [each for event in self.missing(message) for each in self.entry(event)]
         found += self._close()
         if message.status == "completed":
             finish = str(message.metadata.get("finish", "stop"))
@@ -138,8 +103,7 @@ class AiSdkProtocol(ReaderProtocol):
             found.append({"type": "abort"})
         else:
             found.append({"type": "error", "errorText": (message.error or {}).get("message", "The reply failed.")})
-        cursor = self.end_cursor(message)
-        return [Shown(each, cursor) for each in found]
+        return self.shown(found, self.end_cursor(message))
 
     def end(self, message: Message) -> bytes:
         """Return the end. A run's reader that has all of an answer which was stopped, or failed, is told to leave."""
@@ -151,11 +115,12 @@ class AiSdkProtocol(ReaderProtocol):
 
     def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return the failure."""
-        return self._shown([*self._close(), {"type": "error", "errorText": text}])
+        return self.shown([*self._close(), {"type": "error", "errorText": text}])
 
     # ---- one entry ----
 
-    def _entry(self, event: Event) -> list[Object]:
+    def entry(self, event: Event) -> list[Object]:
+        """Return the chunks of a UI message stream that an entry is."""
         if isinstance(event, Text):
             return self._text(event.text)
         if isinstance(event, Reasoning):
@@ -177,7 +142,7 @@ class AiSdkProtocol(ReaderProtocol):
         return []
 
     def _text(self, text: str) -> list[Object]:
-        self._written += len(text)
+        self.written += len(text)
         found = [*self._opened("text"), self._piece("text", text)]
         if self.progress is not None:
             counts = self.progress.count(text, self.monotonic())
@@ -193,13 +158,14 @@ class AiSdkProtocol(ReaderProtocol):
         found = self._close()
         self._part += 1
         self._open = kind
-        self._delta = b'data: {"type":"text-delta","id":"%d","delta":' % self._part
+        if kind == "text" and self.progress is None:
+            self.around = b'data: {"type":"text-delta","id":"%d","delta":' % self._part, b"}\n\n"
         return [*found, {"type": f"{kind}-start", "id": str(self._part)}]
 
     def _close(self) -> list[Object]:
         if self._open is None:
             return []
-        kind, self._open = self._open, None
+        kind, self._open, self.around = self._open, None, None
         return [{"type": f"{kind}-end", "id": str(self._part)}]
 
     def _begun(self, call_id: str, name: str) -> list[Object]:
@@ -240,17 +206,13 @@ class AiSdkProtocol(ReaderProtocol):
         return [{"type": "source-url", **about, **({} if citation.title is None else {"title": citation.title})}]
 
     def _reset(self) -> list[Object]:
-        self._open = None
-        self._written = 0
+        self._open = self.around = None
+        self.written = 0
         self._calls.clear()
         self._told.clear()
         if self.progress is not None:
             self.progress.reset()
         return [{"type": "reset-step"}]
-
-    def _shown(self, objects: Iterable[Object]) -> list[Shown]:
-        cursor = self.cursor(self._seq)
-        return [Shown(each, cursor) for each in objects]
 
 
 def _output(output: Output) -> Object:

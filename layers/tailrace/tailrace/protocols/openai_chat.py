@@ -6,7 +6,6 @@ this wire have it. The wire has no form for an answer that begins anew after tex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -23,7 +22,8 @@ from tailrace.events import (
     ToolCallStart,
     Usage,
 )
-from tailrace.protocols.reader import Object, Opening, ReaderProtocol, Reading, Shown
+from tailrace.protocols.from_beginning import FromBeginning
+from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, Reading, Shown
 from tailrace.protocols.stored import entries_of
 
 _encode = msgspec.json.Encoder().encode
@@ -36,12 +36,9 @@ FINISH: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})
 BEGAN_ANEW: Final = "The answer began anew with another provider, for which this protocol has no form."
 
 
-class OpenAIChatProtocol(ReaderProtocol):
+class OpenAIChatProtocol(FromBeginning):
     """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``include_usage``."""
 
-    has_ids: ClassVar[bool] = False
-    needs_beginning: ClassVar[bool] = True
-    is_by_chunk: ClassVar[bool] = True
     trailer: ClassVar[bytes] = b"data: [DONE]\n\n"
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
@@ -53,78 +50,47 @@ class OpenAIChatProtocol(ReaderProtocol):
             "model": model_of(opening),
         }
         head = _encode(self._head)[:-1]
-        self._before = b"data: " + head + b',"choices":[{"index":0,"delta":{"content":'
-        self._behind = b'},"finish_reason":null}]}\n\n'
+        begin = b"data: " + head + b',"choices":[{"index":0,"delta":{"content":'
+        self.around = begin, b'},"finish_reason":null}]}\n\n'
         self._calls: dict[str, int] = {}
         self._arguments: set[str] = set()  # of which calls some were sent
         self._told: set[str] = set()
-        self._written = 0
-        self._seq = 0
         self._is_void = False
 
     def first(self) -> list[Shown]:
         """Return the role."""
-        return [self._chunk({"role": "assistant", "content": ""})]
+        return self.shown([self._chunk({"role": "assistant", "content": ""})])
 
-    def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
-        """Return the entries as server-sent events."""
-        if not self.is_new(first_seq) or self._is_void:
-            return super().events(first_seq, events)
-        # The hot path: a chunk of text is two joins and no dict.
-        blocks: list[bytes] = []
-        for seq, event in enumerate(events, first_seq):
-            if isinstance(event, Text) and not self._is_void:
-                self._written += len(event.text)
-                blocks.append(self._before + _encode(event.text) + self._behind)
-            else:
-                blocks.append(self._encode(self.objects(seq, [event])))
-        self._seq = first_seq + len(events) - 1
-        return b"".join(blocks)
-
-    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
-        """Return the chunks that the entries are."""
-        found: list[Shown] = []
-        for seq, event in enumerate(events, first_seq):
-            self._seq = seq
-            if isinstance(event, Reset):
-                # Of what is void nothing may have been sent.
-                self._is_void = bool(self._written or self._calls)
-            if not self._is_void:
-                found += [self._chunk(delta) for delta in self._deltas(event)]
-        return found
+    def entry(self, event: Event) -> list[Object]:
+        """Return the chunks that an entry is."""
+        if isinstance(event, Reset) and (self.written or self._calls):
+            self._is_void, self.around = True, None  # of what is void nothing may have been sent
+        return [] if self._is_void else [self._chunk(delta) for delta in self._deltas(event)]
 
     def end_objects(self, message: Message) -> list[Shown]:
         """Return what is missing, why it ended, and the usage if it was asked for; or the failure."""
-        cursor = self.end_cursor(message)
-        return [Shown(each.data, cursor) for each in self._ended(message)]
-
-    def _ended(self, message: Message) -> list[Shown]:
-        if self._is_void:
-            return self.failure_objects(self._seq, BEGAN_ANEW, "api_error")
-        if message.status != "completed":
-            error = message.error or {}
-            text = str(error.get("message", "The reply ended early."))
-            return self.failure_objects(self._seq, text, str(error.get("type", "general_error")))
-        found: list[Shown] = []
-        if not self._seq:  # the log has expired: the message is all there is
-            found = [self._chunk(delta) for event in entries_of(message) for delta in self._deltas(event)]
-        elif self._written < len(message.content):
-            found = [self._chunk({"content": message.content[self._written :]})]
-        finish = message.metadata.get("finish")
-        found.append(self._chunk({}, finish if finish in FINISH else "stop"))
-        if self.wants.get("include_usage"):
-            usage = {**self._head, "choices": [], "usage": usage_of(message.usage)}
-            found.append(Shown(usage, self.cursor(self._seq)))
-        return found
+        return self.shown(self._ended(message), self.end_cursor(message))
 
     def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return the failure."""
-        error = {"message": text, "type": "server_error", "param": None, "code": error_type}
-        return [Shown({"error": error}, self.cursor(self._seq))]
+        return self.shown([_failure(text, error_type)])
+
+    def _ended(self, message: Message) -> list[Object]:
+        if self._is_void:
+            return [_failure(BEGAN_ANEW, "api_error")]
+        if message.status != "completed":
+            error = message.error or {}
+            return [_failure(str(error.get("message", ENDED_EARLY)), str(error.get("type", "general_error")))]
+        found = [each for event in self.missing(message) for each in self.entry(event)]
+        finish = message.metadata.get("finish")
+        found.append(self._chunk({}, finish if finish in FINISH else "stop"))
+        if self.wants.get("include_usage"):
+            found.append({**self._head, "choices": [], "usage": usage_of(message.usage)})
+        return found
 
     def _deltas(self, event: Event) -> list[Object]:
         if isinstance(event, Text):
-            self._written += len(event.text)
+            self.written += len(event.text)
             return [{"content": event.text}]
         if isinstance(event, Reasoning):
             return [{"reasoning_content": event.text}]
@@ -151,9 +117,12 @@ class OpenAIChatProtocol(ReaderProtocol):
     def _more(self, call_id: str, arguments: str) -> Object:
         return {"tool_calls": [{"index": self._calls[call_id], "function": {"arguments": arguments}}]}
 
-    def _chunk(self, delta: Object, finish: str | None = None) -> Shown:
-        data = {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-        return Shown(data, self.cursor(self._seq))
+    def _chunk(self, delta: Object, finish: str | None = None) -> Object:
+        return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def _failure(text: str, error_type: str) -> Object:
+    return {"error": {"message": text, "type": "server_error", "param": None, "code": error_type}}
 
 
 def model_of(opening: Opening) -> str:

@@ -18,7 +18,7 @@ Deliberate oddities:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -37,7 +37,8 @@ from tailrace.events import (
     ToolCallStart,
     Usage,
 )
-from tailrace.protocols.reader import Object, Opening, ReaderProtocol, Reading, Shown
+from tailrace.protocols.from_beginning import FromBeginning
+from tailrace.protocols.reader import Object, Opening, Reading, Shown
 from tailrace.protocols.stored import entries_of
 
 _encode = msgspec.json.Encoder().encode
@@ -285,19 +286,14 @@ class Items:
         ]
 
 
-class OpenAIResponsesProtocol(ReaderProtocol):
+class OpenAIResponsesProtocol(FromBeginning):
     """Its arguments are ``ReaderProtocol``'s."""
-
-    has_ids: ClassVar[bool] = False
-    needs_beginning: ClassVar[bool] = True
-    is_by_chunk: ClassVar[bool] = True
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
         self._kept = kept_of(opening.private)
         self._items = Items(self.message_id)
         self._number = len(FIRST)  # of the next event
-        self._seq = 0
         self._delta = b""  # what a piece of the open message is put into
         self._take: Callable[[str], None] | None = None  # takes a piece of it
 
@@ -325,7 +321,7 @@ class OpenAIResponsesProtocol(ReaderProtocol):
             # The most of what comes. Whoever has an open message here has all that was before it.
             text = events[0].text
             take(text)
-            self._seq, number = first_seq, self._number
+            self.seq, number = first_seq, self._number
             self._number = number + 1
             return self._delta % (_encode(text), number)
         if not self.is_new(first_seq):
@@ -346,31 +342,23 @@ class OpenAIResponsesProtocol(ReaderProtocol):
             message = self._items.open
             if message is not None and message.kind == "message":
                 delta, take = _delta_of(message), message.pieces.append
-        self._seq, self._number = first_seq + len(events) - 1, number
+        self.seq, self._number = first_seq + len(events) - 1, number
         self._delta, self._take = delta, take
         return b"".join(blocks)
 
-    def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
-        """Return the events that the entries are."""
-        found: list[Shown] = []
-        for seq, event in enumerate(events, first_seq):
-            self._seq = seq
-            found += self._shown(self._items.entry(event))
-        return found
+    def entry(self, event: Event) -> list[Object]:
+        """Return the events that an entry is."""
+        return self._items.entry(event)
 
     def end_objects(self, message: Message) -> list[Shown]:
         """Return what is missing, the ends of what is open, and the terminal event."""
-        found: list[Object] = []
-        if not self._seq:  # the log has expired: the message is all there is
-            for event in entries_of(message):
-                found += self._items.entry(event)
-        elif message.status == "completed" and (written := self._items.written()) < len(message.content):
-            found += self._items.entry(Text(message.content[written:]))
+        self.written = self._items.written()
+        found = [each for event in self.missing(message) for each in self._items.entry(event)]
         status = status_of(message)
         found += self._items.close("completed" if status == "completed" else "incomplete")
         response = {**_ended(message, self._kept), "output": self._items.output()}
         found.append({"type": LAST.get(status, "response.incomplete"), "response": response})
-        return self._shown(found, self.end_cursor(message))
+        return self.shown(found, self.end_cursor(message))
 
     def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return the failure of a response whose end could not be stored."""
@@ -380,10 +368,11 @@ class OpenAIResponsesProtocol(ReaderProtocol):
         response = _response(self.message_id, opening.conversation_id, opening.created, model, self._kept)
         failed = {"status": "failed", "error": {"code": "server_error", "message": text}}
         last = {**response, **failed, "output": self._items.output()}
-        return self._shown([*found, {"type": "response.failed", "response": last}])
+        return self.shown([*found, {"type": "response.failed", "response": last}])
 
-    def _shown(self, objects: Iterable[Object], cursor: str | None = None) -> list[Shown]:
-        cursor = self.cursor(self._seq) if cursor is None else cursor
+    def shown(self, objects: Iterable[Object], cursor: str | None = None) -> list[Shown]:
+        """Return events with their cursors, names and numbers."""
+        cursor = self.cursor(self.seq) if cursor is None else cursor
         found: list[Shown] = []
         for each in objects:
             found.append(Shown({**each, "sequence_number": self._number}, cursor, each["type"]))

@@ -15,6 +15,9 @@ from tailrace.protocols import sse
 
 _encode = msgspec.json.Encoder().encode
 
+ENDED_EARLY = "The reply ended early."
+"""What is said of an end that says nothing itself."""
+
 Object = dict[str, Any]
 """One event of the wire format, as JSON."""
 
@@ -83,15 +86,13 @@ class ReaderProtocol(ABC):
         headers: of a streamed response, beside those that every stream has.
         has_ids: whether its server-sent events carry the cursor.
         needs_beginning: whether what an entry looks like depends on those before it: then a reader that resumes has all
-            of the log read for it.
-        is_by_chunk: whether it has no form for sentences and intervals.
+            of the log read for it, and there is no form for sentences and intervals (``from_beginning.py``).
         trailer: what comes after the end.
     """
 
     headers: ClassVar[Sequence[tuple[bytes, bytes]]] = ()
     has_ids: ClassVar[bool] = True
     needs_beginning: ClassVar[bool] = False
-    is_by_chunk: ClassVar[bool] = False
     trailer: ClassVar[bytes] = b""
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
@@ -112,7 +113,7 @@ class ReaderProtocol(ABC):
         """Return what consecutive entries of the log are to the reader; one that has no shape here is left out."""
 
     def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Shown]:
-        """Return the same of what a delivery made of the entries; never called where ``is_by_chunk``."""
+        """Return the same of what a delivery made of the entries; never called where ``needs_beginning``."""
         raise NotImplementedError
 
     @abstractmethod
@@ -194,5 +195,5 @@ def check_by_chunk(protocol: type[ReaderProtocol], *, is_paced: bool) -> None:
     Raises:
         RequestError: it does.
     """
-    if protocol.is_by_chunk and is_paced:
+    if protocol.needs_beginning and is_paced:
         raise RequestError("This protocol sends every chunk as it comes: by and interval_ms are not for it.")

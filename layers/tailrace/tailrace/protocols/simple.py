@@ -14,7 +14,7 @@ import msgspec
 from tailrace.delivery import Piece, Voided
 from tailrace.events import Event, Message, Reset, Text
 from tailrace.protocols.bounded import bounded
-from tailrace.protocols.reader import Object, Opening, ReaderProtocol, Reading, Shown
+from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, ReaderProtocol, Reading, Shown
 
 _encode = msgspec.json.Encoder().encode
 
@@ -67,7 +67,7 @@ class SimpleProtocol(ReaderProtocol):
         if message.status == "completed":
             return [Shown({"done": True, "message": bounded(message)}, end_id)]
         error = message.error or {}
-        text = str(error.get("message", "The reply ended early."))
+        text = str(error.get("message", ENDED_EARLY))
         return [Shown(self._error_data(text, str(error.get("type", "general_error"))), end_id)]
 
     def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
