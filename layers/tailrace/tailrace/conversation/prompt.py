@@ -16,15 +16,11 @@ import msgspec
 from tailrace.conversation.parts import read_parts
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message, ProviderState, ToolCall, ToolResult
+from tailrace.protocols.stored import Output, calls_of, json_of, outputs_of
 from tailrace.providers import PromptMessage, ProviderRequest
 from tailrace.reply.totals import tokens_in
 
 NO_STATES: Final[Mapping[str, ProviderState]] = {}
-
-
-class _Result(msgspec.Struct):
-    id: str
-    text: str
 
 
 def prompt_messages(history: Sequence[Message], states: Mapping[str, ProviderState] = NO_STATES) -> list[PromptMessage]:
@@ -35,22 +31,22 @@ def prompt_messages(history: Sequence[Message], states: Mapping[str, ProviderSta
         states: by their ids, what providers want back with them.
     """
     # Of each id the results that no call has taken yet, with their places, the last one first.
-    results: dict[str, list[tuple[int, _Result]]] = {}
+    results: dict[str, list[tuple[int, Output]]] = {}
     for at, message in reversed([*enumerate(history)]):
-        for result in reversed(_results(message)):
+        for result in reversed(outputs_of(message)):
             results.setdefault(result.id, []).append((at, result))
     prompt: list[PromptMessage] = []
     at = 0
     while at < len(history):
         message = history[at]
         first = at
-        calls = _calls(message)
+        calls = calls_of(message)
         text = message.content if message.role == "assistant" else ""
         if message.role in ("assistant", "tool_call"):
             # An answer's calls may be told twice: with the answer itself, and by messages right after it.
             while at + 1 < len(history) and history[at + 1].role == "tool_call":
                 at += 1
-                calls |= _calls(history[at])
+                calls |= calls_of(history[at])
             prompt += _answer(first, text, calls, results, states.get(message.id))
         elif message.role == "user":
             prompt.append(PromptMessage("user", message.content, parts=read_parts(message.metadata)))
@@ -62,7 +58,7 @@ def _answer(
     at: int,
     text: str,
     calls: Mapping[str, ToolCall],
-    results: Mapping[str, list[tuple[int, _Result]]],
+    results: Mapping[str, list[tuple[int, Output]]],
     state: ProviderState | None,
 ) -> Iterable[PromptMessage]:
     answered: list[ToolCall] = []
@@ -80,61 +76,6 @@ def _answer(
         yield PromptMessage("tool_result", "", tool_results=found)
 
 
-def _calls(message: Message) -> dict[str, ToolCall]:
-    """Return the tool calls of a message by their ids: those that a streamed answer made, or a ``tool_call`` message
-    of ``[{"id", "name", "arguments"}]``; OpenAI's own shape will do too."""
-    if message.role == "assistant":
-        given: Any = message.metadata.get("tool_calls")
-    elif message.role == "tool_call":
-        given = _json(message.content)
-    else:
-        return {}
-    calls: dict[str, ToolCall] = {}
-    for each in _objects(given):
-        inner = each.get("function")
-        source = inner if isinstance(inner, dict) else each
-        call_id = each.get("id", message.metadata.get("tool_call_id"))
-        name = source.get("name", message.metadata.get("tool_name"))
-        if isinstance(call_id, str) and isinstance(name, str) and "arguments" in source:
-            arguments = source["arguments"]
-            text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
-            calls[call_id] = ToolCall(call_id, name, text or "{}")
-    return calls
-
-
-def _results(message: Message) -> list[_Result]:
-    """Return the results of a ``tool_result`` message: ``[{"id", "result"}]``, or any text with ``tool_call_id`` in the
-    metadata."""
-    if message.role != "tool_result":
-        return []
-    found: list[_Result] = []
-    for each in _objects(_json(message.content)):
-        call_id = each.get("id", each.get("tool_call_id"))
-        if isinstance(call_id, str) and "result" in each:
-            found.append(_Result(call_id, _result_text(each["result"])))
-    call_id = message.metadata.get("tool_call_id")
-    if not found and isinstance(call_id, str):
-        content = _json(message.content)
-        found.append(_Result(call_id, content if isinstance(content, str) else message.content))
-    return found
-
-
-def _result_text(result: Any) -> str:
-    """Return what a tool returned as its model reads it: a text as it is, anything else as JSON."""
-    return result if isinstance(result, str) else msgspec.json.encode(result).decode()
-
-
-def _objects(given: Any) -> list[dict[str, Any]]:
-    return [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict)]
-
-
-def _json(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-
-
 SHAPES: Final[Mapping[str, str]] = {
     "tool_call": '[{"id", "name", "arguments"}]',
     "tool_result": '[{"id", "result"}]',
@@ -150,8 +91,8 @@ def check_tool_message(role: str, content: str, metadata: Json) -> None:
     if role not in SHAPES:
         return
     message = as_said(role, content, metadata)
-    found = len(_calls(message)) if role == "tool_call" else len(_results(message))
-    content_json = _json(content)
+    found = len(calls_of(message)) if role == "tool_call" else len(outputs_of(message))
+    content_json = json_of(content)
     if found != (len(content_json) if isinstance(content_json, list) else 1):
         raise Unprocessable(
             f"The content of a {role} message must be {SHAPES[role]} as JSON"

@@ -24,13 +24,12 @@ from tailrace.http.cursor import Cursor
 from tailrace.http.replay import Replay
 from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
 from tailrace.http.responses import respond_json, stream_headers
-from tailrace.protocols.ag_ui import CLIENT_ID, PRIVATE, AgUiProtocol, messages_of, reply_of, results_of
+from tailrace.protocols.ag_ui import NAME, AgUiProtocol, messages_of, reply_of
 from tailrace.protocols.bounded import bounded
 from tailrace.protocols.reader import Object, Opening, Reading
+from tailrace.protocols.stored import CLIENT_ID, calls_of, outputs_of
 from tailrace.providers import FilePart, ImagePart, InputPart
 from tailrace.providers.fallback import Mode
-
-NAME: Final = "ag_ui"
 
 LONGEST_RUN_ID: Final = 200
 """Characters; an idempotency key is made of it."""
@@ -241,7 +240,7 @@ def _metadata(body: RunInput, forwarded: Forwarded) -> dict[str, Any]:
     metadata = dict(forwarded.metadata or {})
     private = metadata.get("private", {})
     if isinstance(private, dict):  # what else it is, is refused where it is stored
-        metadata["private"] = {**private, PRIVATE: {"threadId": body.threadId, "runId": body.runId}}
+        metadata["private"] = {**private, NAME: {"threadId": body.threadId, "runId": body.runId}}
     return metadata
 
 
@@ -299,17 +298,12 @@ def _unanswered(stored: Sequence[Message]) -> set[str | None]:
     answered: set[str] = set()
     for message in reversed(stored):
         if message.role == "tool_result":
-            answered |= {call_id for call_id, _ in results_of(message)}
+            answered |= {each.id for each in outputs_of(message)}
         if message.role == "assistant":
-            calls, results = (_ids(message.metadata.get(name)) for name in ("tool_calls", "tool_results"))
-            return {*(calls - results - answered)}
+            ran = message.metadata.get("tool_results")  # those that the provider ran itself
+            done = {each["id"] for each in ran if isinstance(each, dict)} if isinstance(ran, list) else set()
+            return {*(calls_of(message).keys() - done - answered)}
     return set()
-
-
-def _ids(given: Any) -> set[str]:
-    return (
-        {each["id"] for each in given if isinstance(each, dict) and "id" in each} if isinstance(given, list) else set()
-    )
 
 
 def _client_id(said: Said) -> dict[str, Any]:

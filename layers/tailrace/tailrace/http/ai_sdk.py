@@ -27,8 +27,9 @@ from tailrace.http.replay import Replay, check_owner
 from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
 from tailrace.http.responses import respond_json
 from tailrace.ids import conversation_tag, message_address
-from tailrace.protocols.ai_sdk import NAME, Output, Step, outputs_of, ui_messages
+from tailrace.protocols.ai_sdk import NAME, Step, ui_messages
 from tailrace.protocols.bounded import bounded
+from tailrace.protocols.stored import CLIENT_ID, Output, calls_of, outputs_of, value_of
 from tailrace.providers import FilePart, ImagePart, InputPart
 from tailrace.providers.fallback import Mode
 
@@ -231,7 +232,7 @@ class _Chat:
         while not found:
             page, following = await backend.store.messages.list(self._id, MOST_LISTED, following, newest_first=True)
             for message in page:
-                if message.role == "user" and anchor in (message.id, message.metadata.get("client_id")):
+                if message.role == "user" and anchor in (message.id, message.metadata.get(CLIENT_ID)):
                     found = True
                     self._anchor = message.id
                     # An edit that was refused is in the page alone.
@@ -324,7 +325,7 @@ class _Chat:
 
     def _has_before(self, message: Message) -> bool:
         """Whether a stored message is one that the page has before its last."""
-        known = (message.id, message.metadata.get("client_id"))
+        known = (message.id, message.metadata.get(CLIENT_ID))
         return any(each.id in known for each in self._body.messages[:-1])
 
     def _asked(self) -> str:
@@ -346,7 +347,7 @@ def _said(message: UiMessage) -> NewMessage:
     if not text.strip() and not parts:
         raise Unprocessable("The last message must have a text or a file.")
     check_parts(parts)
-    return NewMessage("user", text, {**parts_metadata(parts), "client_id": message.id})
+    return NewMessage("user", text, {**parts_metadata(parts), CLIENT_ID: message.id})
 
 
 def _text(message: UiMessage) -> str:
@@ -385,7 +386,7 @@ def _outputs_for(past: Past, last: UiMessage) -> tuple[Message, Message, list[Ou
             outputs[call_id] = Output(call_id, part.error_text or "The tool failed.", is_error=True)
     for place in range(len(past.messages) - 1, -1, -1):
         message = past.messages[place]
-        calls = _calls(message)
+        calls = calls_of(message)
         if message.role == "user":
             break
         if message.role == "assistant" and any(each in outputs for each in calls):
@@ -408,25 +409,12 @@ def _first_of(messages: Sequence[Message], place: int) -> Message:
     return first
 
 
-def _calls(message: Message) -> list[str]:
-    """Return the ids of the calls of tools that a reply made."""
-    given = message.metadata.get("tool_calls")
-    return [each["id"] for each in given] if isinstance(given, list) else []
-
-
 def _results(outputs: Sequence[Output]) -> NewMessage:
     content = [
-        {"id": each.id, "result": _json_or_text(each.text), **({"is_error": True} if each.is_error else {})}
+        {"id": each.id, "result": value_of(each.text), **({"is_error": True} if each.is_error else {})}
         for each in outputs
     ]
     return NewMessage("tool_result", msgspec.json.encode(content).decode())
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
 
 
 async def _earlier(backend: Backend, conversation_id: str, newest: str) -> list[Step]:

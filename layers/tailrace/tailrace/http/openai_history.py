@@ -9,9 +9,11 @@ import msgspec
 
 from tailrace.conversation.additions import NewMessage
 from tailrace.conversation.parts import check_parts, parts_metadata
+from tailrace.conversation.prompt import as_said
 from tailrace.errors import Unprocessable
 from tailrace.events import TERMINAL, Message
 from tailrace.http.openai_errors import BadParameter
+from tailrace.protocols.stored import calls_of, outputs_of
 from tailrace.providers import FilePart, ImagePart, InputPart
 
 
@@ -191,8 +193,7 @@ def tail_of(stored: Sequence[Message], *, is_all: bool) -> Tail:
     calls: set[str] | None = None
     for message in stored:
         if message.role == "tool_call" or (message.role == "assistant" and message.status == "completed"):
-            given: Any = message.metadata.get("tool_calls") if message.role == "assistant" else None
-            calls = (calls or set()) | (_ids(given) if message.role == "assistant" else _ids_in(message.content))
+            calls = (calls or set()) | calls_of(message).keys()
             if message.role == "assistant":
                 break
         elif calls is not None:
@@ -218,18 +219,6 @@ def new_of(given: Sequence[NewMessage], pending: Sequence[NewMessage]) -> list[N
 
 def _mark(message: NewMessage) -> Any:
     """Return what tells messages apart. A result is its call's, whatever it says: the one that is stored counts."""
-    if message.role == "tool_result" and (ids := _ids_in(message.content)):
-        return ids
+    if outputs := outputs_of(as_said(message.role, message.content, message.metadata)):
+        return {each.id for each in outputs}
     return message.role, message.content, message.metadata.get("parts")
-
-
-def _ids_in(content: str) -> set[str]:
-    try:
-        return _ids(msgspec.json.decode(content))
-    except msgspec.DecodeError:
-        return set()
-
-
-def _ids(given: Any) -> set[str]:
-    found = (each.get("id") for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict))
-    return {each for each in found if isinstance(each, str)}

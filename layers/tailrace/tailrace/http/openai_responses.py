@@ -20,6 +20,7 @@ from tailrace.backend import Backend
 from tailrace.conversation.additions import NewMessage
 from tailrace.conversation.conversation import Conversation
 from tailrace.conversation.history import Past
+from tailrace.conversation.prompt import as_said
 from tailrace.conversation.request import LONGEST_NAME, Choice
 from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError
 from tailrace.events import TERMINAL, ConversationRecord, Message
@@ -34,6 +35,7 @@ from tailrace.http.requests import Receive, Scope, Send, check_type, header, par
 from tailrace.http.responses import respond_json
 from tailrace.ids import message_address, new_conversation_id, page_conversation_id
 from tailrace.protocols.openai_responses import CONVERSATION, ECHOED, KEPT, NAME, RESPONSE, response_of
+from tailrace.protocols.stored import CLIENT_ID, calls_of
 
 __all__ = ["cancel_response", "delete_response", "get_response", "post_response", "respond_error"]
 
@@ -462,7 +464,7 @@ async def _branch(backend: Backend, owner: str, conversation_id: str, after: str
 
 
 def _copy(message: Message) -> NewMessage:
-    names_kept = ("parts", "tool_calls", "tool_call_id", "tool_name", "client_id")
+    names_kept = ("parts", "tool_calls", "tool_call_id", "tool_name", CLIENT_ID)
     return NewMessage(
         message.role, message.content, {name: message.metadata[name] for name in names_kept if name in message.metadata}
     )
@@ -548,7 +550,7 @@ def _ask(backend: Backend, asked: _Asked, place: _Place, past: Past) -> Ask:
     additions = [*place.copied, *asked.additions]
     if place.new is None:
         additions[:0] = [NewMessage("system", text) for text in asked.system]
-    additions = _checked(additions, {call for message in past.messages for call in _call_ids(message)})
+    additions = _checked(additions, {call for message in past.messages for call in calls_of(message)})
     key = asked.key or place.claim
     return Ask(
         provider=asked.provider,
@@ -588,17 +590,6 @@ def _checked(additions: Sequence[NewMessage], known: set[str]) -> list[NewMessag
                 if each["id"] not in known:
                     text = f"No tool call found for function call output with call_id {each['id']}."
                     raise BadParameter(text, "input")
-        known = known | set(_call_ids(message))
+        known = known | calls_of(as_said(message.role, message.content, message.metadata)).keys()
         found.append(message)
     return found
-
-
-def _call_ids(message: Message | NewMessage) -> list[str]:
-    """Return the ids of the calls that a message makes."""
-    given: Any = message.metadata.get("tool_calls")
-    if message.role == "tool_call":
-        try:
-            given = msgspec.json.decode(message.content)
-        except msgspec.DecodeError:
-            given = None
-    return [str(each.get("id")) for each in given if isinstance(each, dict)] if isinstance(given, list) else []

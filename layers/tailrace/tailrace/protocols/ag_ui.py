@@ -21,7 +21,6 @@ import msgspec
 from tailrace.events import (
     Citation,
     Event,
-    Json,
     Message,
     Reasoning,
     Reset,
@@ -34,12 +33,10 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, Reading, Shown
+from tailrace.protocols.stored import calls_of, outputs_of, page_id_of
 
-PRIVATE: Final = "ag_ui"
-"""The key in a reply's private metadata under which the ids of its thread and run lie."""
-
-CLIENT_ID: Final = "client_id"
-"""The key in a message's metadata under which the page's own id of it lies."""
+NAME: Final = "ag_ui"
+"""Of the protocol, and of where the ids of thread and run lie in the private metadata of a reply."""
 
 OURS: Final = re.compile(r"([A-Za-z0-9_-]{47})(\..*)?", re.DOTALL)
 """An id that the protocol gave to a message: that of the reply, 35 bytes as base64, and what comes after it."""
@@ -56,7 +53,7 @@ class AgUiProtocol(FromBeginning):
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
-        known = opening.private.get(PRIVATE)
+        known = opening.private.get(NAME)
         run = {**(known if isinstance(known, dict) else {}), **self.wants}
         self._run = {
             "threadId": str(run.get("threadId") or opening.conversation_id),
@@ -310,34 +307,15 @@ def messages_of(history: Iterable[Message]) -> list[Object]:
     found: list[Object] = []
     for message in history:
         if message.role == "user":
-            found.append({"id": _page_id(message), "role": "user", "content": _user_content(message)})
+            found.append({"id": page_id_of(message), "role": "user", "content": _user_content(message)})
         elif message.role == "assistant":
             found += _answer(message)
         elif message.role == "tool_result":
             found += _results(message)
         elif message.role == "tool_call":
-            calls = [
-                _call_object(str(each["id"]), str(each["name"]), each.get("arguments"))
-                for each in _objects(message.content)
-                if "id" in each and "name" in each
-            ]
+            calls = [_call_object(each.id, each.name, each.arguments) for each in calls_of(message).values()]
             found.append({"id": message.id, "role": "assistant", "toolCalls": calls})
     return found
-
-
-def results_of(message: Message) -> list[tuple[str, str]]:
-    """Return the results that a stored ``tool_result`` message has: each call's id, and the text."""
-    found = [
-        (call_id, _text(each["result"]))
-        for each in _objects(message.content)
-        if isinstance(call_id := each.get("id", each.get("tool_call_id")), str) and "result" in each
-    ]
-    call_id = message.metadata.get("tool_call_id")
-    return [(call_id, message.content)] if not found and isinstance(call_id, str) else found
-
-
-def _page_id(message: Message) -> str:
-    return str(message.metadata.get(CLIENT_ID) or message.id)
 
 
 def _user_content(message: Message) -> Any:
@@ -391,30 +369,18 @@ def _answer(message: Message) -> list[Object]:
 
 
 def _results(message: Message) -> list[Object]:
-    found = results_of(message)
-    page_id = _page_id(message)
+    found = outputs_of(message)
+    page_id = page_id_of(message)
     return [
         {
             "id": page_id if len(found) == 1 else f"{message.id}.{number}",
             "role": "tool",
-            "toolCallId": call_id,
-            "content": text,
+            "toolCallId": each.id,
+            "content": each.text,
         }
-        for number, (call_id, text) in enumerate(found, 1)
+        for number, each in enumerate(found, 1)
     ]
 
 
-def _call_object(call_id: str, name: str, arguments: Any) -> Object:
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": _text(arguments)}}
-
-
-def _objects(content: str) -> list[Json]:
-    try:
-        given = msgspec.json.decode(content)
-    except (msgspec.DecodeError, RecursionError):
-        return []
-    return [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict)]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _encode(value).decode()
+def _call_object(call_id: str, name: str, arguments: str) -> Object:
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}

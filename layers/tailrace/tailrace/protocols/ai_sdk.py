@@ -10,7 +10,7 @@ the page would show both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -29,7 +29,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import Object, Opening, Reading, Shown
-from tailrace.protocols.stored import entries_of
+from tailrace.protocols.stored import Output, entries_of, outputs_of, page_id_of, value_of
 
 NAME: Final = "ai_sdk"
 """Of the protocol, and of what it keeps in the private metadata of a reply."""
@@ -38,14 +38,6 @@ HEADER: Final = (b"x-vercel-ai-ui-message-stream", b"v1")
 
 FINISH: Final = {"tool_calls": "tool-calls", "content_filter": "content-filter"}
 """Our words for why an answer ended, where the AI SDK's differ."""
-
-
-class Output(msgspec.Struct, frozen=True):
-    """What a tool that ran in the page returned: JSON or a text, or what it says of its failure."""
-
-    id: str
-    text: str
-    is_error: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -221,14 +213,6 @@ def _output(output: Output) -> Object:
     return {"type": "tool-output-available", "toolCallId": output.id, "output": value_of(output.text)}
 
 
-def value_of(text: str) -> Any:
-    """Return what a tool returned: JSON, or the text itself where it is none."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-
-
 def _about(message: Message) -> Json:
     usage = message.usage
     return {
@@ -248,8 +232,7 @@ def ui_messages(messages: Sequence[Message]) -> list[Object]:
     is_going_on = False  # the results of tools came last
     for message in messages:
         if message.role == "user":
-            about = {name: value for name, value in message.metadata.items() if name in ("client_id",)}
-            found.append({"id": about.get("client_id", message.id), "role": "user", "parts": user_parts(message)})
+            found.append({"id": page_id_of(message), "role": "user", "parts": user_parts(message)})
             is_going_on = False
         elif message.role == "assistant":
             if not (is_going_on and found and found[-1]["role"] == "assistant"):
@@ -315,16 +298,4 @@ def user_parts(message: Message) -> list[Object]:
         url = part.get("url") or f"data:{media_type};base64,{part.get('data', '')}"
         file: Object = {"type": "file", "mediaType": media_type, "url": url}
         found.append({**file, "filename": part["name"]} if part.get("name") else file)
-    return found
-
-
-def outputs_of(message: Message) -> list[Output]:
-    """Return what a ``tool_result`` message has of tools that ran in the page."""
-    given = value_of(message.content)
-    found: list[Output] = []
-    for each in given if isinstance(given, list) else ():
-        if isinstance(each, dict) and isinstance(each.get("id"), str) and "result" in each:
-            result = each["result"]
-            text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-            found.append(Output(each["id"], text, each.get("is_error") is True))
     return found

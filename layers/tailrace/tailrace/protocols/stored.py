@@ -1,15 +1,26 @@
-"""A reply as its message alone tells it: for a reader that comes when the log has expired, and for histories."""
+"""What stored messages say: of a reply when its log has expired, of tools' calls and their results, of a page's ids."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from tailrace.events import Citation, Event, Message, Reasoning, Text, ToolCall, ToolResult
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
+
+CLIENT_ID: Final = "client_id"
+"""The key in a message's metadata under which the id lies that a page gave it."""
+
+
+class Output(msgspec.Struct, frozen=True):
+    """What a tool returned that did not run at the provider: a text, JSON as text, or what it says of its failure."""
+
+    id: str
+    text: str
+    is_error: bool = False
 
 
 def entries_of(message: Message) -> Iterator[Event]:
@@ -41,3 +52,70 @@ def _read(given: Any, kind: type[Kind]) -> list[Kind]:
         except msgspec.ValidationError:
             continue
     return found
+
+
+def value_of(text: str) -> Any:
+    """Return what a tool's result is: JSON, or the text itself where it is none."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def page_id_of(message: Message) -> str:
+    """Return the id by which a page knows a message: the one it gave, or ours."""
+    return str(message.metadata.get(CLIENT_ID) or message.id)
+
+
+def calls_of(message: Message) -> dict[str, ToolCall]:
+    """Return the tool calls of a message by their ids: those that a streamed answer made, or a ``tool_call`` message
+    of ``[{"id", "name", "arguments"}]``; OpenAI's own shape will do too."""
+    if message.role == "assistant":
+        given: Any = message.metadata.get("tool_calls")
+    elif message.role == "tool_call":
+        given = json_of(message.content)
+    else:
+        return {}
+    calls: dict[str, ToolCall] = {}
+    for each in _objects(given):
+        inner = each.get("function")
+        source = inner if isinstance(inner, dict) else each
+        call_id = each.get("id", message.metadata.get("tool_call_id"))
+        name = source.get("name", message.metadata.get("tool_name"))
+        if isinstance(call_id, str) and isinstance(name, str) and "arguments" in source:
+            calls[call_id] = ToolCall(call_id, name, _text(source["arguments"]) or "{}")
+    return calls
+
+
+def outputs_of(message: Message) -> list[Output]:
+    """Return the results of a ``tool_result`` message: ``[{"id", "result"}]``, or any text with ``tool_call_id`` in the
+    metadata."""
+    if message.role != "tool_result":
+        return []
+    found: list[Output] = []
+    for each in _objects(json_of(message.content)):
+        call_id = each.get("id", each.get("tool_call_id"))
+        if isinstance(call_id, str) and "result" in each:
+            found.append(Output(call_id, _text(each["result"]), each.get("is_error") is True))
+    call_id = message.metadata.get("tool_call_id")
+    if not found and isinstance(call_id, str):
+        content = json_of(message.content)
+        found.append(Output(call_id, content if isinstance(content, str) else message.content))
+    return found
+
+
+def _text(value: Any) -> str:
+    """Return a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _objects(given: Any) -> list[dict[str, Any]]:
+    return [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, dict)]
+
+
+def json_of(text: str) -> Any:
+    """Return the JSON that a text is; None if it is none."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from tailrace.events import ToolCall
+from tailrace.protocols.stored import value_of
 from tailrace.providers import FilePart, ImagePart, InputPart, PromptMessage, ProviderRequest, question
 from tailrace.providers.state import arranged, pieces_of
 
@@ -93,7 +94,7 @@ def _content(message: PromptMessage, provider: str, citations: bool) -> list[dic
         blocks.append({"text": message.content})
     blocks += [_call(call) for call in message.tool_calls]
     for result in message.tool_results:
-        value = question.json_of(result.result)
+        value = value_of(result.result)
         said = {"json": value} if isinstance(value, dict) else {"text": result.result}
         blocks.append({"toolResult": {"toolUseId": question.tool_id(result.id), "content": [said]}})
     return blocks

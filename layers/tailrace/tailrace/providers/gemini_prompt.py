@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tailrace.events import ToolCall
+from tailrace.protocols.stored import value_of
 from tailrace.providers import InputPart, PromptMessage, ProviderRequest, question
 from tailrace.providers.state import arranged, pieces_of
 
@@ -68,7 +69,7 @@ def _parts(message: PromptMessage, signed: bool, provider: str) -> list[dict[str
         # The first of a turn's calls bears the signature.
         parts.append({**_call(call), **({"thoughtSignature": UNSIGNED} if signed and not number else {})})
     for result in message.tool_results:
-        value = question.json_of(result.result)
+        value = value_of(result.result)
         answer = value if isinstance(value, dict) else {"result": value}  # it must be an object
         parts.append({"functionResponse": {"id": result.id, "name": result.name, "response": answer}})
     return parts

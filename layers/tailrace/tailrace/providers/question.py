@@ -96,14 +96,6 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"arguments": value}
 
 
-def json_of(text: str) -> Any:
-    """The value of a tool's result: whatever JSON it is, or the text itself if it is none."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
-
-
 def tool_id(given: str) -> str:
     """A tool call's id as Anthropic and Bedrock allow it (letters, digits, ``_`` and ``-``, 64 at most): another
     vendor's may have other characters, such as Kimi's ``functions.name:0``."""
