@@ -16,6 +16,7 @@ from ag_ui.core import Message as AgUiMessage
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from tailrace.conversation.conversation import Conversation
 from tailrace.events import (
     Attempt,
     Citation,
@@ -32,6 +33,7 @@ from tailrace.events import (
     ToolResult,
     Usage,
 )
+from tailrace.http.ag_ui import MOST_SHOWN
 from tailrace.protocols.ag_ui import AgUiProtocol, messages_of, reply_of
 from tailrace.protocols.reader import Opening, Reading
 from tailrace.settings import Settings
@@ -356,6 +358,21 @@ async def stored(client: Client, events: Sequence[Json]) -> list[Message]:
     reply = next(event["messageId"] for event in events if event["type"] == "TEXT_MESSAGE_START")
     conversation = (await client.backend.store.messages.get(reply)).conversation_id
     return [each async for each in client.backend.store.messages.history(conversation)]
+
+
+@pytest.mark.anyio
+async def test_a_page_is_shown_the_end_of_a_long_thread(client: Client) -> None:
+    """What that costs does not grow with the thread; what is shown begins with the user."""
+    thread = await client.conversation()
+    conversation = await Conversation.load(thread, backend=client.backend)
+    rounds = [("user", "question"), ("assistant", "first"), ("assistant", "second")]
+    for place in range(0, 90, 30):
+        said = [(role, f"{text} {number}") for number in range(place, place + 30) for role, text in rounds]
+        await conversation.add_messages(*({"role": role, "content": text} for role, text in said))
+    (snapshot,) = [each for each in await connect(client, thread) if each["type"] == "MESSAGES_SNAPSHOT"]
+    shown = [each["content"] for each in snapshot["messages"]]
+    assert len(shown) == MOST_SHOWN - 2  # 200 begin with a first and a second answer
+    assert (shown[0], shown[-1]) == ("question 24", "second 89")
 
 
 @pytest.mark.anyio

@@ -73,6 +73,18 @@ async def test_posts_at_once_are_answered_once(client: Client, more: Json) -> No
     assert len(await texts(client)) == 2
 
 
+async def test_another_answer_that_is_named_is_given_once(client: Client) -> None:
+    """Posted again after its end too: the answer it names is gone. The one that took its place may be named next."""
+    _, first, _ = await post(client, body(said("u", "hello")))
+    again = body(said("u", "hello"), trigger="regenerate-message", messageId=first)
+    _, second, answer = await post(client, again)
+    assert second != first
+    assert await post(client, again) == (200, second, answer)
+    _, third, _ = await post(client, {**again, "messageId": second})
+    assert third not in (first, second)
+    assert await texts(client) == ["hello", "hello"]
+
+
 async def test_another_answer_to_what_was_never_stored_is_a_first_one(client: Client) -> None:
     """A page asks so after a refusal; what was answered before stays."""
     again: Json = {"trigger": "regenerate-message"}

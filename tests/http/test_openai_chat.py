@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
-from tailrace.http.client_routes import Lazy
+from tailrace.http.client_routes import Hot, find
 
 from tests.http.conftest import Client, Json, Serve
 from tests.http.test_owner import asking, by_token, token
@@ -206,6 +206,30 @@ async def test_a_long_history_is_posted_twice(sdk: AsyncOpenAI, client: Client) 
     assert len([each async for each in client.backend.store.messages.history(found[0][1])]) == 122
     with pytest.raises(openai.ConflictError):
         await ask(sdk, *messages, user("else"), extra_headers=headers)
+
+
+@pytest.mark.parametrize("name", ["ours", "a name"])
+async def test_what_is_named_takes_no_more_than_a_transaction(sdk: AsyncOpenAI, client: Client, name: str) -> None:
+    """Or a start that broke off would leave a part of it there; nothing is stored, and the error says how many."""
+    name = await client.conversation() if name == "ours" else name
+    with pytest.raises(openai.BadRequestError, match="takes 97 new messages at a time") as refused:
+        await ask(sdk, *[user(str(n)) for n in range(98)], name=name)
+    assert refused.value.param == "messages"
+    _, listed = await client.json("GET", "/conversations")
+    assert [each["id"] for each in listed["conversations"]] == ([name] if name != "a name" else [])
+    _, conversation = await ask(sdk, *[user(str(n)) for n in range(97)], name=name)
+    assert len(await stored(client, conversation)) == 98
+    answer, _ = await ask(sdk, *[user(str(n)) for n in range(97)], assistant("96"), user("And now?"), name=name)
+    assert answer.choices[0].message.content
+
+
+async def test_a_call_of_the_old_kind_is_refused(sdk: AsyncOpenAI) -> None:
+    """Left out in silence, it would cost a turn; null, as some clients send it, says nothing."""
+    old = {**assistant("x"), "function_call": {"name": "f", "arguments": "{}"}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        await ask(sdk, user("a"), old, user("b"))
+    assert refused.value.param == "messages[1].function_call"
+    await ask(sdk, user("a"), {**assistant("x"), "function_call": None}, user("b"))
 
 
 @pytest.mark.parametrize("place", ["header", "metadata"])
@@ -411,7 +435,7 @@ async def test_streamed_where_answers_are_buffered(client: Client) -> None:
 
     headers = [(b"content-type", b"application/json")]
     scope = {"type": "http", "headers": headers, "path_params": {}, "aws.context": Context(), "query_string": b""}
-    await Lazy(client.backend, "tailrace.http.openai_chat:post_completions")(scope, receive, send)
+    await Hot(client.backend, lambda: find("tailrace.http.openai_chat:post_completions"))(scope, receive, send)
     assert sent[0]["status"] == 200
     assert b"".join(each.get("body", b"") for each in sent[1:]).endswith(b"data: [DONE]\n\n")
 

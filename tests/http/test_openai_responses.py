@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 from tailrace.conversation.conversation import Conversation
-from tailrace.http.client_routes import Lazy
+from tailrace.http.client_routes import Hot, find
 
 from tests.http.conftest import Client, Json
 
@@ -391,7 +391,7 @@ async def test_in_the_background_where_answers_are_buffered(client: Client) -> N
 
     headers = [(b"content-type", b"application/json")]
     scope = {"type": "http", "headers": headers, "path_params": {}, "aws.context": object(), "query_string": b""}
-    await Lazy(client.backend, "tailrace.http.openai_responses:post_response")(scope, receive, send)
+    await Hot(client.backend, lambda: find("tailrace.http.openai_responses:post_response"))(scope, receive, send)
     assert sent[0]["status"] == 400
     assert msgspec.json.decode(sent[1]["body"])["error"]["param"] == "background"
     _, content = await client.json("GET", "/conversations")

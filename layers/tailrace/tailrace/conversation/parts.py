@@ -82,6 +82,14 @@ def _problem(part: InputPart) -> str | None:
     return "its data is empty" if empty else None
 
 
+def read_data_url(url: str) -> tuple[str, str] | None:
+    """Return the media type and the base64 of a ``data:`` URL (RFC 2397) in base64; None of any other text."""
+    about, comma, data = url.partition(",")
+    if not comma or not about.startswith("data:") or not about.endswith(";base64"):
+        return None
+    return about.removeprefix("data:").removesuffix(";base64").partition(";")[0], data
+
+
 def parts_metadata(parts: Sequence[InputPart]) -> dict[str, Any]:
     """Return the metadata that keeps parts with their message."""
     if not parts:

@@ -5,7 +5,6 @@ What a page sends of a thread's history is not believed: what is stored counts, 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from tailrace.events import TERMINAL, ConversationRecord, Json, Message
 from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record
 from tailrace.http.cursor import Cursor
 from tailrace.http.replay import Replay
-from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
+from tailrace.http.requests import Receive, Scope, Send, header, read_json
 from tailrace.http.responses import respond_json, stream_headers
 from tailrace.protocols.ag_ui import NAME, AgUiProtocol, messages_of, reply_of
 from tailrace.protocols.bounded import bounded
@@ -30,9 +29,13 @@ from tailrace.protocols.reader import Object, Opening, Reading
 from tailrace.protocols.stored import CLIENT_ID, calls_of, outputs_of
 from tailrace.providers import FilePart, ImagePart, InputPart
 from tailrace.providers.fallback import Mode
+from tailrace.store.together import both
 
 LONGEST_RUN_ID: Final = 200
 """Characters; an idempotency key is made of it."""
+
+MOST_SHOWN: Final = 200
+"""Stored messages that a page which opens a thread is shown, from the end."""
 
 NEWEST: Final = 50
 """Stored messages among which those that a page sends are looked for, from the end."""
@@ -96,9 +99,7 @@ async def run(backend: Backend, scope: Scope, receive: Receive, send: Send) -> N
     """Run: add what is new, and stream the reply; the same run posted again attaches to the same reply."""
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
-    given = await read_body(scope, receive, backend.settings.body_limit)
-    check_type(scope)
-    body = parse(given, RunInput)
+    body = await read_json(scope, receive, backend.settings.body_limit, RunInput)
     if not 0 < len(body.runId) <= LONGEST_RUN_ID:
         raise Unprocessable(f"runId must have 1 to {LONGEST_RUN_ID} characters.")
     if body.resume:
@@ -108,7 +109,7 @@ async def run(backend: Backend, scope: Scope, receive: Receive, send: Send) -> N
     async with connecting(backend, forwarded.provider) as opening:
         conversation_id = await find_conversation(backend, owner, body.threadId)
         new = new_record(backend, owner, conversation_id, system=_system(said))
-        begun, stored = await asyncio.gather(
+        begun, stored = await both(
             begin(backend, owner, conversation_id, arrived=arrived, history=forwarded.history, new=new),
             _newest(backend, conversation_id),
         )
@@ -153,7 +154,7 @@ async def run(backend: Backend, scope: Scope, receive: Receive, send: Send) -> N
 async def connect(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
     """Show the stored messages as a run does, and follow the run that is active."""
     thread_id, record = await _thread(backend, scope)
-    history = [message async for message in backend.store.messages.history(record.id)]
+    history = await _shown(backend, record.id)
     newest = next((each for each in reversed(history) if each.role == "assistant"), None)
     wants: dict[str, Any] = {"threadId": thread_id}
     if newest is not None and newest.status not in TERMINAL:
@@ -193,6 +194,14 @@ async def _thread(backend: Backend, scope: Scope) -> tuple[str, ConversationReco
         return thread_id, (await Conversation.load(conversation_id, owner=owner, backend=backend)).record
     except NotFound:
         raise NotFound("No such thread.") from None
+
+
+async def _shown(backend: Backend, conversation_id: str) -> list[Message]:
+    """Return the last messages of a thread, which begin with one of the user's if there are more before them."""
+    found = await backend.store.history.recent(conversation_id, MOST_SHOWN)
+    is_cut = len(found) == MOST_SHOWN
+    first = next((place for place, each in enumerate(found) if each.role == "user"), 0)
+    return found[first:] if is_cut else found
 
 
 async def _newest(backend: Backend, conversation_id: str) -> list[Message]:

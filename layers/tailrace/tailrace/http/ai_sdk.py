@@ -16,7 +16,7 @@ from tailrace.backend import Backend
 from tailrace.conversation.additions import NewMessage
 from tailrace.conversation.conversation import Conversation
 from tailrace.conversation.history import Past, Window
-from tailrace.conversation.parts import check_parts, parts_metadata
+from tailrace.conversation.parts import check_parts, parts_metadata, read_data_url
 from tailrace.conversation.request import LONGEST_NAME, Choice
 from tailrace.delivery import Delivery
 from tailrace.errors import NotFound, RequestError, Unprocessable
@@ -24,8 +24,8 @@ from tailrace.events import TERMINAL, Message
 from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record
 from tailrace.http.cursor import Cursor, query
 from tailrace.http.replay import Replay, check_owner
-from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
-from tailrace.http.responses import respond_json
+from tailrace.http.requests import Receive, Scope, Send, header, read_json
+from tailrace.http.responses import respond_json, telling
 from tailrace.ids import conversation_tag, message_address
 from tailrace.protocols.ai_sdk import NAME, Step, ui_messages
 from tailrace.protocols.bounded import bounded
@@ -94,9 +94,7 @@ async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send
     """Start a reply to what is new in the page's messages, or attach to the one that the same post started before."""
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
-    given = await read_body(scope, receive, backend.settings.body_limit)
-    check_type(scope)
-    body = parse(given, ChatBody)
+    body = await read_json(scope, receive, backend.settings.body_limit, ChatBody)
     if not body.messages:
         raise Unprocessable("messages must not be empty.")
     conversation_id = await find_conversation(backend, owner, body.id)
@@ -106,7 +104,7 @@ async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send
         if body.trigger == "regenerate-message" or (body.message_id is not None and body.messages[-1].role == "user"):
             same = await chat.find_replaced()
         if same is not None:
-            await Replay(backend, Cursor(same, 0), NAME).stream(scope, receive, _with_run(send, same))
+            await Replay(backend, Cursor(same, 0), NAME).stream(scope, receive, _with_run(send))
             return
         begun = await begin(
             backend,
@@ -136,17 +134,21 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
     if _is_message_id(given):
         await check_owner(backend, scope, given)
         replay = Replay(backend, Cursor(given, 0), NAME, skip=int(start), wants={"is_run": True})
-        await replay.stream(scope, receive, _with_run(send, given))
+        await replay.stream(scope, receive, _with_run(send))
         return
     conversation_id = await find_conversation(backend, owner, given)
-    newest = await _open_reply(backend, owner, conversation_id)
+    try:
+        await Conversation.load(conversation_id, owner=owner, backend=backend)
+        newest = await _open_reply(backend, conversation_id)
+    except NotFound:
+        newest = None  # a page that opens resumes before anything was said
     if newest is None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
         return
     wants = {"earlier": await _earlier(backend, conversation_id, newest)}
     replay = Replay(backend, Cursor(newest, 0), NAME, skip=int(start), wants=wants)
-    await replay.stream(scope, receive, _with_run(send, newest))
+    await replay.stream(scope, receive, _with_run(send))
 
 
 async def post_stop(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +156,7 @@ async def post_stop(backend: Backend, scope: Scope, receive: Receive, send: Send
     owner = await backend.identify(scope)
     conversation_id = await find_conversation(backend, owner, scope["path_params"]["id"])
     await Conversation.load(conversation_id, owner=owner, backend=backend)
-    newest = await _open_reply(backend, owner, conversation_id)
+    newest = await _open_reply(backend, conversation_id)
     stopped = None if newest is None else bounded(await backend.open_replies.cancel(newest))
     await respond_json(send, 200, {"message": stopped})
 
@@ -212,7 +214,8 @@ class _Chat:
     async def find_replaced(self) -> str | None:
         """Find what an edited message, or another answer, takes the place of. Open replies among it are cancelled.
 
-        Return the id of the reply that this very post started before, if that is still being written.
+        Return the id of the reply that this very post started before, if that is still being written, or if the post
+        names an answer that is replaced already: other posts cannot be told from another click.
 
         Raises:
             NotFound: the conversation is somebody else's, or was deleted.
@@ -256,8 +259,9 @@ class _Chat:
         tail = [message for message in tail if message.role != "system"]
         if len(tail) > MOST_REPLACED:
             raise Unprocessable(f"At most {MOST_REPLACED} messages can be taken back at once.")
+        was_replaced = self._names_what_is_gone(tail)
         for message in tail:
-            if message.role == "assistant" and message.status not in TERMINAL:
+            if message.role == "assistant" and (was_replaced or message.status not in TERMINAL):
                 private = (await backend.store.messages.peek(message.id)).private.get(NAME)
                 if isinstance(private, dict) and private.get("asked") == self._asked():
                     return message.id
@@ -319,6 +323,13 @@ class _Chat:
             protocol=NAME,
         )
 
+    def _names_what_is_gone(self, tail: Sequence[Message]) -> bool:
+        """Whether the answer that is to be given again is one of ours and not there any more."""
+        named = self._body.message_id
+        if self._body.trigger != "regenerate-message" or named is None or not _is_message_id(named):
+            return False
+        return message_address(named).tag == conversation_tag(self._id) and all(named != each.id for each in tail)
+
     def _says(self, message: Message) -> bool:
         """Whether a stored message has the words of the page's last one."""
         return self._last.role != "user" or _text(self._last) == message.content
@@ -356,13 +367,12 @@ def _text(message: UiMessage) -> str:
 
 def _file(part: Part) -> InputPart:
     url, media_type = part.url or "", part.media_type or ""
-    data = None
-    if url.startswith("data:"):
-        about, _, data = url[5:].partition(",")
-        if not about.endswith(";base64"):
-            raise Unprocessable("A file must be a data: URL in base64, or begin with https:// or http://.")
-        media_type = media_type or about.removesuffix(";base64").partition(";")[0]
-    address = None if data is not None else url
+    found = read_data_url(url)
+    if found is None and url.startswith("data:"):
+        raise Unprocessable("A file must be a data: URL in base64, or begin with https:// or http://.")
+    named, data = found or ("", None)
+    media_type = media_type or named
+    address = None if found else url
     if media_type.startswith("image/"):
         return ImagePart(media_type="" if media_type == "image/*" else media_type, data=data, url=address)
     return FilePart(media_type=media_type, data=data, url=address, name=part.filename)
@@ -433,10 +443,9 @@ async def _earlier(backend: Backend, conversation_id: str, newest: str) -> list[
     return steps
 
 
-async def _open_reply(backend: Backend, owner: str, conversation_id: str) -> str | None:
+async def _open_reply(backend: Backend, conversation_id: str) -> str | None:
     """Return the id of a chat's newest reply if it is being written; None if it has ended, or there is none."""
     try:
-        await Conversation.load(conversation_id, owner=owner, backend=backend)
         newest = await backend.store.messages.newest_reply(conversation_id)
         stored = await backend.store.messages.peek(newest)
     except NotFound:
@@ -457,14 +466,6 @@ def _short(key: str) -> str:
     return key if len(key) <= 200 else f"ai:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-def _with_run(send: Send, message_id: str | None = None) -> Send:
+def _with_run(send: Send) -> Send:
     """Return ``send`` with the header by which a workflow's client finds its run: the reply."""
-
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start" and message["status"] == 200:
-            run = message_id.encode() if message_id else dict(message["headers"]).get(b"x-message-id")
-            if run is not None:
-                message = {**message, "headers": [*message["headers"], (RUN, run)]}
-        await send(message)
-
-    return sending
+    return telling(send, RUN, lambda headers: headers.get(b"x-message-id"))

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from tailrace.backend import Backend
 from tailrace.errors import TailraceError
 from tailrace.http.requests import ClientGone, Receive, Scope, Send
-from tailrace.http.responses import respond_error
+from tailrace.http.responses import bare_type, respond_error
 
 
 class ClientRoute(NamedTuple):
@@ -69,19 +69,29 @@ APART: Final = ("/api/chat", "/api/ag-ui")
 """Where routes stand that are not those of ours under ``/api``."""
 
 
-class Lazy:
-    """An ASGI endpoint that is imported when it is first asked for."""
+Endpoint = Callable[[Backend, Scope, Receive, Send], Awaitable[None]]
+RespondError = Callable[[Send, TailraceError], Awaitable[None]]
 
-    def __init__(self, backend: Backend, endpoint: str) -> None:
+
+class Hot:
+    """Answers what can be refused before the response has started; whatever comes later is the endpoint's."""
+
+    def __init__(self, backend: Backend, find: Callable[[], tuple[Endpoint, RespondError]]) -> None:
         self._backend = backend
-        self._module, _, self._name = endpoint.partition(":")
+        self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        module = import_module(self._module)
-        endpoint: Callable[[Backend, Scope, Receive, Send], Awaitable[None]] = getattr(module, self._name)
+        endpoint, refuse = self._find()
         try:
-            await endpoint(self._backend, scope, receive, send)
+            await endpoint(self._backend, scope, receive, bare_type(scope, send))
         except TailraceError as error:
-            await getattr(module, "respond_error", respond_error)(send, error)
+            await refuse(send, error)
         except ClientGone:
             pass
+
+
+def find(endpoint: str) -> tuple[Endpoint, RespondError]:
+    """Return a route's endpoint, imported when it is first asked for, and what says its errors."""
+    name, _, function = endpoint.partition(":")
+    module = import_module(name)
+    return getattr(module, function), getattr(module, "respond_error", respond_error)

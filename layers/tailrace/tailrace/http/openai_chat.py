@@ -24,8 +24,8 @@ from tailrace.http.begin import Ask, answer, begin, connecting, digest, find_con
 from tailrace.http.openai_errors import BadParameter, respond_error, respond_failure
 from tailrace.http.openai_history import ChatMessage, after_last_answer, new_of, read_messages, system_of, tail_of
 from tailrace.http.openai_models import choose
-from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
-from tailrace.http.responses import respond_json, too_large
+from tailrace.http.requests import Receive, Scope, Send, header, read_json
+from tailrace.http.responses import respond_json, telling, too_large
 from tailrace.ids import new_conversation_id, page_conversation_id
 from tailrace.protocols.openai_chat import NAME, completion
 from tailrace.store.together import both
@@ -109,9 +109,7 @@ async def post_completions(backend: Backend, scope: Scope, receive: Receive, sen
     """Answer a request, streamed or whole."""
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
-    given = await read_body(scope, receive, backend.settings.body_limit)
-    check_type(scope)
-    body = parse(given, CompletionBody)
+    body = await read_json(scope, receive, backend.settings.body_limit, CompletionBody)
     if len(body.messages) > MOST_MESSAGES:
         raise BadParameter(f"messages may have {MOST_MESSAGES} messages at most.", "messages")
     provider, model = choose(backend, body.model)
@@ -129,10 +127,6 @@ async def post_completions(backend: Backend, scope: Scope, receive: Receive, sen
         if place.is_whole:
             # All that goes into the prompt came with the request; what there is was left by one that broke off.
             begun = msgspec.structs.replace(begun, past=Past([], 0, begun.past.count, {}))
-        elif len(place.said) > MOST_WITH_REPLY:
-            raise BadParameter(
-                f"A conversation that is stored goes on with {MOST_WITH_REPLY} new messages at most.", "messages"
-            )
         ask = Ask(
             provider=provider,
             model=model,
@@ -155,7 +149,10 @@ async def post_completions(backend: Backend, scope: Scope, receive: Receive, sen
         async def respond(send: Send, message: Message) -> None:
             await respond_completion(send, message, body.model)
 
-        await answer(backend, scope, receive, _telling(send, place.conversation_id), begun, ask, opening, respond)
+        # Whatever names a reply says where it is stored.
+        where = place.conversation_id.encode()
+        send = telling(send, CONVERSATION, lambda headers: where if MESSAGE in headers else None)
+        await answer(backend, scope, receive, send, begun, ask, opening, respond)
 
 
 async def respond_completion(send: Send, message: Message, model: str) -> None:
@@ -224,6 +221,9 @@ async def _place(backend: Backend, owner: str, body: CompletionBody, name: str |
         said = new_of(read_messages(body.messages, begin, tail.calls), tail.pending)
     else:
         said = read_messages(body.messages, 0, ())
+    if len(said) > MOST_WITH_REPLY:
+        # More than one transaction takes: of a start that broke off, another one under this name would see the rest.
+        raise BadParameter(f"A conversation that is named takes {MOST_WITH_REPLY} new messages at a time.", "messages")
     # Whoever asks the same again while it is being answered is a client that lost its connection.
     own_key = f"openai:{tail.newest}:{digest(body).hex()}"
     return _Place(conversation_id, said, is_whole, key or own_key)
@@ -245,14 +245,3 @@ def _options(body: CompletionBody) -> dict[str, Any]:
     if not body.tools:
         given["tool_choice"] = None
     return {**{name: value for name, value in given.items() if value is not None}, **body.options}
-
-
-def _telling(send: Send, conversation_id: str) -> Send:
-    """Return ``send`` with the header that says where the request is stored."""
-
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start" and any(name == MESSAGE for name, _ in message["headers"]):
-            message = {**message, "headers": [*message["headers"], (CONVERSATION, conversation_id.encode())]}
-        await send(message)
-
-    return sending

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from tailrace.conversation.additions import NewMessage
-from tailrace.conversation.parts import check_parts, parts_metadata
+from tailrace.conversation.parts import check_parts, parts_metadata, read_data_url
 from tailrace.conversation.prompt import as_said
 from tailrace.errors import Unprocessable
 from tailrace.events import TERMINAL, Message
@@ -64,6 +64,7 @@ class ChatMessage(msgspec.Struct, frozen=True):
     content: str | list[ContentPart] | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
+    function_call: None = None  # as calls were before there were tools: dropped in silence, a turn would be lost
 
 
 # ---- reading them ----
@@ -139,15 +140,15 @@ def _parts(message: ChatMessage, where: str) -> list[InputPart]:
     for number, part in enumerate(message.content if isinstance(message.content, list) else ()):
         place = f"{where}.content[{number}]"
         if part.type == "image_url" and part.image_url is not None:
-            media_type, data = _data(part.image_url.url)
+            media_type, data = read_data_url(part.image_url.url) or ("", None)
             found.append(ImagePart(media_type=media_type, data=data, url=None if data else part.image_url.url))
         elif part.type == "file" and part.file is not None:
             if part.file.file_data is None:
                 raise BadParameter("Uploaded files are not kept here: give file_data.", f"{place}.file")
-            media_type, data = _data(part.file.file_data)
-            if data is None:
+            file = read_data_url(part.file.file_data)
+            if file is None:
                 raise BadParameter("file_data must be a data: URL in base64.", f"{place}.file.file_data")
-            found.append(FilePart(media_type=media_type, data=data, name=part.file.filename))
+            found.append(FilePart(media_type=file[0], data=file[1], name=part.file.filename))
         elif part.type not in ("text", "refusal"):
             raise BadParameter(f"A part of the type {part.type[:64]!r} is not supported here.", f"{place}.type")
     try:
@@ -155,14 +156,6 @@ def _parts(message: ChatMessage, where: str) -> list[InputPart]:
     except Unprocessable as error:
         raise BadParameter(error.message, f"{where}.content") from error
     return found
-
-
-def _data(url: str) -> tuple[str, str | None]:
-    """Return the media type and the base64 of a ``data:`` URL; of another one, nothing."""
-    about, comma, data = url.partition(",")
-    if not comma or not about.startswith("data:") or not about.endswith(";base64"):
-        return "", None
-    return about.removeprefix("data:").removesuffix(";base64").partition(";")[0], data
 
 
 # ---- which are new ----

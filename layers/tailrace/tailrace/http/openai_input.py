@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from tailrace.conversation.additions import NewMessage
-from tailrace.conversation.parts import check_parts, parts_metadata
+from tailrace.conversation.parts import check_parts, parts_metadata, read_data_url
 from tailrace.errors import Unprocessable
 from tailrace.events import Role
 from tailrace.http.openai_errors import BadParameter
@@ -137,10 +137,10 @@ def _address(given: Any, where: str) -> tuple[str | None, str, str | None]:
     text = _text(given, where)
     if not text.startswith("data:"):
         return None, "", text
-    about, _, data = text[5:].partition(",")
-    if not about.endswith(";base64"):
+    found = read_data_url(text)
+    if found is None:
         raise BadParameter(f"{where} must be a data: URL in base64, or begin with https:// or http://.", where)
-    return data, about.removesuffix(";base64").partition(";")[0], None
+    return found[1], found[0], None
 
 
 def _output(given: Any, where: str) -> str:

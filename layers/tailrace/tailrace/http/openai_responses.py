@@ -31,7 +31,7 @@ from tailrace.http.openai_errors import BadParameter, respond_error
 from tailrace.http.openai_input import read_input
 from tailrace.http.openai_models import choose
 from tailrace.http.replay import Replay
-from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
+from tailrace.http.requests import Receive, Scope, Send, header, read_json
 from tailrace.http.responses import respond_json
 from tailrace.ids import message_address, new_conversation_id, page_conversation_id
 from tailrace.protocols.openai_responses import CONVERSATION, ECHOED, KEPT, NAME, RESPONSE, response_of
@@ -145,9 +145,7 @@ async def post_response(backend: Backend, scope: Scope, receive: Receive, send: 
     """Start a response, or attach to the one that the same ``Idempotency-Key`` started before."""
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
-    given = await read_body(scope, receive, backend.settings.body_limit)
-    check_type(scope)
-    raw = parse(given, dict[str, Any])
+    raw = await read_json(scope, receive, backend.settings.body_limit, dict[str, Any])
     asked = _Asked(backend, _read(raw), raw, header(scope, b"idempotency-key"))
     body = asked.body
     if body.background and not body.stream and scope.get("aws.context") is not None:

@@ -84,6 +84,24 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             return b"".join(pieces)
 
 
+async def read_json(scope: Scope, receive: Receive, limit: int, kind: type[Body], *, is_optional: bool = False) -> Body:
+    """Return a request's JSON body as ``kind``.
+
+    Args:
+        limit: bytes that it may have.
+        is_optional: whether there may be none, which is as good as an empty object.
+
+    Raises:
+        TooLarge, ClientGone: as ``read_body`` does.
+        UnsupportedType: it does not say that it is JSON.
+        RequestError, Unprocessable: as ``parse`` does.
+    """
+    given = await read_body(scope, receive, limit)
+    if given or not is_optional:
+        check_type(scope)
+    return parse(given, kind)
+
+
 def is_form(scope: Scope) -> bool:
     """Return whether a request's body says that it is a form."""
     return _media_type(scope) == "application/x-www-form-urlencoded"

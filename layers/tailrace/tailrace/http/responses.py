@@ -82,6 +82,23 @@ def stream_headers(message_id: str) -> list[tuple[bytes, bytes]]:
     return [*_STREAM, (b"x-message-id", message_id.encode())]
 
 
+def telling(send: Send, name: bytes, tell: Callable[[dict[bytes, bytes]], bytes | None]) -> Send:
+    """Return a ``send`` that adds a header to the response.
+
+    Args:
+        tell: returns its value, by the response's other headers; None for none.
+    """
+
+    async def sent(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message["headers"]]
+            if (value := tell(dict(headers))) is not None:
+                message = {**message, "headers": [*headers, (name, value)]}
+        await send(message)
+
+    return sent
+
+
 def bare_type(scope: Scope, send: Send) -> Send:
     """Return a ``send`` that gives a page the type of a stream without its charset.
 

@@ -19,7 +19,7 @@ from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.delivered import asked_delivery, asked_protocol
 from tailrace.http.head import IS_HEAD
 from tailrace.http.replay import Replay
-from tailrace.http.requests import Receive, Scope, Send, check_type, header, parse, read_body
+from tailrace.http.requests import Receive, Scope, Send, header, read_json
 from tailrace.http.responses import respond_empty_stream
 from tailrace.ids import conversation_tag, message_address
 from tailrace.providers.fallback import Mode
@@ -53,10 +53,7 @@ async def post_stream(backend: Backend, scope: Scope, receive: Receive, send: Se
     """Start a reply, or attach to the one that the same ``Idempotency-Key`` started before."""
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
-    given = await read_body(scope, receive, backend.settings.body_limit)
-    if given:
-        check_type(scope)
-    body = parse(given, StartBody)
+    body = await read_json(scope, receive, backend.settings.body_limit, StartBody, is_optional=True)
     accept = header(scope, b"accept") or ""
     ask = _ask(
         body,

@@ -5,8 +5,9 @@ FastAPI would cost three times Starlette's import at every cold start (benchmark
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,13 +18,12 @@ from starlette.routing import BaseRoute, Route
 
 from tailrace.backend import Backend
 from tailrace.errors import TailraceError
-from tailrace.http.client_routes import CLIENT_ROUTES, Lazy
+from tailrace.http.client_routes import CLIENT_ROUTES, Endpoint, Hot, find
 from tailrace.http.cors import cors
 from tailrace.http.head import Head
 from tailrace.http.mask_errors import MaskErrors
 from tailrace.http.replay import message_cancel, message_events, message_stream
-from tailrace.http.requests import ClientGone, Receive, Scope, Send
-from tailrace.http.responses import bare_type, error_content, respond_error
+from tailrace.http.responses import error_content, respond_error
 from tailrace.http.start import get_stream, post_stream
 from tailrace.http.under_api import UnderApi
 
@@ -38,34 +38,15 @@ def hot_routes(backend: Backend) -> list[BaseRoute]:
         _route(backend, "GET", "/messages/{message_id}/events", message_events),
         _route(backend, "POST", "/messages/{message_id}/cancel", message_cancel),
         *(
-            Route(each.path, Lazy(backend, each.endpoint), methods=[each.method], name=each.endpoint)
+            Route(each.path, Hot(backend, partial(find, each.endpoint)), methods=[each.method], name=each.endpoint)
             for each in CLIENT_ROUTES
         ),
     ]
 
 
-Endpoint = Callable[[Backend, Scope, Receive, Send], Awaitable[None]]
-
-
 def _route(backend: Backend, method: str, path: str, endpoint: Endpoint) -> Route:
     """Return a route whose endpoint speaks ASGI: nothing is between it and the server."""
-    return Route(path, _Hot(backend, endpoint), methods=[method], name=endpoint.__name__)
-
-
-class _Hot:
-    """Answers what can be refused before the response has started; whatever comes later is the endpoint's."""
-
-    def __init__(self, backend: Backend, endpoint: Endpoint) -> None:
-        self._backend = backend
-        self._endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._endpoint(self._backend, scope, receive, bare_type(scope, send))
-        except TailraceError as error:
-            await respond_error(send, error)
-        except ClientGone:
-            pass
+    return Route(path, Hot(backend, lambda: (endpoint, respond_error)), methods=[method], name=endpoint.__name__)
 
 
 async def health(request: Request) -> Response:
