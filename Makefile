@@ -201,14 +201,16 @@ check-locks: .venv/.uv
 
 # The example as a user has it: its own lock, its own build.
 REACT := examples/react
-.tools/react/.ready: $(wildcard $(REACT)/*.* $(REACT)/.npmrc $(REACT)/src/*) | .tools/clients/.ready
+.tools/react/.ready: $(wildcard $(REACT)/*.* $(REACT)/.npmrc $(REACT)/src/*) | .venv/.ready .tools/clients/.ready
 	echo "Setting up .tools/react ..."
 	rm -rf .tools/react/src
 	mkdir -p .tools/react
 	cp -R $(REACT)/. .tools/react/
 	cd .tools/react
 	npm ci --loglevel=error
-	npm run --silent build -- --logLevel warn
+	# By the locked Node: Vite wants a new one, and npm may have come with any.
+	node=$$(cd ../.. && $(BIN)/python -c 'from tests.clients.__main__ import find_node; print(find_node() or "node")')
+	"$$node" node_modules/vite/bin/vite.js build --logLevel warn
 	touch .ready
 
 .tools/python-clients/.ready: .venv/.uv requirements/clients.txt

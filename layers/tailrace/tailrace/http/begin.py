@@ -49,7 +49,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a start asks for.
 
     Attributes:
-        choice: who is to answer; the provider is the settings' when None.
+        provider, model: who is to answer; the settings' when None.
+        fallbacks, fallback: who is asked after it, and when.
         additions: messages that are stored before the reply, in this order: the user's, or the results of tools.
         earlier: messages that come before these, any number; they are stored in transactions of their own.
         replaced: the ids of stored messages in whose place these and the reply come.
