@@ -91,11 +91,10 @@ test('the same key is asked once', async () => {
     assert.equal((await stored(one.conversation)).length, 2);
 });
 
-test('a history of any length, and then by the conversation that metadata names', async () => {
-    const name = randomUUID();
-    const metadata = { conversation_id: name };
+test('a history of any length, and then by the conversation that the answer names', async () => {
     const history = Array.from({ length: 200 }, (_, n) => ({ role: n % 2 ? 'assistant' : 'user', content: String(n) }));
-    const { conversation } = await ask({ model: 'echo', messages: [...history, ...user('Well?')], metadata });
+    const { conversation } = await ask({ model: 'echo', messages: [...history, ...user('Well?')] });
+    const metadata = { conversation_id: conversation };
     const again = await ask({ model: 'echo', messages: [...history, ...user('And?')], metadata });
     assert.equal(again.conversation, conversation);
     const { messages } = await api('GET', `/conversations/${conversation}/messages?limit=6&order=desc`);
