@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -16,13 +17,16 @@ from tailrace.clock import Clock, SystemClock
 from tailrace.errors import ConfigurationError
 from tailrace.identity.auth import Auth
 from tailrace.ids import RandomBytes
-from tailrace.providers import Provider, check_name, open_provider, variables
+from tailrace.providers import Provider, check_name, names, open_provider, variables
+from tailrace.providers.own_code import load
 from tailrace.reply.open_replies import OpenReplies
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 
 if TYPE_CHECKING:
     from tailrace.broadcast import Broadcast
+
+logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 10.0
 """How long closing waits for replies that have just been cancelled."""
@@ -37,9 +41,12 @@ class Backend:
     Args:
         settings: read from the environment when None.
         store: made from the settings when None; tests hand in their own.
+        providers: answers from code of your own, by the names that starts name them by (docs/own-code.md), beside those
+            of the settings.
 
     Attributes:
         settings, clock, store: as they were given, or made.
+        own_providers: those of your own: each the code, or where it is.
         open_table: opens a connection to the table ahead of the first request; None where the store was handed in.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
     """
@@ -51,8 +58,11 @@ class Backend:
         store: Store | None = None,
         clock: Clock | None = None,
         random_bytes: RandomBytes = os.urandom,
+        providers: Mapping[str, Any] | None = None,
     ) -> None:
         self.settings = settings or Settings.from_environment()
+        self.own_providers: Mapping[str, Any] = {**self.settings.own_providers, **(providers or {})}
+        self._opened: dict[str, Provider] = {}  # of these
         self.clock = clock or SystemClock()
         self.random_bytes = random_bytes
         self._replies: set[asyncio.Task[Any]] = set()
@@ -102,7 +112,10 @@ class Backend:
             UnknownProvider: there is none of that name.
             ConfigurationError: it needs a key and there is none, or it cannot be read.
         """
-        config = self.settings.provider_config(check_name(name))
+        check_name(name, self.own_providers)
+        if name in self.own_providers:
+            return await self._own_provider(name)
+        config = self.settings.provider_config(name)
         source = self.settings.key_source(name)
         if config.api_key is None and source is not None:
             key = await asyncio.to_thread(read_key, *source, variables(name).keys)
@@ -113,6 +126,28 @@ class Backend:
             if source is None or source[0] != "keys" or config.api_key is not None:
                 raise
             raise ConfigurationError(f"{error.message} It is not in the secret {source[1]} either.") from error
+
+    def provider_names(self) -> list[str]:
+        """Return the names of all providers, with those of your own."""
+        return names(self.own_providers)
+
+    async def _own_provider(self, name: str) -> Provider:
+        if name not in self._opened:
+            # Imported where there is one, and in a thread: a framework may take a second to import.
+            from tailrace.providers.own import own_provider
+
+            given = self.own_providers[name]
+            if isinstance(given, str):
+                given = await asyncio.to_thread(load, given, "TAILRACE_PROVIDERS")
+            self._opened[name] = own_provider(name, given)
+        return self._opened[name]
+
+    async def _load_own_code(self) -> None:
+        for name in self.own_providers:
+            try:
+                await self._own_provider(name)
+            except ConfigurationError as error:  # whoever asks for it is told
+                logger.error("not configured", extra={"missing": error.message})
 
     @property
     def closing(self) -> OpenReplies:
@@ -147,8 +182,9 @@ class Backend:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Serve from here to the end of the block: a connection to the table is opened meanwhile, and all is closed in
-        the end."""
+        the end. Code of your own is imported before: no request waits for that."""
         opening = None if self.open_table is None else asyncio.ensure_future(self.open_table())
+        await self._load_own_code()
         try:
             yield
         finally:

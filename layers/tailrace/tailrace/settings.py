@@ -14,9 +14,13 @@ import msgspec
 from tailrace.aws.secrets import KeyKind
 from tailrace.errors import ConfigurationError
 from tailrace.providers import ProviderConfig, names, variables
+from tailrace.providers.own_code import PLACE
 
 Auth = Literal["none", "iam", "jwt"]
 
+
+OWN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+"""Of a provider of one's own; none has a slash, which parts provider and model."""
 
 LOOPBACK: Final = "loopback"
 """Among the origins: pages that this machine itself serves, on any port."""
@@ -30,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         region: the AWS region.
         dynamodb_endpoint: another DynamoDB than the region's, or None.
         provider, model: what a start uses that names none.
+        own_providers: names of providers of your own, and where their code is: ``package.module:attribute``.
+        own_tools: where the code of your own tools is, likewise.
         flush_interval: seconds between two flushes of a stream's log.
         lease: seconds of silence after which a reply's writer counts as dead; it writes at least six times as often.
         retention: seconds a log is kept after its end, and an idempotency key after its start.
@@ -62,6 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     dynamodb_endpoint: str | None = None
     provider: str = "scripted"
     model: str | None = None
+    own_providers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    own_tools: tuple[str, ...] = ()
     flush_interval: float = 0.1
     lease: float = 30.0
     retention: int = 24 * 3600
@@ -101,14 +109,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if auth == "none" and in_lambda:
             raise ConfigurationError("TAILRACE_AUTH=none is for one machine only: in Lambda it would be an open relay.")
         provider = environment.get("TAILRACE_PROVIDER") or "scripted"
-        if provider not in names():
-            raise ConfigurationError(f"TAILRACE_PROVIDER must be one of {', '.join(names())}.")
+        own_providers = _own_providers(environment)
+        known = names(own_providers)
+        if provider not in known:
+            raise ConfigurationError(f"TAILRACE_PROVIDER must be one of {', '.join(known)}.")
         return cls(
             table=environment.get("TAILRACE_TABLE") or "tailrace",
             region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
             dynamodb_endpoint=environment.get("AWS_ENDPOINT_URL_DYNAMODB") or environment.get("AWS_ENDPOINT_URL"),
             provider=provider,
             model=environment.get("TAILRACE_MODEL") or None,
+            own_providers=own_providers,
+            own_tools=_places(environment, "TAILRACE_TOOLS"),
             flush_interval=_number(environment, "TAILRACE_FLUSH_MS", 100, 10, 10_000) / 1000,
             lease=_number(environment, "TAILRACE_LEASE_S", 30, 2, 900),
             retention=_number(environment, "TAILRACE_RETENTION_H", 24, 1, 24 * 365) * 3600,
@@ -224,6 +236,31 @@ def _number(environment: Mapping[str, str], name: str, default: int, least: int,
     if not least <= value <= most:
         raise ConfigurationError(f"{name} must be a whole number from {least} to {most}.")
     return value
+
+
+def _places(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Return a list of ``package.module:attribute``."""
+    places = tuple(place for part in environment.get(name, "").split(",") if (place := part.strip()))
+    for place in places:
+        if not PLACE.fullmatch(place):
+            raise ConfigurationError(f"{name} must list package.module:attribute, separated by commas.")
+    return places
+
+
+def _own_providers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return providers of one's own with where they are."""
+    name = "TAILRACE_PROVIDERS"
+    found: dict[str, str] = {}
+    for each in environment.get(name, "").split(","):
+        own, equals, place = (part.strip() for part in each.partition("="))
+        if not own and not equals:
+            continue
+        if not OWN_NAME.fullmatch(own) or not PLACE.fullmatch(place):
+            raise ConfigurationError(f"{name} must list name=package.module:attribute, separated by commas.")
+        if own in names() or own in found:
+            raise ConfigurationError(f"{name} has {own}, and there is such a provider already.")
+        found[own] = place
+    return found
 
 
 def _origins(environment: Mapping[str, str], default: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from tailrace.errors import ConfigurationError, NotFound
 from tailrace.http.openai_errors import respond_error
 from tailrace.http.requests import Receive, Scope, Send
 from tailrace.http.responses import respond_json
-from tailrace.providers import names, variables
+from tailrace.providers import variables
 from tailrace.providers.presets import PRESETS
 
 __all__ = ["choose", "get_model", "get_models", "respond_error"]
@@ -20,7 +20,10 @@ async def get_models(backend: Backend, scope: Scope, receive: Receive, send: Sen
     await backend.identify(scope)
     settings = backend.settings
     found = [f"{settings.provider}/{settings.model}" if settings.model else settings.provider]
-    for name in names():
+    for name in backend.provider_names():
+        if name in backend.own_providers and name != settings.provider:
+            found.append(name)
+            continue
         needs_none = name in PRESETS and PRESETS[name].key_variable is None
         is_named = bool(settings.provider_config(name).base_url) if needs_none else bool(variables(name).keys)
         if name != settings.provider and is_named and await _is_set_up(backend, name):
@@ -46,7 +49,7 @@ def choose(backend: Backend, model: str) -> tuple[str, str | None]:
     """Return the provider and its model that a name means: ``provider/model``, a provider alone, or a model of the
     default provider's."""
     provider, slash, rest = model.partition("/")
-    if provider in names() and (slash or provider == model):
+    if provider in backend.provider_names() and (slash or provider == model):
         return provider, rest or None
     return backend.settings.provider, model
 

@@ -6,7 +6,7 @@ A provider's module is imported when it is first asked for, so nobody pays for a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -182,19 +182,20 @@ def has_turns(request: ProviderRequest) -> bool:
     return any(message.role == "assistant" for message in request.messages)
 
 
-def names() -> list[str]:
-    """Return the names of all providers."""
-    return sorted({*MODULES, *PRESETS})
+def names(own: Iterable[str] = ()) -> list[str]:
+    """Return the names of all providers, with those of one's own."""
+    return sorted({*MODULES, *PRESETS, *own})
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, own: Iterable[str] = ()) -> str:
     """Return ``name`` if it is a provider's.
 
     Raises:
         UnknownProvider: it is not; the message names those that are.
     """
-    if name not in MODULES and name not in PRESETS:
-        raise UnknownProvider(f"Unknown provider {name[:64]!r}. Known providers: {', '.join(names())}.")
+    known = names(own)
+    if name not in known:
+        raise UnknownProvider(f"Unknown provider {name[:64]!r}. Known providers: {', '.join(known)}.")
     return name
 
 
