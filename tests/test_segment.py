@@ -7,17 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tailrace.errors import StoreError
 from tailrace.events import (
+    ApprovalRequest,
     Attempt,
     Citation,
     End,
     Event,
     Reasoning,
     Reset,
+    StepEnd,
     Text,
     ToolCall,
     ToolCallDelta,
     ToolCallStart,
     ToolResult,
+    ToolRun,
     Usage,
 )
 from tailrace.store.segment import pack, text_of, unpack
@@ -33,8 +36,11 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.just(Reset()),
     st.builds(ToolCallStart, st.text(), st.text()),
     st.builds(ToolCallDelta, st.sampled_from(["a", "b"]), texts),
-    st.builds(ToolResult, st.text(), st.text(), st.text()),
+    st.builds(ToolResult, st.text(), st.text(), st.text(), st.booleans()),
     st.builds(Citation, maybe, maybe, maybe),
+    st.builds(ToolRun, st.text()),
+    st.builds(ApprovalRequest, st.text()),
+    st.just(StepEnd()),
     st.builds(Attempt, st.text(), maybe, st.text(), counts, st.text(), maybe, st.booleans(), maybe),
     st.builds(End, st.sampled_from(["completed", "failed"]), st.none() | st.text(), st.none() | st.text()),
 )

@@ -27,21 +27,25 @@ if TYPE_CHECKING:
     from tailrace.errors import StoreError as StoreError
     from tailrace.errors import StreamEnded as StreamEnded
     from tailrace.errors import TailraceError as TailraceError
+    from tailrace.events import ApprovalRequest as ApprovalRequest
     from tailrace.events import Attempt as Attempt
     from tailrace.events import Citation as Citation
     from tailrace.events import Message as Message
     from tailrace.events import Reasoning as Reasoning
     from tailrace.events import Reset as Reset
+    from tailrace.events import StepEnd as StepEnd
     from tailrace.events import Text as Text
     from tailrace.events import ToolCall as ToolCall
     from tailrace.events import ToolCallDelta as ToolCallDelta
     from tailrace.events import ToolCallStart as ToolCallStart
     from tailrace.events import ToolResult as ToolResult
+    from tailrace.events import ToolRun as ToolRun
     from tailrace.events import Usage as Usage
     from tailrace.reply.stream import MessageStream as MessageStream
     from tailrace.settings import Settings as Settings
 
 _HOME = {
+    "ApprovalRequest": "events",
     "Attempt": "events",
     "Backend": "backend",
     "Citation": "events",
@@ -63,6 +67,7 @@ _HOME = {
     "Report": "conversation.report",
     "Reset": "events",
     "Settings": "settings",
+    "StepEnd": "events",
     "StoreError": "errors",
     "StreamEnded": "errors",
     "TailraceError": "errors",
@@ -71,6 +76,7 @@ _HOME = {
     "ToolCallDelta": "events",
     "ToolCallStart": "events",
     "ToolResult": "events",
+    "ToolRun": "events",
     "Usage": "events",
     "Voided": "delivery",
 }

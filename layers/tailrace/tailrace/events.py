@@ -62,13 +62,36 @@ class ToolCallDelta(Silent, frozen=True, gc=False):
     arguments: str
 
 
-class ToolResult(Silent, frozen=True, gc=False):
-    """What a tool returned, as JSON text. Among a provider's events it is of a tool that the provider itself ran,
-    such as a web search; in a prompt it is what the application's own tool returned."""
+class ToolResult(Silent, frozen=True, gc=False, omit_defaults=True):
+    """What a tool returned, as JSON text. Among a provider's events it is of a tool that ran beside the model: at the
+    provider, such as a web search, or here; in a prompt it is what the application's own tool returned.
+
+    Attributes:
+        is_error: whether it says why there is no result.
+    """
 
     id: str
     name: str
     result: str
+    is_error: bool = False
+
+
+class ToolRun(Silent, frozen=True, gc=False):
+    """A tool that runs here is about to be called, for the call of this id. It is in the log before the tool is
+    called: where no result follows, nobody knows what the tool did."""
+
+    id: str
+
+
+class ApprovalRequest(Silent, frozen=True, gc=False):
+    """The call of this id waits until somebody allows it, or does not."""
+
+    id: str
+
+
+class StepEnd(Silent, frozen=True, gc=False):
+    """A step is over: the model has answered, and the tools that it called have run. The next step follows, unless the
+    reply ends here."""
 
 
 class Citation(Silent, frozen=True, gc=False):
@@ -183,16 +206,18 @@ def _over(later: _Known, earlier: _Known | None) -> _Known:
     return msgspec.structs.replace(earlier, **known)
 
 
-Said = Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | ProviderState
-"""What a provider says and the log keeps."""
+Said = (
+    Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | ProviderState | StepEnd
+)
+"""What a provider says and the log keeps. One that runs steps of its own, an agent, says where they end."""
 
 ProviderEvent = Said | ResponseInfo
 """What a provider yields."""
 
-SourceEvent = ProviderEvent | Attempt | Reset
-"""What a reply is made from: a provider's events, and what lies between two providers."""
+SourceEvent = ProviderEvent | Attempt | Reset | ToolRun | ApprovalRequest
+"""What a reply is made from: a provider's events, what lies between two providers, and what happens to tools here."""
 
-Event = Said | Attempt | Reset | End
+Event = Said | Attempt | Reset | ToolRun | ApprovalRequest | End
 """One entry of the log."""
 
 

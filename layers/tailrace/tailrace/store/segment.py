@@ -15,6 +15,7 @@ import msgspec
 
 from tailrace.errors import StoreError
 from tailrace.events import (
+    ApprovalRequest,
     Attempt,
     Citation,
     End,
@@ -22,11 +23,13 @@ from tailrace.events import (
     ProviderState,
     Reasoning,
     Reset,
+    StepEnd,
     Text,
     ToolCall,
     ToolCallDelta,
     ToolCallStart,
     ToolResult,
+    ToolRun,
     Usage,
 )
 
@@ -34,7 +37,20 @@ VERSION: Final = 1
 
 _PIECES: Final[dict[type, int]] = {Text: 0, Reasoning: 1}
 _ARGUMENTS: Final = 7
-_Other = ToolCall | Usage | Reset | End | ToolCallStart | ToolResult | Citation | Attempt | ProviderState
+_Other = (
+    ToolCall
+    | Usage
+    | Reset
+    | End
+    | ToolCallStart
+    | ToolResult
+    | Citation
+    | Attempt
+    | ProviderState
+    | ToolRun
+    | ApprovalRequest
+    | StepEnd
+)
 _OTHERS: Final[tuple[tuple[int, type[_Other]], ...]] = (
     (2, ToolCall),
     (3, Usage),
@@ -45,6 +61,9 @@ _OTHERS: Final[tuple[tuple[int, type[_Other]], ...]] = (
     (9, Citation),
     (10, Attempt),
     (11, ProviderState),
+    (12, ToolRun),
+    (13, ApprovalRequest),
+    (14, StepEnd),
 )
 _CODE: Final[dict[type, int]] = {kind: code for code, kind in _OTHERS}
 _KIND: Final = dict(_OTHERS)
