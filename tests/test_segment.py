@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tailrace.errors import StoreError
 from tailrace.events import (
+    Approval,
     ApprovalRequest,
     Attempt,
     Citation,
@@ -38,9 +39,10 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(ToolCallDelta, st.sampled_from(["a", "b"]), texts),
     st.builds(ToolResult, st.text(), st.text(), st.text(), st.booleans()),
     st.builds(Citation, maybe, maybe, maybe),
-    st.builds(ToolRun, st.text()),
+    st.builds(ToolRun, st.text(), st.text()),
     st.builds(ApprovalRequest, st.text()),
     st.just(StepEnd()),
+    st.builds(Approval, st.text(), st.booleans(), maybe),
     st.builds(Attempt, st.text(), maybe, st.text(), counts, st.text(), maybe, st.booleans(), maybe),
     st.builds(End, st.sampled_from(["completed", "failed"]), st.none() | st.text(), st.none() | st.text()),
 )

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tailrace.errors import StoreError as StoreError
     from tailrace.errors import StreamEnded as StreamEnded
     from tailrace.errors import TailraceError as TailraceError
+    from tailrace.events import Approval as Approval
     from tailrace.events import ApprovalRequest as ApprovalRequest
     from tailrace.events import Attempt as Attempt
     from tailrace.events import Citation as Citation
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from tailrace.settings import Settings as Settings
 
 _HOME = {
+    "Approval": "events",
     "ApprovalRequest": "events",
     "Attempt": "events",
     "Backend": "backend",

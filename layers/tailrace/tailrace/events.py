@@ -81,12 +81,25 @@ class ToolRun(Silent, frozen=True, gc=False):
     called: where no result follows, nobody knows what the tool did."""
 
     id: str
+    name: str
 
 
 class ApprovalRequest(Silent, frozen=True, gc=False):
     """The call of this id waits until somebody allows it, or does not."""
 
     id: str
+
+
+class Approval(Silent, frozen=True, gc=False):
+    """Somebody has allowed the call of this id, or has not. Its result follows, of one that is not allowed too.
+
+    Attributes:
+        reason: their own words.
+    """
+
+    id: str
+    is_approved: bool
+    reason: str | None = None
 
 
 class StepEnd(Silent, frozen=True, gc=False):
@@ -142,6 +155,24 @@ class ProviderState(Silent, frozen=True, gc=False):
 
     provider: str
     data: str
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of a reply, as the next prompt needs it. It is stored with the message and shown to nobody.
+
+    Attributes:
+        length: how many characters of the reply's content are its text; the last step has all that is left.
+        text: its text, where that is not in the content: of a step that another reply took.
+        calls: of tools, but for those that the provider itself ran.
+        results: of tools that ran here, or at an agent; of earlier calls too.
+        state: what the provider wants back with it.
+    """
+
+    length: int | None = None
+    text: str | None = None
+    calls: tuple[ToolCall, ...] = ()
+    results: tuple[ToolResult, ...] = ()
+    state: ProviderState | None = None
 
 
 class Attempt(Silent, frozen=True, gc=False):
@@ -207,17 +238,26 @@ def _over(later: _Known, earlier: _Known | None) -> _Known:
 
 
 Said = (
-    Text | Reasoning | ToolCallStart | ToolCallDelta | ToolCall | ToolResult | Citation | Usage | ProviderState | StepEnd
+    Text
+    | Reasoning
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCall
+    | ToolResult
+    | Citation
+    | Usage
+    | ProviderState
+    | StepEnd
 )
 """What a provider says and the log keeps. One that runs steps of its own, an agent, says where they end."""
 
 ProviderEvent = Said | ResponseInfo
 """What a provider yields."""
 
-SourceEvent = ProviderEvent | Attempt | Reset | ToolRun | ApprovalRequest
+SourceEvent = ProviderEvent | Attempt | Reset | ToolRun | ApprovalRequest | Approval
 """What a reply is made from: a provider's events, what lies between two providers, and what happens to tools here."""
 
-Event = Said | Attempt | Reset | ToolRun | ApprovalRequest | End
+Event = Said | Attempt | Reset | ToolRun | ApprovalRequest | Approval | End
 """One entry of the log."""
 
 

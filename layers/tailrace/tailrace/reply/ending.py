@@ -31,6 +31,9 @@ LONGEST_TEXT: Final = 2_000
 MOST_ATTEMPTS: Final = 20
 """Attempts that are told in a message; all of them are in the log."""
 
+MOST_STEPS: Final = 100
+"""Of each list about a reply's steps, what its message tells at most; all of it is in the log."""
+
 LARGEST_ABOUT: Final = 20_000
 """Bytes of JSON that a caller's own words on a failure may add."""
 
@@ -156,6 +159,7 @@ def outcome(
         "provider_request_id": _cut(totals.info.provider_request_id, LONGEST_NAME),
         "attempts": [_without_none(_public(attempt)) for attempt in attempts] or None,
         **_extras(totals, keep_reasoning=keep_reasoning),
+        **_steps(totals),
     }
     if ending.status != "completed":
         known |= {"chunks_received": totals.chunks, **_about(ending), "error": error}
@@ -177,7 +181,7 @@ def outcome(
         if ending.status == "completed"
         else {"type": _cut(ending.error_type, LONGEST_NAME), "message": error},
         completed=completed,
-        state=None if totals.state is None else msgspec.json.encode(totals.state).decode(),
+        state=_state(totals),
     )
 
 
@@ -185,7 +189,27 @@ def _finish(ending: Ending, totals: Totals) -> Finish | None:
     """Return why the provider ended its answer; None where it did not come to that."""
     if ending.status != "completed" and totals.info.finish_reason is None:
         return "error" if ending.status == "failed" else None
-    return finish_of(totals.info.finish_reason, calls=bool(totals.tool_calls))
+    return finish_of(totals.info.finish_reason, calls=totals.has_calls)
+
+
+def _steps(totals: Totals) -> dict[str, Any]:
+    """Return what is said of the steps of a reply that has some."""
+    if not totals.steps:
+        return {}
+    return {
+        "steps": totals.asked,
+        "step_usage": [msgspec.to_builtins(each) for each in totals.usages][-MOST_STEPS:] or None,
+        "unfinished_tools": [{"id": call_id, "name": name} for call_id, name in totals.unfinished.items()][-MOST_STEPS:]
+        or None,
+        "approvals": totals.waiting[-MOST_STEPS:] or None,
+    }
+
+
+def _state(totals: Totals) -> str | None:
+    """Return what the next prompt needs beside the content, as JSON: all steps, or what the provider wants back."""
+    if totals.steps:
+        return msgspec.json.encode({"steps": totals.steps}).decode()
+    return None if totals.state is None else msgspec.json.encode(totals.state).decode()
 
 
 def _public(attempt: Attempt) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 
 from tailrace.errors import StoreError
 from tailrace.events import (
+    Approval,
     ApprovalRequest,
     Attempt,
     Citation,
@@ -50,6 +51,7 @@ _Other = (
     | ToolRun
     | ApprovalRequest
     | StepEnd
+    | Approval
 )
 _OTHERS: Final[tuple[tuple[int, type[_Other]], ...]] = (
     (2, ToolCall),
@@ -64,6 +66,7 @@ _OTHERS: Final[tuple[tuple[int, type[_Other]], ...]] = (
     (12, ToolRun),
     (13, ApprovalRequest),
     (14, StepEnd),
+    (15, Approval),
 )
 _CODE: Final[dict[type, int]] = {kind: code for code, kind in _OTHERS}
 _KIND: Final = dict(_OTHERS)
