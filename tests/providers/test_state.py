@@ -398,7 +398,7 @@ def test_what_is_long_lies_in_items_of_its_own() -> None:
         await stream.append(ProviderState("anthropic", json.dumps([{"at": 0, "block": {"x": "y" * size}}])))
         assert (await stream.complete()).status == "completed"
         past = await conversation._past(None, include_unfinished=False)
-        return prompt_messages(past.messages, past.states)
+        return prompt_messages(past.messages, past.steps)
 
     short = run(test(250_000))[-1]
     pieces = pieces_of(short, "anthropic")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -43,10 +43,12 @@ class Backend:
         store: made from the settings when None; tests hand in their own.
         providers: answers from code of your own, by the names that starts name them by (docs/own-code.md), beside those
             of the settings.
+        tools: functions of your own that starts may name as tools, beside those of the settings.
 
     Attributes:
         settings, clock, store: as they were given, or made.
         own_providers: those of your own: each the code, or where it is.
+        own_tools: likewise.
         open_table: opens a connection to the table ahead of the first request; None where the store was handed in.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
     """
@@ -59,10 +61,12 @@ class Backend:
         clock: Clock | None = None,
         random_bytes: RandomBytes = os.urandom,
         providers: Mapping[str, Any] | None = None,
+        tools: Sequence[Callable[..., Any]] = (),
     ) -> None:
         self.settings = settings or Settings.from_environment()
         self.own_providers: Mapping[str, Any] = {**self.settings.own_providers, **(providers or {})}
         self._opened: dict[str, Provider] = {}  # of these
+        self.own_tools: Sequence[Any] = (*self.settings.own_tools, *tools)
         self.clock = clock or SystemClock()
         self.random_bytes = random_bytes
         self._replies: set[asyncio.Task[Any]] = set()

@@ -227,6 +227,13 @@ class IssuerUnavailable(TailraceError):
     status = 503
 
 
+class OutOfTime(TailraceError):
+    """This process is about to be gone: what was to come next was not begun."""
+
+    status = 504
+    error_type: ClassVar[ErrorType] = "timeout"
+
+
 class StoreError(TailraceError):
     """The table could not be read or written."""
 

@@ -164,7 +164,11 @@ class Conversation(Additions):
         return await self._put(drafts)
 
     async def _put(
-        self, drafts: Sequence[Draft], start: Start | None = None, replaced: Sequence[str] = ()
+        self,
+        drafts: Sequence[Draft],
+        start: Start | None = None,
+        replaced: Sequence[str] = (),
+        continued: str | None = None,
     ) -> list[Message]:
         """Store messages under the next ordinals, as far as this object knows; and the conversation, if it is new."""
         if self._count is None:
@@ -172,14 +176,23 @@ class Conversation(Additions):
         counted = [
             msgspec.structs.replace(draft, ordinal=ordinal) for ordinal, draft in enumerate(drafts, self._count + 1)
         ]
-        random_bytes, put = self._backend.random_bytes, self._store.messages.put
-        new = self.record if self._is_new else None
+
+        async def put(conversation: ConversationRecord | None) -> list[Message]:
+            return await self._store.messages.put(
+                counted,
+                nonce=self._backend.random_bytes(16),
+                start=start,
+                conversation=conversation,
+                replaced=replaced,
+                continued=continued,
+            )
+
         try:
-            stored = await put(counted, nonce=random_bytes(16), start=start, conversation=new, replaced=replaced)
+            stored = await put(self.record if self._is_new else None)
         except ConversationThere:
             # Two first starts at once: the other one has stored it. If it was deleted, it is not found.
             self.record = await self._store.conversations.get(self.id)
-            stored = await put(counted, nonce=random_bytes(16), start=start, replaced=replaced)
+            stored = await put(None)
         self._is_new = False
         self._count += len(stored)
         system = [message.id for message in stored if message.role == "system"]
@@ -328,7 +341,7 @@ class Conversation(Additions):
         """
         return Request(
             self._backend,
-            self.record,
+            self,
             lambda: self._past(history, include_unfinished=include_unfinished),
         )
 
@@ -348,6 +361,7 @@ class Conversation(Additions):
         additions: Sequence[NewMessage] = (),
         replaced: Sequence[str] = (),
         earlier: Sequence[NewMessage] = (),
+        continued: str | None = None,
     ) -> MessageStream:
         """Store an empty reply and return its stream.
 
@@ -364,10 +378,12 @@ class Conversation(Additions):
                 deleted in the same transaction.
             earlier: messages that come before all of these, in transactions of their own: there may be any number. A
                 conversation that is made by this reply is there with it only, so nobody sees a part of them.
+            continued: the id of the reply that this one goes on with, which only one may.
 
         Raises:
             AlreadyStarted: the key was used for the same start; the error says which reply it started.
-            Conflict: the key was used for another start, or what is to be replaced is being written or gone.
+            Conflict: the key was used for another start, what is to be replaced is being written or gone, or somebody
+                has gone on with that reply before.
             Unprocessable, TooLarge: the input or an addition has what cannot be.
             StoreError: the table cannot be written; then nothing was.
         """
@@ -387,7 +403,7 @@ class Conversation(Additions):
             drafts.append(self._draft(new.role, new.content, self._positions.take(now), new.metadata, now, audience))
         if channel is not None:
             metadata = {**(metadata or {}), "channel": channel}
-        has_question = bool(drafts or earlier)
+        has_question = bool(drafts or earlier or continued)
         # The question is here already, or it will come before the first chunk.
         position = self._positions.open_reply(now, lambda: not has_question and stream.seq == 0)
         reply = self._draft(
@@ -397,7 +413,12 @@ class Conversation(Additions):
             private = {**(reply.private or {}), PROMPT_ESTIMATE: prompt_tokens}
             reply = msgspec.structs.replace(reply, private=private)
         drafts.append(reply)
-        *_, message = await self._put(drafts, start, [self._own(each) for each in replaced])
+        *_, message = await self._put(
+            drafts,
+            start,
+            [self._own(each) for each in replaced],
+            None if continued is None else self._own(continued),
+        )
         feed = None
         if audience is not None:
             feed = backend.broadcast.feed(message, *audience)

@@ -14,7 +14,7 @@ import msgspec
 
 from tailrace.conversation.prompt import is_prompt
 from tailrace.errors import Unprocessable
-from tailrace.events import Message, ProviderState, Status
+from tailrace.events import Message, Status, Step
 from tailrace.ids import message_address
 from tailrace.reply.totals import BYTES_A_TOKEN, tokens_in
 from tailrace.store import Store
@@ -61,19 +61,19 @@ class Past(msgspec.Struct, frozen=True):
         left_out: how many messages lie before it. They are counted by the numbers that messages get when they are
             stored; two that were stored at the same moment may have the same.
         count: how many messages the conversation has.
-        states: by the ids of messages, what their providers want back with them.
+        steps: by the ids of messages, the steps of those that have some.
     """
 
     messages: list[Message]
     left_out: int
     count: int
-    states: Mapping[str, ProviderState]
+    steps: Mapping[str, Sequence[Step]]
 
     def with_system(self, system: Sequence[Message]) -> Past:
         """Return this with the system's messages, in order, before all others; they are not left out."""
         begin = message_address(self.messages[0].id).position if self.messages else None
         older = sum(begin is None or message_address(message.id).position < begin for message in system)
-        return Past([*system, *self.messages], max(0, self.left_out - older), self.count, self.states)
+        return Past([*system, *self.messages], max(0, self.left_out - older), self.count, self.steps)
 
 
 class Selection:
@@ -125,7 +125,9 @@ class Selection:
 def tokens_of(message: Message) -> int:
     """Return how many tokens a message is in a prompt: as they were counted when it was written, else an estimate."""
     if message.usage is not None and message.usage.completion_tokens is not None:
-        return message.usage.completion_tokens
+        # What tools returned in its steps goes into the prompt, and the model did not write it.
+        results = message.metadata.get("tool_results") if "steps" in message.metadata else None
+        return message.usage.completion_tokens + (tokens_in(len(msgspec.json.encode(results))) if results else 0)
     calls = message.metadata.get("tool_calls")
     return tokens_in(len(message.content.encode()) + (len(msgspec.json.encode(calls)) if calls else 0))
 
@@ -151,25 +153,25 @@ async def read_past(
     selection = Selection(window, has_question=has_question)
     count = 0
     ordinals: dict[str, int] = {}
-    states: dict[str, ProviderState] = {}
+    all_steps: dict[str, Sequence[Step]] = {}
     # A window of a few messages needs few, and some of those that are there may not count.
     at_once = PAGE if window.messages is None else 2 * window.messages + 10
     reading = store.history.newest_first(
         conversation_id, statuses, at_once=at_once, parts_at_once=_long_in(window), before=before
     )
     async with aclosing(reading) as past:
-        async for message, ordinal, state in past:
+        async for message, ordinal, steps in past:
             count = max(count, ordinal)
             if message is None or message.role == "system" or not is_prompt(message):
                 continue
             ordinals[message.id] = ordinal
-            if state is not None:
-                states[message.id] = state
+            if steps:
+                all_steps[message.id] = steps
             if not selection.take(message):
                 break
     kept = selection.kept()
     earlier = ordinals[kept[0].id] - 1 if kept else count
-    return Past(kept, max(0, earlier) if selection.is_cut else 0, count, states)
+    return Past(kept, max(0, earlier) if selection.is_cut else 0, count, all_steps)
 
 
 def _long_in(window: Window) -> int:

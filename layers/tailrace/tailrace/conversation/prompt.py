@@ -15,66 +15,100 @@ import msgspec
 
 from tailrace.conversation.parts import read_parts
 from tailrace.errors import Unprocessable
-from tailrace.events import Json, Message, ProviderState, ToolCall, ToolResult
-from tailrace.protocols.stored import Output, calls_of, json_of, outputs_of
+from tailrace.events import Json, Message, ProviderState, Step, ToolCall, ToolResult
+from tailrace.protocols.stored import calls_of, json_of, outputs_of
 from tailrace.providers import PromptMessage, ProviderRequest
 from tailrace.reply.totals import tokens_in
 
-NO_STATES: Final[Mapping[str, ProviderState]] = {}
+NO_STEPS: Final[Mapping[str, Sequence[Step]]] = {}
+
+Place = tuple[int, float]
+"""Where in a history something is: the message's number, and the step's in it. What a step's tools returned comes half
+a step after it."""
+
+Results = Mapping[str, list[tuple[Place, ToolResult]]]
+"""Of each call's id the results that no call has taken yet, with their places, the last one first."""
 
 
-def prompt_messages(history: Sequence[Message], states: Mapping[str, ProviderState] = NO_STATES) -> list[PromptMessage]:
+def prompt_messages(history: Sequence[Message], steps: Mapping[str, Sequence[Step]] = NO_STEPS) -> list[PromptMessage]:
     """Return the prompt's messages, without system prompts, in order.
 
     Args:
-        history: completed messages, oldest first.
-        states: by their ids, what providers want back with them.
+        history: messages that are over, oldest first.
+        steps: by their ids, the steps of those that have some.
     """
-    # Of each id the results that no call has taken yet, with their places, the last one first.
-    results: dict[str, list[tuple[int, Output]]] = {}
-    for at, message in reversed([*enumerate(history)]):
-        for result in reversed(outputs_of(message)):
-            results.setdefault(result.id, []).append((at, result))
+    results = _results(history, steps)
     prompt: list[PromptMessage] = []
     at = 0
     while at < len(history):
         message = history[at]
+        own = steps.get(message.id, ())
         first = at
         calls = calls_of(message)
         text = message.content if message.role == "assistant" else ""
-        if message.role in ("assistant", "tool_call"):
+        if is_in_steps(own):
+            prompt += _answer_in_steps(at, message, own, results)
+        elif message.role in ("assistant", "tool_call"):
             # An answer's calls may be told twice: with the answer itself, and by messages right after it.
             while at + 1 < len(history) and history[at + 1].role == "tool_call":
                 at += 1
                 calls |= calls_of(history[at])
-            prompt += _answer(first, text, calls, results, states.get(message.id))
+            prompt += _answer((first, 0), text, calls.values(), results, own[0].state if own else None)
         elif message.role == "user":
             prompt.append(PromptMessage("user", message.content, parts=read_parts(message.metadata)))
         at += 1
     return prompt
 
 
+def is_in_steps(steps: Sequence[Step]) -> bool:
+    """Whether a reply had steps; of one that had none, all that is kept is what its provider wants back."""
+    return any(step.calls or step.results or step.length is not None for step in steps)
+
+
+def _results(history: Sequence[Message], steps: Mapping[str, Sequence[Step]]) -> Results:
+    found: dict[str, list[tuple[Place, ToolResult]]] = {}
+    for at, message in reversed([*enumerate(history)]):
+        for number, step in reversed([*enumerate(steps.get(message.id, ()))]):
+            for result in reversed(step.results):
+                found.setdefault(result.id, []).append(((at, number + 0.5), result))
+        for output in reversed(outputs_of(message)):
+            result = ToolResult(output.id, "", output.text, output.is_error)
+            found.setdefault(output.id, []).append(((at, 0), result))
+    return found
+
+
+def _answer_in_steps(at: int, message: Message, steps: Sequence[Step], results: Results) -> Iterable[PromptMessage]:
+    begin = 0
+    for number, step in enumerate(steps):
+        end = len(message.content) if step.length is None else begin + step.length
+        text = message.content[begin:end] if step.text is None else step.text
+        begin = end
+        if step.length is None and CONTINUED in message.metadata:
+            text = ""  # it broke off here, and another reply said it anew
+        yield from _answer((at, number), text, step.calls, results, step.state)
+
+
 def _answer(
-    at: int,
-    text: str,
-    calls: Mapping[str, ToolCall],
-    results: Mapping[str, list[tuple[int, Output]]],
-    state: ProviderState | None,
+    place: Place, text: str, calls: Iterable[ToolCall], results: Results, state: ProviderState | None
 ) -> Iterable[PromptMessage]:
     answered: list[ToolCall] = []
     found: list[ToolResult] = []
-    for call in calls.values():
+    for call in calls:
         waiting = results.get(call.id, [])
-        while waiting and waiting[-1][0] <= at:  # of no later call either
+        while waiting and waiting[-1][0] <= place:  # of no later call either
             waiting.pop()
         if waiting:
+            _, result = waiting.pop()
             answered.append(call)
-            found.append(ToolResult(call.id, call.name, waiting.pop()[1].text))
+            found.append(ToolResult(call.id, call.name, result.result, result.is_error))
     if text.strip() or answered:
         yield PromptMessage("assistant", text, tool_calls=answered, state=state)
     if found:
         yield PromptMessage("tool_result", "", tool_results=found)
 
+
+CONTINUED: Final = "continued_by"
+"""In the metadata of a reply: which reply went on with it."""
 
 SHAPES: Final[Mapping[str, str]] = {
     "tool_call": '[{"id", "name", "arguments"}]',

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -19,12 +19,13 @@ from tailrace.backend import Backend
 from tailrace.clock import microseconds
 from tailrace.conversation.additions import NewMessage
 from tailrace.conversation.conversation import Conversation
+from tailrace.conversation.going_on import Before, read_before
 from tailrace.conversation.history import Past, Window
-from tailrace.conversation.prompt import as_said, estimate
-from tailrace.conversation.request import Choice, open_source, provider_request
+from tailrace.conversation.prompt import CONTINUED, as_said, estimate
+from tailrace.conversation.request import Choice, Here, Running, open_source, provider_request, tools_here
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, TailraceError, Unprocessable
-from tailrace.events import ConversationRecord, Json
+from tailrace.events import ConversationRecord, Json, Message
 from tailrace.http.cursor import Cursor, last_event_id
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
@@ -33,9 +34,11 @@ from tailrace.http.responses import RespondWhole
 from tailrace.ids import conversation_tag, page_conversation_id
 from tailrace.protocols import DEFAULT, find_protocol
 from tailrace.protocols.reader import Opening, check_by_chunk
+from tailrace.protocols.stored import TOOLS_HERE, outputs_of
 from tailrace.providers import connect
 from tailrace.providers.fallback import Mode
 from tailrace.providers.options import read_options
+from tailrace.reply.steps import MAX_STEPS, Decision
 from tailrace.store import Start
 
 LONGEST_KEY: Final = 255
@@ -59,6 +62,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
         key: the same key attaches to the same reply, if the same was asked.
         asked: what was asked, for telling two starts under one key apart; JSON.
         protocol: the wire format of the reader, and ``wants`` what its request says of that.
+        goes_on: whether it goes on with the newest reply, and ``decisions`` what was said to calls of it that wait.
         is_whole: whether the reader wants the message at the end and no stream.
         first: sent before everything else, with the reply's id in the place of ``%b``.
     """
@@ -80,6 +84,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     asked: Any = None
     protocol: str = DEFAULT
     wants: Json = msgspec.field(default_factory=dict)
+    goes_on: bool = False
+    decisions: Mapping[str, Decision] = msgspec.field(default_factory=dict)
     is_whole: bool = False
     first: bytes = b""
 
@@ -228,14 +234,30 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     owner, conversation = begun.owner, begun.conversation
     first = Choice(ask.provider or backend.settings.provider, ask.model)
     options = read_options(ask.options)
-    past = begun.past
+    tools = await tools_here(backend, options)
+    start = None if ask.key is None else Start(owner, _check_key(ask.key), digest(ask.asked))
     said = [as_said(each.role, each.content, each.metadata) for each in (*ask.earlier, *ask.additions)]
-    request = provider_request(conversation.record, [*past.messages, *said], options, past.states)
+    past, before = begun.past, None
+    if ask.goes_on:
+        outputs = {output.id for message in said for output in outputs_of(message)}
+        # What this very start has gone on with before is gone on with already.
+        if start is not None and (same := await backend.store.messages.started(conversation.id, start)) is not None:
+            raise AlreadyStarted(same)
+        before = await read_before(backend.store, conversation.id, tools, ask.decisions, outputs=outputs)
+        past, said = _gone_on(past, before, said)
+    request = provider_request(conversation.record, [*past.messages, *said], options, past.steps, tools.values())
     request = msgspec.structs.replace(request, system=[*request.system, *ask.instructions])
-    source = await open_source(backend, [first, *ask.fallbacks], request, options, ask.fallback)
+    running = Running(conversation, metadata=ask.metadata)
+    here = Here(tools, running, options.max_steps or MAX_STEPS, None if before is None else before.pending)
+    source = await open_source(backend, [first, *ask.fallbacks], request, options, ask.fallback, here)
     if ask.channel is not None:
         await _check_channel(backend, owner, ask.channel)
     metadata = {**ask.metadata, **_what_was_left_out(past)}
+    if tools:
+        metadata["steps"] = 1  # until its end counts them
+        metadata["private"] = {**(metadata.get("private") or {}), TOOLS_HERE: sorted(tools)}
+    if before is not None:
+        metadata["continues"] = before.message.id
     stream = await conversation.stream_response(
         metadata=metadata,
         additions=ask.additions,
@@ -245,10 +267,14 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
         provider=first.provider,
         model=first.model,
         prompt_tokens=estimate(request),
-        start=None if ask.key is None else Start(owner, _check_key(ask.key), digest(ask.asked)),
+        start=start,
         except_socket=socket_id(scope),
+        continued=None if before is None else before.message.id,
     )
     message = stream.message
+    deadline = time_left(scope, backend)
+    running.message_id, running.stored = message.id, stream.stored
+    running.gone_at = None if deadline is None else backend.clock.monotonic() + deadline
     return Started(
         stream=stream,
         source=source,
@@ -256,7 +282,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
         delivery=ask.delivery,
         progress=Progress(begun.arrived) if ask.delivery.progress else None,
         cancel_on_disconnect=ask.cancel_on_disconnect,
-        deadline=time_left(scope, backend),
+        deadline=deadline,
         correlation=correlation_id(scope),
         opening=Opening(
             message_id=message.id,
@@ -265,10 +291,26 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
             provider=message.provider,
             model=message.model,
             metadata=message.metadata,
-            private=ask.metadata.get("private") or {},
+            private=metadata.get("private") or {},
         ),
         wants=ask.wants,
     )
+
+
+def _gone_on(past: Past, before: Before, said: Sequence[Message]) -> tuple[Past, list[Message]]:
+    """Return the prompt's messages with the reply that is gone on with, and what comes after it.
+
+    The results that its calls will have are empty here; whoever makes the calls puts them in.
+    """
+    message = before.message
+    messages = [each for each in past.messages if each.id != message.id]
+    # As it will be stored.
+    continued = msgspec.structs.replace(message, metadata={**message.metadata, CONTINUED: ""})
+    steps = {**past.steps, message.id: before.steps}
+    past = Past([*messages, continued], past.left_out, max(past.count, 1), steps)
+    results = [{"id": call.id, "result": ""} for call in before.pending.calls]
+    waiting = [as_said("tool_result", msgspec.json.encode(results).decode(), {})] if results else []
+    return past, [*said, *waiting]
 
 
 def _what_was_left_out(past: Past) -> Json:

@@ -23,12 +23,16 @@ from tailrace.http.requests import Receive, Scope, Send, header, read_json
 from tailrace.http.responses import respond_empty_stream
 from tailrace.ids import conversation_tag, message_address
 from tailrace.providers.fallback import Mode
+from tailrace.reply.steps import Decision
 
 
-class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of a start (docs/http.md)."""
+class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of a start (docs/http.md). What it leaves out does not count when two are compared, so a field that is
+    added later makes no two of them differ."""
 
     input: Input | None = None
+    goes_on: bool = msgspec.field(default=False, name="continue")
+    approvals: dict[str, bool | Decision] = msgspec.field(default_factory=dict)
     provider: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
     model: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
     options: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -138,6 +142,9 @@ def _ask(body: StartBody, *, protocol: str, key: str | None, is_whole: bool = Fa
         if not text.strip() and not parts:
             raise Unprocessable("input must not be blank; leave it out to answer the conversation as it stands.")
         additions.append(NewMessage("user", text, parts_metadata(parts)))
+    goes_on = body.goes_on or bool(body.approvals)
+    if goes_on and body.input is not None:
+        raise Unprocessable("A start goes on with the reply before it, or it has an input.")
     return Ask(
         provider=body.provider,
         model=body.model,
@@ -150,6 +157,10 @@ def _ask(body: StartBody, *, protocol: str, key: str | None, is_whole: bool = Fa
         cancel_on_disconnect=body.on_disconnect == "cancel",
         channel=body.channel,
         key=key,
+        goes_on=goes_on,
+        decisions={
+            call_id: Decision(said) if isinstance(said, bool) else said for call_id, said in body.approvals.items()
+        },
         asked=msgspec.structs.replace(body, delivery=Delivery()),  # how this reader wants its events is no matter
         protocol=protocol,
         is_whole=is_whole,

@@ -15,6 +15,10 @@ CLIENT_ID: Final = "client_id"
 """The key in a message's metadata under which the id lies that a page gave it."""
 
 
+TOOLS_HERE: Final = "tools_here"
+"""The key in a reply's private metadata under which the names of the tools lie that run here."""
+
+
 class Output(msgspec.Struct, frozen=True):
     """What a tool returned that did not run at the provider: a text, JSON as text, or what it says of its failure."""
 

@@ -63,6 +63,9 @@ class Fallback:
         mode: what happens when a provider fails after its first chunk.
         random: for the jitter.
 
+    Attributes:
+        candidates: who may be asked from now on: who is asked, and those after it.
+
     Raises:
         Unprocessable: one of them does not know an option, or has no model. Nothing was sent.
     """
@@ -78,7 +81,7 @@ class Fallback:
         clock: Clock,
         random: Random,
     ) -> None:
-        self._candidates = candidates
+        self.candidates: Sequence[Candidate] = candidates
         self._request = request
         self._timeouts = options.timeouts
         self._retries = options.retries
@@ -98,10 +101,10 @@ class Fallback:
             ProviderError: nobody answered, or who did broke off. It is the last one's error.
         """
         self._deadline = self._clock.monotonic() + self._timeouts.total
-        place = retries = 0
+        retries = 0
         streamed = True
         while True:
-            candidate = self._candidates[place]
+            candidate = self.candidates[0]
             answer = _Answer(None if self._schema is None else [])
             asked, self._asked = self._asked, None
             try:
@@ -115,7 +118,7 @@ class Fallback:
                 return
             except ProviderError as error:
                 failure = error
-            last = place + 1 == len(self._candidates)
+            last = len(self.candidates) == 1
             pause = None if answer.begun else self._pause(failure, retries, last)
             if pause is not None and streamed:
                 retries += 1
@@ -123,8 +126,8 @@ class Fallback:
             elif answer.begun and self._mode != "reset":
                 raise failure
             elif not last and self._clock.monotonic() < self._deadline and type(failure) is not ProviderTimeout:
-                place, retries, pause = place + 1, 0, 0.0
-                following = self._candidates[place]
+                self.candidates, retries, pause = self.candidates[1:], 0, 0.0
+                following = self.candidates[0]
             elif streamed and failure.in_stream and self._can_be_whole(candidate):
                 streamed, pause = False, 0.0
                 following = candidate

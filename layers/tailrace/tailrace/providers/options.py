@@ -7,7 +7,7 @@ and each provider's module says which of them it knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -22,6 +22,12 @@ TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 WORDS: Final = frozenset({"auto", "none", "required"})
 
+OURS: Final = ("retries", "cache", "timeouts", "max_steps")
+"""The options that are for nobody else."""
+
+MOST_STEPS: Final = 100
+"""How often the model may be asked for one reply."""
+
 RETRIES: Final = 2
 """As often as both vendors' SDKs ask again."""
 
@@ -30,12 +36,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for.
 
     Attributes:
+        own_tools: the names of tools that run here.
+        max_steps: how often the model is asked at most, where such tools answer it.
         retries: how often a provider is asked again before another one is.
         cache: whether a vendor that has to be asked keeps the prompt for the next turn.
         others: for the provider's own module.
     """
 
     tools: tuple[Tool, ...] = ()
+    own_tools: tuple[str, ...] = ()
+    max_steps: int | None = None
     tool_choice: str | None = None
     schema: OutputSchema | None = None
     retries: int = RETRIES
@@ -48,6 +58,7 @@ class _Ours(msgspec.Struct):
     cache: bool = True
     retries: Annotated[int, msgspec.Meta(ge=0, le=10)] = RETRIES
     timeouts: Timeouts = Timeouts()
+    max_steps: Annotated[int, msgspec.Meta(ge=1, le=MOST_STEPS)] | None = None
 
 
 def read_options(options: Json) -> Options:
@@ -58,20 +69,20 @@ def read_options(options: Json) -> Options:
     """
     others = dict(options)
     try:
-        ours = msgspec.convert(
-            {name: others[name] for name in ("retries", "cache", "timeouts") if name in others}, _Ours
-        )
+        ours = msgspec.convert({name: others[name] for name in OURS if name in others}, _Ours)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"Bad options: {error}.") from error
-    others.pop("retries", None)
-    others.pop("cache", None)
-    tools, server_tools = _tools(others.pop("tools", None))
+    for name in ("retries", "cache", "max_steps"):
+        others.pop(name, None)
+    tools, own_tools, server_tools = _tools(others.pop("tools", None))
     if server_tools:
         others["server_tools"] = server_tools
-    choice = _choice(others.pop("tool_choice", None), tools, bool(server_tools))
+    choice = _choice(others.pop("tool_choice", None), {*own_tools, *(tool.name for tool in tools)}, bool(server_tools))
     schema = _schema(others.pop("response_format", None), others)
     return Options(
         tools=tools,
+        own_tools=own_tools,
+        max_steps=ours.max_steps,
         tool_choice=choice,
         schema=schema,
         retries=ours.retries,
@@ -81,14 +92,18 @@ def read_options(options: Json) -> Options:
     )
 
 
-def _tools(given: Any) -> tuple[tuple[Tool, ...], list[dict[str, Any]]]:
+def _tools(given: Any) -> tuple[tuple[Tool, ...], tuple[str, ...], list[dict[str, Any]]]:
     if given is None:
-        return (), []
+        return (), (), []
     if not isinstance(given, list):
         raise Unprocessable("Bad options: tools must be an array.")
     tools: list[Tool] = []
+    own_tools: list[str] = []
     server_tools: list[dict[str, Any]] = []
     for number, each in enumerate(given):
+        if isinstance(each, str):
+            own_tools.append(each)
+            continue
         kind = each.get("type", "custom") if isinstance(each, dict) else None
         if kind == "function":
             # Chat completions has the function inside, Responses has it flat.
@@ -100,10 +115,10 @@ def _tools(given: Any) -> tuple[tuple[Tool, ...], list[dict[str, Any]]]:
             server_tools.append(each)
         else:
             raise _bad_tool(number)
-    names = [tool.name for tool in tools]
+    names = [*own_tools, *(tool.name for tool in tools)]
     if len(set(names)) < len(names):
         raise Unprocessable("Bad options: two tools have the same name.")
-    return tuple(tools), server_tools
+    return tuple(tools), tuple(own_tools), server_tools
 
 
 def _tool(number: int, given: Any, parameters: str) -> Tool:
@@ -127,11 +142,11 @@ def _bad_tool(number: int) -> Unprocessable:
     return Unprocessable(
         f'Bad options: tools[{number}] must be {{"type": "function", "function": {{"name", "description"?,'
         ' "parameters"?, "strict"?}}, or {"name", "description"?, "input_schema"}, or a tool of the provider\'s own'
-        " with its type."
+        " with its type, or the name of a tool that runs here."
     )
 
 
-def _choice(given: Any, tools: tuple[Tool, ...], more: bool) -> str | None:
+def _choice(given: Any, names: Collection[str], more: bool) -> str | None:
     if given is None:
         return None
     choice: Any = given
@@ -143,8 +158,7 @@ def _choice(given: Any, tools: tuple[Tool, ...], more: bool) -> str | None:
         else:
             choice = kind
     choice = "required" if choice == "any" else choice
-    names = {tool.name for tool in tools}
-    if not isinstance(choice, str) or choice not in WORDS | names:
+    if not isinstance(choice, str) or choice not in {*WORDS, *names}:
         raise Unprocessable('Bad options: tool_choice must be "auto", "none", "required", or name one of the tools.')
     if not names and not more and choice != "none":
         raise Unprocessable("Bad options: tool_choice without tools.")

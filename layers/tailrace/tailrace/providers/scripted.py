@@ -74,6 +74,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         echo: say the last user message back, in place of ``chunks``.
         reasoning: pieces of reasoning before the first chunk.
         tool_calls: what it calls after its last chunk, each ``{"id", "name", "arguments"}``, written in three pieces.
+        steps: of a reply in steps, what each does otherwise; the last one holds for all that follow.
         tool_results: what a tool of its own returned, ``{"id", "name", "result"}``.
         citations: sources that it names at the end, each ``{"url", "title", "quote"}`` or less.
         every: seconds between two reads.
@@ -91,6 +92,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     echo: bool = False
     reasoning: list[str] = []
     tool_calls: list[ToolCall] = []
+    steps: list[dict[str, Any]] = []
     tool_results: list[ToolResult] = []
     citations: list[Citation] = []
     every: Pause = 0.0
@@ -162,6 +164,9 @@ class Scripted:
             options = msgspec.convert(request.options, Options)
             given = msgspec.to_builtins(MODELS.get(model, MODELS["story"])) | (options.script or {})
             script = msgspec.convert(given, Script)
+            if script.steps:
+                number = min(_steps_before(request), len(script.steps) - 1)
+                script = msgspec.convert({**given, "steps": [], **script.steps[number]}, Script)
         except msgspec.ValidationError as error:
             raise Unprocessable(f"Bad options for scripted: {str(error)[:200]}.") from error
         if not request.streamed:
@@ -213,6 +218,14 @@ class Scripted:
             Usage(completion_tokens=completion_tokens),
             ResponseInfo(finish_reason=script.finish_reason),
         ]
+
+
+def _steps_before(request: ProviderRequest) -> int:
+    """Return how often the last message of the user's was answered with calls of tools."""
+    count = 0
+    for message in request.messages:
+        count = 0 if message.role == "user" else count + bool(message.tool_calls)
+    return count
 
 
 def _besides(script: Script) -> Iterator[ProviderEvent]:

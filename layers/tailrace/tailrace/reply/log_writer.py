@@ -139,6 +139,27 @@ class LogWriter:
         while self._buffered > LARGEST_BUFFER and self._lost is None and self._write is not None:
             await asyncio.wait((self._write,))
 
+    async def stored(self) -> None:
+        """Wait until all that was pushed is stored; it is not waited for the interval.
+
+        Raises:
+            StreamEnded: the stream was ended elsewhere.
+            StoreError: the table cannot be written.
+        """
+        last = self._seq
+        while self._acknowledged() < last:
+            if self._lost is not None:
+                raise self._lost
+            if self._closed:
+                raise StreamEnded("The reply has already ended.")
+            self._start_write()
+            if self._write is not None:
+                await asyncio.wait((self._write,))
+
+    def _acknowledged(self) -> int:
+        """Return the number of the last event that is stored."""
+        return self._seq - len(self._buffer) - len(self._sending or ())
+
     # ---- flushing ----
 
     def _schedule(self) -> None:

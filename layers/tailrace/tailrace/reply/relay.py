@@ -13,9 +13,9 @@ from contextlib import aclosing
 from typing import Final
 
 from tailrace.clock import Clock
-from tailrace.errors import ProviderError, StoreError, StreamEnded, where
+from tailrace.errors import OutOfTime, ProviderError, StoreError, StreamEnded, where
 from tailrace.events import Event, Message, SourceEvent
-from tailrace.reply.ending import CANCELLED, COMPLETED, INTERRUPTED, TIMED_OUT, Ending, failed
+from tailrace.reply.ending import CANCELLED, COMPLETED, INTERRUPTED, TIMED_OUT, Ending, failed, stopped
 from tailrace.reply.stream import MessageStream
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class Relay:
             return await stream.end(COMPLETED)  # somebody else ended it: this reads how
         except ProviderError as error:
             return await stream.end(failed(error))
+        except OutOfTime as error:
+            return await stream.end(stopped("timed_out", error.message, error.error_type))
         except StoreError:
             raise
         except asyncio.CancelledError:

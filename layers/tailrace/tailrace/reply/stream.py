@@ -200,6 +200,15 @@ class MessageStream:
         """Wait while too much is waiting for the log."""
         await self._writer.room()
 
+    async def stored(self) -> None:
+        """Wait until all that was appended is in the log; so nothing that follows from it can happen before.
+
+        Raises:
+            StreamEnded: the stream has ended, here or elsewhere.
+            StoreError: the table cannot be written.
+        """
+        await self._writer.stored()
+
     # ---- ending it ----
 
     async def complete(self, response: Response | None = None) -> Message:

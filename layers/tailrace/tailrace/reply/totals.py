@@ -207,7 +207,8 @@ class Tally:
         state. An agent that says where its steps end runs its tools beside the model, as we do."""
         calls, results = self._calls[self._step_calls :], self._results[self._step_results :]
         if self._own or not is_over:
-            results = [each for each in results if each.id in self._own]
+            known = {each.id for each in self._calls}  # others are of an earlier reply, which this one goes on with
+            results = [each for each in results if each.id in self._own or each.id not in known]
             answered = {each.id for each in self._results[self._step_results :]}
             calls = [each for each in calls if each.id in self._own or each.id not in answered]
         length = len(self.content) - self._begin

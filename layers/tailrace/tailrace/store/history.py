@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Seque
 from typing import Any, Final
 
 from tailrace.errors import Conflict, NotFound
-from tailrace.events import Message, ProviderState, Role, Status
+from tailrace.events import Message, Role, Status, Step
 from tailrace.store.content import PART_BYTES, NewestParts, missing_bytes
 from tailrace.store.dynamodb import ConditionFailed, Payload
 from tailrace.store.items import DELETED, Item, MessageItem, conversation_key, message_key
@@ -36,13 +36,14 @@ class History:
         at_once: int = PAGE,
         parts_at_once: int = PAGE,
         before: str | None = None,
-    ) -> AsyncGenerator[tuple[Message | None, int, ProviderState | None], None]:
+    ) -> AsyncGenerator[tuple[Message | None, int, Sequence[Step]], None]:
         """Yield the messages of a conversation from its end, each with its ordinal, 1 for the conversation's first, 0
-        where it was not counted; and with what its provider wants back. Pages and contents are read as far as they are
+        where it was not counted; and with its steps. Pages and contents are read as far as they are
         taken.
 
         Args:
-            statuses: of those that are read; in the place of others and of deleted ones there is None.
+            statuses: of those that are read, beside those that another reply went on with; in the place of others and
+                of deleted ones there is None.
             at_once: how many one query brings, ``PAGE`` at most.
             parts_at_once: how many items of long content are read along with them, ``PAGE`` at most; of those that
                 this leaves out, what is wanted is read after them.
@@ -58,14 +59,14 @@ class History:
             missing = {
                 item["id"]["S"]: missing_bytes(item, parts.found)
                 for item in page
-                if "deleted" not in item and item["status"]["S"] in statuses
+                if "deleted" not in item and (item["status"]["S"] in statuses or "continued" in item)
             }
             for items in _bounded(page, missing):
                 wanted = [item for item in items if item["id"]["S"] in missing]
                 read = await self._messages.read_with_states(wanted, found=parts.found)
                 found = {each[0].id: each for each in read}
                 for item in items:
-                    message, state = found.get(item["id"]["S"], (None, None))
+                    message, state = found.get(item["id"]["S"], (None, ()))
                     yield message, int(item["ordinal"]["N"]) if "ordinal" in item else 0, state
             if last is None:
                 return

@@ -109,6 +109,7 @@ class MessageItem(Item):
     channel = UnicodeAttribute(null=True)
     except_socket = UnicodeAttribute(null=True)
     feeding = NumberAttribute(null=True)
+    continued = UnicodeAttribute(null=True)  # the reply that goes on with it
     deleted = NumberAttribute(null=True)
 
 
@@ -275,6 +276,9 @@ def conversation_record(item: Payload) -> ConversationRecord:
 
 def message_record(item: Payload, content: str) -> Message:
     usage = from_json(item, "usage")
+    metadata = from_json(item, "metadata") or {}
+    if "continued" in item:
+        metadata["continued_by"] = item["continued"]["S"]
     completed = item.get("completed")
     return Message(
         id=item["id"]["S"],
@@ -283,7 +287,7 @@ def message_record(item: Payload, content: str) -> Message:
         content=content,
         status=item["status"]["S"],
         seq=int(item["seq"]["N"]) if "seq" in item else 0,
-        metadata=from_json(item, "metadata") or {},
+        metadata=metadata,
         provider=_text(item, "provider"),
         model=_text(item, "model"),
         usage=None if usage is None else msgspec.convert(usage, Usage),

@@ -11,7 +11,7 @@ import msgspec
 from pynamodb.expressions.condition import Condition, size
 
 from tailrace.errors import AlreadyStarted, Conflict, NotFound, StoreError, Unprocessable
-from tailrace.events import TERMINAL, ConversationRecord, End, Event, Json, Message, ProviderState, Role, Status
+from tailrace.events import TERMINAL, ConversationRecord, End, Event, Json, Message, ProviderState, Role, Status, Step
 from tailrace.store.content import Found, content_bytes, lay_out, read_contents, read_with_states
 from tailrace.store.conversations import conversation_item
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
@@ -138,6 +138,7 @@ class Messages:
         start: Start | None = None,
         conversation: ConversationRecord | None = None,
         replaced: Sequence[str] = (),
+        continued: str | None = None,
     ) -> list[Message]:
         """Put new messages, all or none: a start puts the user's message and the empty reply.
 
@@ -149,17 +150,19 @@ class Messages:
             start: the idempotency key that must be free; it is taken by the last message.
             conversation: theirs, if it is put with them.
             replaced: the ids of messages in whose place these come: they are deleted, as ``History.delete`` does.
+            continued: the id of a reply that the last of these goes on with, which only one may.
 
         Raises:
             AlreadyStarted: the key was used for the same body; the error has the message.
-            Conflict: the key was used for another body, or a message to replace is being written or gone.
+            Conflict: the key was used for another body, a message to replace is being written or gone, or the reply to
+                go on with is gone or was gone on with before.
             ConversationThere: the conversation was put by somebody else, or was deleted.
             Unprocessable: one of them does not fit into an item; nothing was stored.
         """
         values = [_values(draft) for draft in drafts]
         is_start = len(drafts) > 1 and drafts[-1].status not in TERMINAL
         # Beside the key, the conversation and its system messages.
-        room = min(MOST_PARTS, MOST_WRITES - len(drafts) - len(replaced) - 3)
+        room = min(MOST_PARTS, MOST_WRITES - len(drafts) - len(replaced) - 4)
         items: list[Payload] = []
         parts: list[Payload] = []
         for draft, value in zip(drafts, values, strict=True):
@@ -177,6 +180,8 @@ class Messages:
         if conversation is not None:
             writes.append({"Put": self._conversation_request(conversation)})
         writes += [{"Update": self._replace_request(each, drafts[-1].created)} for each in replaced]
+        if continued is not None:
+            writes.append({"Update": self._continue_request(continued, drafts[-1].id)})
         systems = [draft.id for draft in drafts if draft.role == "system"]
         if systems:
             writes.append({"Update": self._system_request(drafts[0].conversation_id, systems)})
@@ -193,6 +198,9 @@ class Messages:
                     begin = made + (conversation is not None)
                     if FAILED in codes[begin : begin + len(replaced)]:
                         raise Conflict("What is to be replaced is being written, or is gone.") from error
+                    begin += len(replaced)
+                    if continued is not None and codes[begin : begin + 1] == [FAILED]:
+                        raise Conflict("Somebody has gone on with that reply already.") from error
                 if systems and codes[-1] == FAILED:
                     raise Unprocessable(f"A conversation may have {MOST_SYSTEM_MESSAGES} system messages.") from error
                 _check_key(error, start, drafts[-1].id)
@@ -216,6 +224,11 @@ class Messages:
         actions = [MessageItem.deleted.set(now), MessageItem.sweep.set(DELETED)]
         return self._table.update_request(message_key(message_id), MessageItem.completed.exists(), actions)
 
+    def _continue_request(self, message_id: str, by: str) -> Payload:
+        free = MessageItem.completed.exists() & MessageItem.continued.does_not_exist()
+        free &= MessageItem.deleted.does_not_exist()
+        return self._table.update_request(message_key(message_id), free, [MessageItem.continued.set(by)])
+
     def _key_request(self, start: Start, reply: Draft) -> Payload:
         key = idempotency_key(start.owner, reply.conversation_id, start.key)
         seconds = reply.created // 1_000_000
@@ -227,6 +240,19 @@ class Messages:
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             **expressions(condition=free),
         }
+
+    async def started(self, conversation_id: str, start: Start) -> str | None:
+        """Return the id of the reply that a key started in a conversation; None if there is none.
+
+        Raises:
+            Conflict: the key was used for another body.
+        """
+        item = await self._table.get(idempotency_key(start.owner, conversation_id, start.key))
+        if item is None:
+            return None
+        if b64decode(item["digest"]["B"]) != start.digest:
+            raise Conflict("The idempotency key was used for another request.")
+        return str(item["message"]["S"])
 
     def _item(self, draft: Draft, values: dict[str, Any]) -> Payload:
         key = message_key(draft.id)
@@ -302,17 +328,35 @@ class Messages:
 
     async def read_with_states(
         self, items: Sequence[Payload], *, found: Found | None = None
-    ) -> list[tuple[Message, ProviderState | None]]:
-        """Return messages that have ended, and what their providers want back with them.
+    ) -> list[tuple[Message, Sequence[Step]]]:
+        """Return messages that have ended, and their steps: at least one of an answer whose provider wants something
+        back.
 
         Args:
             found: parts of their contents that were read already.
         """
         read = await read_with_states(self._table, items, found=found)
         return [
-            (message_record(item, content), None if state is None else msgspec.json.decode(state, type=ProviderState))
+            (message_record(item, content), () if state is None else _read_steps(state))
             for item, (content, state) in zip(items, read, strict=True)
         ]
+
+    async def newest_with_steps(self, conversation_id: str) -> tuple[Message, Sequence[Step]]:
+        """Return a conversation's newest message that is not deleted, with its steps.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is a reply that is still being written.
+        """
+        condition = (Item.pk == conversation_key(conversation_id)["pk"]) & Item.sk.startswith("M#")
+        async for item in self._table.query(condition, ScanIndexForward=False, Limit=10):
+            if "deleted" in item:
+                continue
+            if item["status"]["S"] not in TERMINAL:
+                raise Conflict("The reply is still being written.")
+            (found,) = await self.read_with_states([item])
+            return found
+        raise NotFound("The conversation has no message yet.")
 
     async def read(self, items: Sequence[Payload]) -> list[Message]:
         """Return the messages of items, with their content."""
@@ -407,6 +451,19 @@ def _values(draft: Draft) -> dict[str, str | None]:
     if stored > limit:
         raise Unprocessable(f"The metadata of the message are too long: {stored} bytes as stored, of at most {limit}.")
     return values
+
+
+class _State(msgspec.Struct):
+    """What is stored beside a reply's content: its steps, or what the provider of its only one wants back."""
+
+    provider: str | None = None
+    data: str = ""
+    steps: tuple[Step, ...] = ()
+
+
+def _read_steps(stored: str) -> Sequence[Step]:
+    state = msgspec.json.decode(stored, type=_State)
+    return state.steps if state.provider is None else (Step(state=ProviderState(state.provider, state.data)),)
 
 
 def places(before: str | None) -> Condition:
