@@ -9,15 +9,15 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tailrace.delivery import Delivery, Paced, Piece, Voided
+from tailrace.delivery import Delivery, Paced, Part, Piece, Voided
 from tailrace.delivery.sentences import AHEAD, LONGEST
 from tailrace.errors import ProviderError, Unprocessable
-from tailrace.events import Event, Reasoning, Reset, Text, ToolCall, Usage
+from tailrace.events import Event, Reasoning, Reset, StepEnd, Text, ToolCall, Usage
 from tailrace.testing import ManualClock
 
 from tests.test_sentences import sentences
 
-Found = list[Piece | Voided]
+Found = list[Piece | Voided | Part]
 
 CHUNK = st.one_of(
     st.sampled_from(
@@ -48,11 +48,18 @@ EVENT: st.SearchStrategy[Event] = st.one_of(
     st.just(Reasoning("hm")),
     st.just(Usage(1, 2)),
     st.just(ToolCall("1", "look", "{}")),
+    st.just(StepEnd()),
     st.just(Reset()),
 )
 STEP = st.tuples(st.sampled_from([0.0, 0.01, 0.05, 0.1, 0.3, 2.0]), st.lists(EVENT, min_size=1, max_size=4))
 STEPS = st.lists(STEP, max_size=25)
-DELIVERY = st.builds(Delivery, st.sampled_from(["chunk", "sentence"]), st.sampled_from([None, 50, 200]))
+DELIVERY = st.builds(
+    Delivery,
+    st.sampled_from(["chunk", "sentence"]),
+    st.sampled_from([None, 50, 200]),
+    st.just(False),
+    st.booleans(),
+)
 
 
 def entries(steps: Sequence[tuple[float, Sequence[Event]]]) -> list[Event]:
@@ -77,19 +84,19 @@ def answers_of(found: Found) -> list[list[Piece]]:
     for piece in found:
         if isinstance(piece, Voided):
             answers.append([])
-        else:
+        elif isinstance(piece, Piece):
             answers[-1].append(piece)
     return answers
 
 
 def delivered(
     delivery: Delivery, steps: Sequence[tuple[float, Sequence[Event]]], *, after: int = 0, taken: int = 0
-) -> list[tuple[float, Piece | Voided]]:
+) -> list[tuple[float, Piece | Voided | Part]]:
     """Deliver a reply at the steps' moments; return what came, and when."""
 
-    async def run() -> list[tuple[float, Piece | Voided]]:
+    async def run() -> list[tuple[float, Piece | Voided | Part]]:
         clock = ManualClock()
-        found: list[tuple[float, Piece | Voided]] = []
+        found: list[tuple[float, Piece | Voided | Part]] = []
         paced = Paced(
             delivery.open(after=after, taken=taken),
             lambda pieces: found.extend((clock.monotonic(), piece) for piece in pieces),
@@ -122,7 +129,7 @@ def test_any_reply_at_any_time(delivery: Delivery, steps: list[tuple[float, list
         assert whole.startswith(got)
         assert all(map(str, pieces))
         assert number < len(answers) - 1 or got == whole
-    seqs = [(piece.seq, 0 if isinstance(piece, Voided) else piece.taken or 10**9) for piece in found]
+    seqs = [(piece.seq, piece.taken or 10**9 if isinstance(piece, Piece) else 0) for piece in found]
     assert seqs == sorted(set(seqs))
     for pieces in answers:
         text = ""
@@ -315,7 +322,9 @@ async def source(
         raise error
 
 
-async def collect(pieces: AsyncIterator[Piece | Voided], clock: ManualClock, got: list[tuple[float, str]]) -> None:
+async def collect(
+    pieces: AsyncIterator[Piece | Voided | Part], clock: ManualClock, got: list[tuple[float, str]]
+) -> None:
     """Note what comes, and when."""
     async for piece in pieces:
         got.append((clock.monotonic(), str(piece)))  # noqa: PERF401  # as it comes, so that a failure leaves the rest

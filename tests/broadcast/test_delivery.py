@@ -14,8 +14,10 @@ from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.delivery_frames import DeliveredFrames, delivery_of, delivery_text
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.broadcast.subscribers import MOST_DELIVERIES
-from tailrace.delivery import Delivery, Piece, Progress, Voided
+from tailrace.delivery import Delivery, Part, Piece, Progress, Voided
+from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.events import Event, Reasoning, Reset, Text, ToolCall
+from tailrace.protocols.parts import part_data
 from tailrace.store.segment import text_of
 
 from tests.broadcast.test_catch_up import CHUNK, chunks, names, opened
@@ -266,7 +268,11 @@ def test_what_frames_hold() -> None:
             st.integers(0, 12),
             st.booleans(),
             st.builds(
-                Delivery, st.sampled_from(["chunk", "sentence"]), st.sampled_from([None, 50, 200]), st.booleans()
+                Delivery,
+                st.sampled_from(["chunk", "sentence"]),
+                st.sampled_from([None, 50, 200]),
+                st.booleans(),
+                st.booleans(),
             ),
         ),
         min_size=1,
@@ -311,19 +317,24 @@ async def _run(
         for chunk in got:
             assert (chunk["first_seq"], chunk.get("offset", 0)) == place
             place = (chunk["seq"] + 1, int(chunk.get("cursor", ".0").partition(".")[2]))
-            assert ("progress" in chunk) == (delivery.progress and not chunk.get("reset", False))
+            assert ("progress" in chunk) == (
+                delivery.progress and not chunk.get("reset", False) and "part" not in chunk
+            )
         assert joined(got) == text_of(reply.log[begin - 1 :])
         last = [chunk for chunk in got if "progress" in chunk][-1:]
         if last and not got[-1].get("reset"):
             assert last[0]["progress"]["characters"] == len(text_of(reply.log))
-        if begin == 1 and delivery.by == "sentence" and delivery.interval_ms is None:
+        parts = [chunk["part"] for chunk in got if "part" in chunk]
+        wanted = [event for event in reply.log[begin - 1 :] if isinstance(event, PART_EVENTS)]
+        assert parts == [part_data(event) for event in wanted if delivery.parts]
+        if begin == 1 and delivery.by == "sentence" and delivery.interval_ms is None and not delivery.parts:
             assert [chunk["chunk"] for chunk in got if not chunk.get("reset")] == sentences(program)
 
 
 def sentences(program: Sequence[tuple[float, Sequence[Event]]]) -> list[str]:
     """Return the sentences that every other reader of this log gets."""
     pieces, seq = SENTENCES.open(), 1
-    found: list[Piece | Voided] = []
+    found: list[Piece | Voided | Part] = []
     for _, events in program:
         found += pieces.feed(seq, events, 0.0)
         seq += len(events)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import msgspec
 import pytest
-from tailrace.delivery import Piece, Voided
+from tailrace.delivery import Part, Piece, Voided
 from tailrace.events import Event, Message, Text
 from tailrace.protocols import PROTOCOLS
 from tailrace.protocols.reader import ReaderProtocol, Shown
@@ -32,7 +32,7 @@ class Bare(ReaderProtocol):
             if isinstance(event, Text)
         ]
 
-    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Shown]:
+    def piece_objects(self, pieces: Sequence[Piece | Voided | Part]) -> list[Shown]:
         """Return the text of each piece."""
         return [Shown({"delta": piece.text}, self.cursor(piece.seq)) for piece in pieces if isinstance(piece, Piece)]
 

@@ -349,3 +349,37 @@ async def test_there_is_nothing_to_go_on_with(client: Client) -> None:
     status, content = await client.json("POST", path, {"continue": True})
     assert status == 422
     assert "something else was said" in content["error"]["message"]
+
+
+# ---- watching ----
+
+
+@pytest.mark.parametrize("delivery", [{}, {"by": "sentence"}, {"interval_ms": 10}])
+async def test_parts_over_server_sent_events(client: Client, delivery: Json) -> None:
+    """Reasoning, calls, results and the ends of steps between the text, live and read again, from any cursor."""
+    body = calling(call("c1", "weather", '{"city":"Ulm"}'), before="Let me see")
+    body["options"]["script"]["reasoning"] = ["Hm."]
+    _, stream = await client.start({**body, "delivery": {**delivery, "parts": True}})
+    live = events(stream)
+    kinds = [next(iter(each)) for each in live]
+    assert kinds == [
+        *("reasoning", "sentence" if "by" in delivery else "chunk", "tool_call", "tool_run", "tool_result", "step_end"),
+        *("reasoning", "sentence" if "by" in delivery else "chunk", "done"),
+    ]
+    assert live[2]["tool_call"] == {"id": "c1", "name": "weather", "arguments": '{"city":"Ulm"}'}
+    assert live[4]["tool_result"]["name"] == "weather"
+    message_id = live[0]["message_id"]
+    query = {"parts": "true", **{name: str(value) for name, value in delivery.items()}}
+    for place in range(len(live)):
+        headers = {"Last-Event-ID": live[place - 1]["id"]} if place else {}
+        async with client.session.get(f"/messages/{message_id}/stream", params=query, headers=headers) as response:
+            if response.status == 204:
+                assert place == len(live)
+                break
+            assert events(await response.read()) == live[place:]
+
+
+async def test_who_does_not_ask_gets_text_alone(client: Client) -> None:
+    """The simple protocol is what it was."""
+    _, stream = await client.start(calling(call("c1", "weather", '{"city":"Ulm"}'), before="Let me see. "))
+    assert [next(iter(each)) for each in events(stream)] == ["chunk", "chunk", "done"]

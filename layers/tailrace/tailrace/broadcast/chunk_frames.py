@@ -17,8 +17,9 @@ from typing import Any, Final
 import msgspec
 
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
-from tailrace.delivery import Piece, Progress, Voided
+from tailrace.delivery import Found, Part, Progress, Voided
 from tailrace.events import End, Event, Reset, Text
+from tailrace.protocols.parts import part_data, shortened
 
 _FIGURES: Final = 400
 """Bytes that the numbers of a chunk may take: eleven of at most 20, and their names."""
@@ -115,7 +116,7 @@ class ChunkFrames:
         close()
         return found + self.reach(seq) if found or whole else []
 
-    def piece(self, piece: Piece | Voided, now: float) -> list[bytes]:
+    def piece(self, piece: Found, now: float) -> list[bytes]:
         """Return the frames of a piece; it is one, unless the text is too long for that.
 
         Args:
@@ -124,6 +125,11 @@ class ChunkFrames:
         if isinstance(piece, Voided):
             self.chunks = 0
             return [self._frame("", piece.seq, reset=True)]
+        if isinstance(piece, Part):
+            part = part_data(piece.event)
+            if len(_encode(part)) > self._space:
+                part = shortened(part)
+            return [self._frame("", piece.seq, part=part)]
         *parts, text = self._parts(piece.text)
         found = [self._frame(part, self.seq, self.offset + len(part)) for part in parts]
         more: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from itertools import groupby
 import msgspec
 
 from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.delivery import Delivery, Piece, Pieces, Voided
+from tailrace.delivery import Delivery, Found, Piece, Pieces
 from tailrace.events import Event
 
 
@@ -50,13 +50,13 @@ class DeliveredFrames:
         """Return the frames of all that waits: the reply is over."""
         return [] if self._pieces is None else self._write(self._pieces.flush())
 
-    def _write(self, found: Sequence[Piece | Voided]) -> list[bytes]:
+    def _write(self, found: Sequence[Found]) -> list[bytes]:
         return [frame for each in together(found) for frame in self._frames.piece(each, self._now)]
 
 
-def together(found: Sequence[Piece | Voided]) -> list[Piece | Voided]:
+def together(found: Sequence[Found]) -> list[Found]:
     """Return what is released at once as it is posted: chunks joined, sentences each by itself."""
-    whole: list[Piece | Voided] = []
+    whole: list[Found] = []
     for are_chunks, group in groupby(found, lambda each: isinstance(each, Piece) and not each.sentences):
         pieces = list(group)
         if are_chunks and len(pieces) > 1:

@@ -17,12 +17,12 @@ from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.delivery_frames import together
 from tailrace.broadcast.pending import LARGEST_PENDING, PendingSegment
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery, Paced, Piece, Voided
+from tailrace.delivery import Delivery, Found, Paced, Piece
 from tailrace.store import Segment
 
 
 class _Released(msgspec.Struct, frozen=True):
-    piece: Piece | Voided
+    piece: Found
     size: int
     at: float
     frames: Sequence[bytes]
@@ -63,11 +63,12 @@ class SharedDelivery:
             self.fed.seq = entry.first_seq + len(entry.events) - 1
             self.paced.feed(entry.first_seq, entry.events)
 
-    def _release(self, found: Sequence[Piece | Voided]) -> None:
+    def _release(self, found: Sequence[Found]) -> None:
         at = self._clock.now() / 1_000_000
         for piece in together(found):
-            size = 0 if isinstance(piece, Voided) else len(piece.text)
-            self._queue.append(_Released(piece, size, at, self._writer.piece(piece, at)))
+            frames = self._writer.piece(piece, at)
+            size = len(piece.text) if isinstance(piece, Piece) else sum(map(len, frames))
+            self._queue.append(_Released(piece, size, at, frames))
             self._size += size
             self.end += 1
         while self._size > LARGEST_PENDING and len(self._queue) > 1:

@@ -16,7 +16,7 @@ import msgspec
 
 from tailrace.clock import Clock
 from tailrace.delivery.paced import Paced
-from tailrace.delivery.pieces import Piece, Pieces, Voided
+from tailrace.delivery.pieces import Found, Part, Piece, Pieces, Voided
 from tailrace.delivery.progress import Progress
 from tailrace.errors import Unprocessable
 from tailrace.events import ProviderEvent, Reset
@@ -37,11 +37,13 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         interval_ms: at most one event in so many milliseconds, 10 to 60000, by the clock: what waits is delivered
             when they have passed, also when nothing more comes.
         progress: whether events carry the progress so far.
+        parts: whether what lies between the text is delivered too: reasoning, tools, and where steps end.
     """
 
     by: Literal["chunk", "sentence"] = "chunk"
     interval_ms: int | None = None
     progress: bool = False
+    parts: bool = False
 
     def check(self) -> None:
         """Refuse an interval that cannot be.
@@ -65,7 +67,7 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             taken: how many characters it has of that entry; 0 is all of them.
         """
         interval = None if self.interval_ms is None else self.interval_ms / 1000
-        return Pieces(sentences=self.by == "sentence", interval=interval, after=after, taken=taken)
+        return Pieces(sentences=self.by == "sentence", interval=interval, parts=self.parts, after=after, taken=taken)
 
     def pieces(
         self,
@@ -73,7 +75,7 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         *,
         into: Log | None = None,
         clock: Clock | None = None,
-    ) -> AsyncGenerator[Piece | Voided, None]:
+    ) -> AsyncGenerator[Found, None]:
         """Iterate over a provider's answer in pieces: ``async for piece in Delivery(by="sentence").pieces(response)``.
 
         What waits is delivered when ``source`` ends, and before an error of it is raised.
@@ -94,4 +96,4 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return read(self.open(), source, into, clock)
 
 
-__all__ = ["Delivery", "Paced", "Piece", "Pieces", "Progress", "Voided"]
+__all__ = ["Delivery", "Found", "Paced", "Part", "Piece", "Pieces", "Progress", "Voided"]

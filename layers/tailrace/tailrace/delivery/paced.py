@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tailrace.clock import Clock, Timer
-from tailrace.delivery.pieces import Piece, Pieces, Voided
+from tailrace.delivery.pieces import Found, Pieces
 from tailrace.events import Event
 
-Deliver = Callable[[Sequence[Piece | Voided]], object]
+Deliver = Callable[[Sequence[Found]], object]
 """Takes pieces that may go now, never none; must not block."""
 
 
@@ -43,7 +43,7 @@ class Paced:
             self._timer.cancel()
             self._timer = None
 
-    def _give(self, found: Sequence[Piece | Voided]) -> None:
+    def _give(self, found: Sequence[Found]) -> None:
         if found:
             self._deliver(found)
 

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from tailrace.events import Event, ProviderEvent, Reset, Text, ToolCall
+from tailrace.events import (
+    Approval,
+    ApprovalRequest,
+    Event,
+    ProviderEvent,
+    Reasoning,
+    Reset,
+    StepEnd,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolRun,
+)
 
 if TYPE_CHECKING:
     from tailrace.delivery.sentences import Sentences
@@ -49,6 +61,31 @@ class Voided(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+PartEvent = Reasoning | ToolCall | ToolRun | ToolResult | ApprovalRequest | Approval | StepEnd
+"""What a reply has besides its text."""
+
+PART_EVENTS: Final = (Reasoning, ToolCall, ToolRun, ToolResult, ApprovalRequest, Approval, StepEnd)
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """What lies between the pieces of a reply's text, for a reader that asked for it. All text before it was delivered.
+
+    Attributes:
+        event: what it is.
+        seq: its entry of the log.
+    """
+
+    event: PartEvent
+    seq: int
+
+    def __str__(self) -> str:
+        return ""
+
+
+Found = Piece | Voided | Part
+"""What a delivery makes of a reply."""
+
+
 class _Chunk(msgspec.Struct, gc=False):
     seq: int
     number: int
@@ -63,13 +100,21 @@ class Pieces:
     Args:
         sentences: whether it cuts by sentence.
         interval: seconds between two pieces, or None.
+        parts: whether it gives what lies between the text too.
         after: the seq up to which the reader has everything.
         taken: how many characters it has of that entry; 0 is all of them.
     """
 
     def __init__(
-        self, *, sentences: bool = False, interval: float | None = None, after: int = 0, taken: int = 0
+        self,
+        *,
+        sentences: bool = False,
+        interval: float | None = None,
+        parts: bool = False,
+        after: int = 0,
+        taken: int = 0,
     ) -> None:
+        self._parts = parts
         self._sentences = _sentences() if sentences else None
         self._interval = interval
         self._after = after
@@ -95,19 +140,24 @@ class Pieces:
             return self._tail_due if self._ready_due is None else self._ready_due
         return min(self._ready_due, self._tail_due)
 
-    def feed(self, first_seq: int, events: Sequence[Event | ProviderEvent], now: float) -> list[Piece | Voided]:
+    def feed(self, first_seq: int, events: Sequence[Event | ProviderEvent], now: float) -> list[Found]:
         """Take consecutive events; return what may be delivered now.
 
         Args:
             now: seconds, by a clock that never goes back.
         """
-        found: list[Piece | Voided] = []
+        found: list[Found] = []
         came = False
         for seq, event in enumerate(events, first_seq):
             if isinstance(event, Text):
                 came = True
                 self._add(seq, event.text)
                 self._cut_each(found)
+            elif self._parts and isinstance(event, PART_EVENTS):
+                if not isinstance(event, Reasoning) or self._end > self._begin:
+                    found += self.flush()
+                if seq > self._after:
+                    found.append(Part(event, seq))
             elif isinstance(event, ToolCall) and self._sentences is not None:
                 # What the model says before it calls a tool is said, however it is punctuated.
                 self._know(self._sentences.flush())
@@ -122,11 +172,11 @@ class Pieces:
             self._pace(found, now, self._interval, came)
         return found
 
-    def release(self, now: float) -> list[Piece | Voided]:
+    def release(self, now: float) -> list[Found]:
         """Return what the interval has held back long enough, and set ``due`` anew."""
         if self._interval is None:
             return []
-        found: list[Piece | Voided] = []
+        found: list[Found] = []
         if self._tail_due is not None and now >= self._tail_due:
             # Nothing followed for a whole interval. What looks like an end is taken for one; should it turn out
             # to be none, the rest of the sentence comes under the same number.
@@ -140,11 +190,11 @@ class Pieces:
             self._cut_to(self._ready, found, now)
         return found
 
-    def flush(self) -> list[Piece | Voided]:
+    def flush(self) -> list[Found]:
         """Return all that waits: the reply is over, however it ended."""
         if self._sentences is not None:
             self._know(self._sentences.flush())
-        found: list[Piece | Voided] = []
+        found: list[Found] = []
         self._cut_each(found)
         rest = self._cut(self._end, blank=True)
         if rest is not None:
@@ -155,7 +205,7 @@ class Pieces:
     def rest(self) -> list[Piece]:
         """Return all that waits, although the reply goes on: somebody else delivers what follows. What follows of a
         sentence has the same number."""
-        found: list[Piece | Voided] = []
+        found: list[Found] = []
         self._cut_each(found)
         rest = self._cut(self._end, blank=True)
         self._ready_due = self._tail_due = None
@@ -180,7 +230,7 @@ class Pieces:
         if ends:
             self._ready = ends[-1]
 
-    def _cut_each(self, found: list[Piece | Voided]) -> None:
+    def _cut_each(self, found: list[Found]) -> None:
         """Deliver chunk by chunk, or sentence by sentence, unless there is an interval."""
         if self._interval is not None:
             return
@@ -189,7 +239,7 @@ class Pieces:
             if piece is not None:
                 found.append(piece)
 
-    def _pace(self, found: list[Piece | Voided], now: float, interval: float, came: bool) -> None:
+    def _pace(self, found: list[Found], now: float, interval: float, came: bool) -> None:
         """Deliver all together if the interval has passed; otherwise say when."""
         if self._ready > self._begin:
             if now >= self._last + interval or self._ready - self._begin > LARGEST_WAITING:
@@ -199,7 +249,7 @@ class Pieces:
         if came and self._sentences is not None:
             self._tail_due = now + interval if self._end > max(self._ready, self._begin) else None
 
-    def _cut_to(self, end: int, found: list[Piece | Voided], now: float) -> None:
+    def _cut_to(self, end: int, found: list[Found], now: float) -> None:
         self._ready_due = None
         piece = self._cut(end)
         if piece is not None:

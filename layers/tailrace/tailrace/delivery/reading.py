@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import Final, Protocol
 
 from tailrace.clock import Clock, SystemClock
-from tailrace.delivery.pieces import Piece, Pieces, Voided
+from tailrace.delivery.pieces import Found, Pieces
 from tailrace.events import Event, ProviderEvent, Reset, ResponseInfo, Text
 
 MOST_CHUNKS: Final = 64
@@ -48,7 +48,7 @@ class _Counted:
 
 async def read(
     pieces: Pieces, source: AsyncIterable[Chunk], into: Log | None, clock: Clock | None
-) -> AsyncGenerator[Piece | Voided, None]:
+) -> AsyncGenerator[Found, None]:
     """Yield the pieces of a source (see ``Delivery.pieces``)."""
     clock = clock or SystemClock()
     counted = _Counted()

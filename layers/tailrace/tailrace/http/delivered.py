@@ -21,7 +21,7 @@ _YES_OR_NO = {"true": True, "1": True, "false": False, "0": False}
 
 
 def asked_delivery(scope: Scope) -> Delivery:
-    """Return the delivery that a GET asks for: ``by``, ``interval_ms`` and ``progress`` in its query.
+    """Return the delivery that a GET asks for: ``by``, ``interval_ms``, ``progress`` and ``parts`` in its query.
 
     A reader that resumes asks again, since a cursor says where it is and not how it reads.
 
@@ -37,15 +37,19 @@ def asked_delivery(scope: Scope) -> Delivery:
     interval = parameters.get("interval_ms")
     if interval is not None and not (interval.isascii() and interval.isdigit() and len(interval) < 10):
         raise RequestError("interval_ms must be a whole number of milliseconds.")
-    progress = _YES_OR_NO.get(parameters.get("progress", "false"))
-    if progress is None:
-        raise RequestError("progress must be true or false.")
-    delivery = Delivery(by, None if interval is None else int(interval), progress)
+    progress, parts = (_switch(name, parameters.get(name, "false")) for name in ("progress", "parts"))
+    delivery = Delivery(by, None if interval is None else int(interval), progress, parts)
     try:
         delivery.check()
     except Unprocessable as error:
         raise RequestError(error.message.removeprefix("delivery.")) from error
     return delivery
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in _YES_OR_NO:
+        raise RequestError(f"{name} must be true or false.")
+    return _YES_OR_NO[text]
 
 
 def asked_protocol(scope: Scope) -> str:

@@ -79,7 +79,12 @@ class Live:
         backend, started, stream = self._backend, self._started, self._started.stream
         protocol = find_protocol(started.protocol)(
             started.opening,
-            Reading(monotonic=backend.clock.monotonic, progress=started.progress, wants=started.wants),
+            Reading(
+                monotonic=backend.clock.monotonic,
+                progress=started.progress,
+                parts=started.delivery.parts,
+                wants=started.wants,
+            ),
         )
         connection = Connection(
             send,

@@ -78,7 +78,11 @@ class Replay:
         self._follower = self._follow_from(cursor.seq if plain and not self._kind.needs_beginning else 0)
         self._delivery = delivery
         self._reading = Reading(
-            monotonic=backend.clock.monotonic, after=cursor.seq if plain else 0, skip=skip, wants=wants or {}
+            monotonic=backend.clock.monotonic,
+            parts=delivery.parts,
+            after=cursor.seq if plain else 0,
+            skip=skip,
+            wants=wants or {},
         )
         self._protocol = self._kind(Opening(message_id=self._id, conversation_id=""), self._reading)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from tailrace.delivery import Piece, Progress, Voided
+from tailrace.delivery import Found, Progress
 from tailrace.errors import RequestError
 from tailrace.events import ENDED_BY_OTHERS, Event, Json, Message
 from tailrace.protocols import sse
@@ -47,6 +47,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         monotonic: the clock that progress is measured with, in seconds.
         progress: counts for the reader, or None when it did not ask.
+        parts: whether it asked for what lies between the text.
         after: the seq of the last entry that it has already. A protocol that needs the beginning is given that too.
         skip: how many events of the wire it has already, for those whose clients count them.
         wants: what the protocol's own request asked for.
@@ -54,6 +55,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     monotonic: Callable[[], float]
     progress: Progress | None = None
+    parts: bool = False
     after: int = 0
     skip: int = 0
     wants: Json = msgspec.field(default_factory=dict)
@@ -112,7 +114,7 @@ class ReaderProtocol(ABC):
     def objects(self, first_seq: int, events: Sequence[Event]) -> list[Shown]:
         """Return what consecutive entries of the log are to the reader; one that has no shape here is left out."""
 
-    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Shown]:
+    def piece_objects(self, pieces: Sequence[Found]) -> list[Shown]:
         """Return the same of what a delivery made of the entries; never called where ``needs_beginning``."""
         raise NotImplementedError
 
@@ -134,7 +136,7 @@ class ReaderProtocol(ABC):
         """Return entries as server-sent events; empty when there is nothing to show."""
         return self._encode(self.after(first_seq, events))
 
-    def pieces(self, pieces: Sequence[Piece | Voided]) -> bytes:
+    def pieces(self, pieces: Sequence[Found]) -> bytes:
         """Return ``piece_objects`` as server-sent events."""
         return self._encode(self.piece_objects(pieces))
 

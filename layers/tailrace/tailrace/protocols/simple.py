@@ -1,7 +1,8 @@
 """The simple protocol: the shapes of the page this project re-creates, byte-stable (docs/http.md).
 
 One block of server-sent events for each chunk, a terminal block, no event names. An entry of the log
-that has no shape here (usage, reasoning, a tool call) is not shown; its seq is simply skipped.
+that has no shape here is not shown; its seq is simply skipped. Reasoning, tools and the ends of steps are shown to a
+reader that asks for ``parts``.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Any
 
 import msgspec
 
-from tailrace.delivery import Piece, Voided
+from tailrace.delivery import Found, Part, Piece, Voided
+from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.events import Event, Message, Reset, Text
 from tailrace.protocols.bounded import bounded
+from tailrace.protocols.parts import part_data
 from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, ReaderProtocol, Reading, Shown
 
 _encode = msgspec.json.Encoder().encode
@@ -24,12 +27,13 @@ class SimpleProtocol(ReaderProtocol):
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
+        self._parts = reading.parts
         name = self.message_id.encode()
         self._after_chunk = b',"message_id":"' + name + b'"}\nid: ' + name + b":%d\n\n"
 
     def events(self, first_seq: int, events: Sequence[Event]) -> bytes:
         """Return the blocks of consecutive events; empty when there is nothing to show."""
-        if self.progress is not None:
+        if self.progress is not None or self._parts:
             return super().events(first_seq, events)
         # The hot path: one block is a few microseconds, and a batch is one bytes object for one send.
         blocks: list[bytes] = []
@@ -52,12 +56,14 @@ class SimpleProtocol(ReaderProtocol):
                 data = {"reset": True, "message_id": self.message_id}
                 if self.progress is not None:
                     self.progress.reset()
+            elif self._parts and isinstance(event, PART_EVENTS):
+                data = {**part_data(event), "message_id": self.message_id}
             else:
                 continue
             found.append(Shown(data, self.cursor(seq)))
         return found
 
-    def piece_objects(self, pieces: Sequence[Piece | Voided]) -> list[Shown]:
+    def piece_objects(self, pieces: Sequence[Found]) -> list[Shown]:
         """Return the pieces, whole sentences as such."""
         return [Shown(self._piece_data(piece), _piece_id(self.message_id, piece)) for piece in pieces]
 
@@ -78,9 +84,11 @@ class SimpleProtocol(ReaderProtocol):
         """Return the same objects that are streamed, with the cursor in them."""
         return [{**each.data, "id": each.cursor} for each in shown]
 
-    def _piece_data(self, piece: Piece | Voided) -> dict[str, Any]:
+    def _piece_data(self, piece: Found) -> dict[str, Any]:
         if isinstance(piece, Voided):
             return {"reset": True, "message_id": self.message_id}
+        if isinstance(piece, Part):
+            return {**part_data(piece.event), "message_id": self.message_id}
         data: dict[str, Any] = {"chunk": piece.text, "message_id": self.message_id}
         if piece.sentences:
             data = {"sentence": piece.text, "sentence_count": piece.sentences, "message_id": self.message_id}
@@ -92,6 +100,6 @@ class SimpleProtocol(ReaderProtocol):
         return {"error": True, "message": text, "error_type": error_type, "message_id": self.message_id}
 
 
-def _piece_id(message_id: str, piece: Piece | Voided) -> str:
-    taken = "" if isinstance(piece, Voided) or not piece.taken else f".{piece.taken}"
+def _piece_id(message_id: str, piece: Found) -> str:
+    taken = "" if not isinstance(piece, Piece) or not piece.taken else f".{piece.taken}"
     return f"{message_id}:{piece.seq}{taken}"
