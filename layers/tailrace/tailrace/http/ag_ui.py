@@ -6,7 +6,7 @@ What a page sends of a thread's history is not believed: what is stored counts, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -29,6 +29,7 @@ from tailrace.protocols.reader import Object, Opening, Reading
 from tailrace.protocols.stored import CLIENT_ID, calls_of, outputs_of
 from tailrace.providers import FilePart, ImagePart, InputPart
 from tailrace.providers.fallback import Mode
+from tailrace.reply.steps import Decision
 from tailrace.store.together import both
 
 LONGEST_RUN_ID: Final = 200
@@ -71,6 +72,14 @@ class Context(msgspec.Struct, frozen=True):
     value: str
 
 
+class Resume(msgspec.Struct, frozen=True):
+    """What a page answers to an interrupt of the run before."""
+
+    interruptId: str  # noqa: N815
+    status: Literal["resolved", "cancelled"]
+    payload: Any = None
+
+
 class RunInput(msgspec.Struct, frozen=True):
     """The body of a run: AG-UI's ``RunAgentInput``."""
 
@@ -80,7 +89,7 @@ class RunInput(msgspec.Struct, frozen=True):
     tools: list[PageTool] | None = None
     context: list[Context] | None = None
     forwardedProps: Any = None  # noqa: N815
-    resume: list[Any] | None = None
+    resume: list[Resume] | None = None
 
 
 class Forwarded(msgspec.Struct, frozen=True):
@@ -102,8 +111,6 @@ async def run(backend: Backend, scope: Scope, receive: Receive, send: Send) -> N
     body = await read_json(scope, receive, backend.settings.body_limit, RunInput)
     if not 0 < len(body.runId) <= LONGEST_RUN_ID:
         raise Unprocessable(f"runId must have 1 to {LONGEST_RUN_ID} characters.")
-    if body.resume:
-        raise Unprocessable("resume is for runs that were interrupted, and no run here ever is.")
     said = _messages(body)
     forwarded = _forwarded(body)
     async with connecting(backend, forwarded.provider) as opening:
@@ -114,7 +121,8 @@ async def run(backend: Backend, scope: Scope, receive: Receive, send: Send) -> N
             _newest(backend, conversation_id),
         )
         additions = _additions(said, stored)
-        replaced = [] if additions else _replaced(said, stored)
+        decisions = _decisions(body)
+        replaced = [] if additions or decisions else _replaced(said, stored)
         if replaced:
             begun = await begin(
                 backend,
@@ -134,6 +142,8 @@ async def run(backend: Backend, scope: Scope, receive: Receive, send: Send) -> N
             fallback=forwarded.fallback,
             options=_options(body, forwarded),
             additions=additions,
+            goes_on=bool(decisions),
+            decisions=decisions,
             replaced=replaced,
             instructions=[f"{each.description}: {each.value}" for each in body.context or ()],
             metadata=_metadata(body, forwarded),
@@ -229,6 +239,24 @@ def _forwarded(body: RunInput) -> Forwarded:
         return msgspec.convert(given, Forwarded)
     except msgspec.ValidationError as error:
         raise Unprocessable(f"forwardedProps does not validate: {error}.") from error
+
+
+def _decisions(body: RunInput) -> dict[str, Decision]:
+    """Return what the page answers to the interrupts of the run before: the ids of the calls are theirs."""
+    found: dict[str, Decision] = {}
+    for each in body.resume or ():
+        if each.status == "cancelled":
+            found[each.interruptId] = Decision(approved=False)
+        elif isinstance(each.payload, bool):
+            found[each.interruptId] = Decision(each.payload)
+        else:
+            try:
+                found[each.interruptId] = msgspec.convert(each.payload, Decision)
+            except msgspec.ValidationError:
+                raise Unprocessable(
+                    'The payload of a resume that is resolved must be true, false, or {"approved", "reason"?}.'
+                ) from None
+    return found
 
 
 def _options(body: RunInput, forwarded: Forwarded) -> Json:

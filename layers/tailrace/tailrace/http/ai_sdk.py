@@ -7,7 +7,7 @@ of the user's, or what tools that ran in the page returned.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -32,6 +32,7 @@ from tailrace.protocols.bounded import bounded
 from tailrace.protocols.stored import CLIENT_ID, Output, calls_of, outputs_of, value_of
 from tailrace.providers import FilePart, ImagePart, InputPart
 from tailrace.providers.fallback import Mode
+from tailrace.reply.steps import Decision
 
 MOST_REPLACED: Final = 90
 """Messages that an edit or another answer may take the place of: they go in one transaction, which may have 100 writes
@@ -48,6 +49,13 @@ RUN: Final = b"x-workflow-run-id"
 PageId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
 
 
+class PartApproval(msgspec.Struct, frozen=True):
+    """What somebody said to a call that waited for it."""
+
+    approved: bool | None = None
+    reason: str | None = None
+
+
 class Part(msgspec.Struct, frozen=True, rename="camel"):
     """A part of a UI message, as far as it is read here."""
 
@@ -60,6 +68,7 @@ class Part(msgspec.Struct, frozen=True, rename="camel"):
     state: str | None = None
     output: Any = None
     error_text: str | None = None
+    approval: PartApproval | None = None
     provider_executed: bool | None = None
 
 
@@ -282,21 +291,24 @@ class _Chat:
         kept = {"asked": self._asked()}
         replaced = self.replaced[0] if self.replaced else ""
         asked: list[Any] = []
+        decisions: dict[str, Decision] = {}
         if not self.is_said:
             own_key = f"ai:again:{self._anchor}:{replaced}"
         elif last.role == "user":
             additions.append(_said(last))
             own_key = f"ai:{last.id}:{replaced}"
         elif last.role == "assistant":
-            reply, first, outputs = _outputs_for(past, last)
+            decisions = _decisions_of(last)
+            reply, first, outputs = _outputs_for(past, last, decisions)
             answered = {
                 each.id for message in past.messages if message.role == "tool_result" for each in outputs_of(message)
             }
             # All are known if this very post came before: it finds its reply by the key.
-            additions.append(_results([each for each in outputs if each.id not in answered] or outputs))
+            if outputs:
+                additions.append(_results([each for each in outputs if each.id not in answered] or outputs))
             kept["message_id"] = first.id
-            asked = [msgspec.to_builtins(each) for each in outputs]
-            own_key = f"ai:outputs:{reply.id}:{','.join(each.id for each in outputs)}"
+            asked = [msgspec.to_builtins(each) for each in (*outputs, *decisions.items())]
+            own_key = f"ai:outputs:{reply.id}:{','.join([*(each.id for each in outputs), *decisions])}"
         else:
             raise Unprocessable("The last of messages must be the user's, or an assistant's with the outputs of tools.")
         private = body.metadata.get("private", {})
@@ -309,6 +321,8 @@ class _Chat:
             fallback=body.fallback,
             options=body.options,
             additions=additions,
+            goes_on=bool(decisions),
+            decisions=decisions,
             replaced=self.replaced,
             metadata={**body.metadata, "private": {**private, NAME: kept}},
             delivery=body.delivery,
@@ -378,8 +392,19 @@ def _file(part: Part) -> InputPart:
     return FilePart(media_type=media_type, data=data, url=address, name=part.filename)
 
 
-def _outputs_for(past: Past, last: UiMessage) -> tuple[Message, Message, list[Output]]:
-    """Return the reply whose calls the page has run, the first reply of the same UI message, and what came out.
+def _decisions_of(last: UiMessage) -> dict[str, Decision]:
+    """Return what was said to calls that wait for it, by their ids."""
+    return {
+        part.tool_call_id: Decision(part.approval.approved, part.approval.reason)
+        for part in last.parts
+        if part.state == "approval-responded" and part.tool_call_id and part.approval
+        if part.approval.approved is not None
+    }
+
+
+def _outputs_for(past: Past, last: UiMessage, decisions: Collection[str]) -> tuple[Message, Message, list[Output]]:
+    """Return the reply whose calls the page has run, or somebody has decided on; the first reply of the same UI
+    message; and what came out.
 
     Raises:
         Unprocessable: there is none of them in what is stored.
@@ -399,8 +424,9 @@ def _outputs_for(past: Past, last: UiMessage) -> tuple[Message, Message, list[Ou
         calls = calls_of(message)
         if message.role == "user":
             break
-        if message.role == "assistant" and any(each in outputs for each in calls):
-            found = [outputs[each] for each in calls if each in outputs]
+        if message.role == "assistant" and any(each in outputs or each in decisions for each in calls):
+            returned = {each["id"] for each in message.metadata.get("tool_results") or ()}
+            found = [outputs[each] for each in calls if each in outputs and each not in returned]
             return message, _first_of(past.messages, place), found
     raise Unprocessable(
         "There is nothing new in messages: the last one is an assistant's, and no tool that its stored answer called "
@@ -431,13 +457,14 @@ async def _earlier(backend: Backend, conversation_id: str, newest: str) -> list[
     """Return the steps before a reply that belong to the same UI message."""
     steps: list[Step] = []
     outputs: list[Output] = []
+    continued = (await backend.store.messages.peek(newest)).metadata.get("continues")
     found, _ = await backend.store.messages.list(conversation_id, MOST_LISTED, newest_first=True, before=newest)
     for message in found:
         if message.role == "tool_result":
             outputs = [*outputs_of(message), *outputs]
-        elif message.role == "assistant" and outputs:
+        elif message.role == "assistant" and (outputs or message.id == continued):
             steps.insert(0, Step(message, outputs))
-            outputs = []
+            outputs, continued = [], message.metadata.get("continues")
         else:
             break
     return steps

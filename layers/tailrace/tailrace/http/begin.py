@@ -34,7 +34,7 @@ from tailrace.http.responses import RespondWhole
 from tailrace.ids import conversation_tag, page_conversation_id
 from tailrace.protocols import DEFAULT, find_protocol
 from tailrace.protocols.reader import Opening, check_by_chunk
-from tailrace.protocols.stored import TOOLS_HERE, outputs_of
+from tailrace.protocols.stored import CLIENT_TOOLS, outputs_of
 from tailrace.providers import connect
 from tailrace.providers.fallback import Mode
 from tailrace.providers.options import read_options
@@ -255,7 +255,11 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     metadata = {**ask.metadata, **_what_was_left_out(past)}
     if tools:
         metadata["steps"] = 1  # until its end counts them
-        metadata["private"] = {**(metadata.get("private") or {}), TOOLS_HERE: sorted(tools)}
+    if tools or any(each.provider in backend.own_providers for each in (first, *ask.fallbacks)):
+        # Of the tools that run here, or at an agent, a protocol may have no form that its clients would not run.
+        private = metadata.get("private") or {}
+        if isinstance(private, dict):  # what else it is, is refused where it is stored
+            metadata["private"] = {**private, CLIENT_TOOLS: [tool.name for tool in options.tools]}
     if before is not None:
         metadata["continues"] = before.message.id
     stream = await conversation.stream_response(

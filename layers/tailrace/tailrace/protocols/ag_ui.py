@@ -6,6 +6,7 @@ makes of it, as in ``@ag-ui/client`` 1.0.0 (``verifyEvents``, ``defaultApplyEven
 - One reply may be several messages of the page: a text after a tool call, or after reasoning, has a message of its own.
   The first has the reply's id, the others that id with ``.2``, ``.3``: so whoever sends them back tells whose they are.
 - The wire cannot take text back. After a ``Reset`` comes a ``MESSAGES_SNAPSHOT`` of what the page sent with its run.
+- A reply that waits for a yes ends as an interrupt for each call; whoever resumes it sends the answers.
 - A page that lost its connection has half an answer, and sends it along when it posts its run again. What is replayed
   would be appended to that, so the replay begins with such a snapshot too.
 """
@@ -24,6 +25,7 @@ from tailrace.events import (
     Message,
     Reasoning,
     Reset,
+    StepEnd,
     Text,
     ToolCall,
     ToolCallDelta,
@@ -59,9 +61,12 @@ class AgUiProtocol(FromBeginning):
             "threadId": str(run.get("threadId") or opening.conversation_id),
             "runId": str(run.get("runId") or self.message_id),
         }
+        self._is_first = "continues" in opening.metadata  # it begins with the calls of an earlier reply
         self._begin_answer()
 
     def _begin_answer(self) -> None:
+        self._step = 1
+        self._in_step = False  # one that is told: the first is not
         self._message = 1  # which of the reply's messages
         self._is_used = False  # it has had text, or a tool call
         self._text: str | None = None  # the id of the message whose text is open
@@ -85,9 +90,13 @@ class AgUiProtocol(FromBeginning):
     def end_objects(self, message: Message) -> list[Shown]:
         """Return what of the answer was not shown, the ends of all that is open, and the end of the run."""
         found = [each for event in self.missing(message) for each in self.entry(event)]
-        found += self._close()
+        found += [*self._close(), *self._close_step()]
         usage = usage_of(message)
-        if message.status == "completed":
+        waiting = message.metadata.get("approvals")
+        if message.status == "completed" and waiting:
+            outcome = {"type": "interrupt", "interrupts": [_interrupt(str(each)) for each in waiting]}
+            found.append({"type": "RUN_FINISHED", **self._run, "outcome": outcome, **usage})
+        elif message.status == "completed":
             found.append({"type": "RUN_FINISHED", **self._run, **usage})
         elif message.status == "cancelled":
             found.append({"type": "RUN_FINISHED", **self._run, "outcome": {"type": "cancelled"}, **usage})
@@ -103,12 +112,24 @@ class AgUiProtocol(FromBeginning):
 
     def failure_objects(self, seq: int, text: str, error_type: str) -> list[Shown]:
         """Return the ends of all that is open, and the error that ends the run."""
-        return self.shown([*self._close(), _failure(text, error_type)])
+        return self.shown([*self._close(), *self._close_step(), _failure(text, error_type)])
 
     # ---- entries ----
 
     def entry(self, event: Event) -> list[Object]:
         """Return the events that an entry is."""
+        if isinstance(event, StepEnd):
+            found = [*self._close(), *self._close_step()]
+            self._step += 1
+            self._is_first = False
+            return found
+        found = self._objects(event)
+        if found and self._step > 1 and not self._in_step:
+            self._in_step = True
+            return [{"type": "STEP_STARTED", "stepName": str(self._step)}, *found]
+        return found
+
+    def _objects(self, event: Event) -> list[Object]:
         if isinstance(event, Text):
             return self._text_objects(event.text)
         if isinstance(event, Reasoning):
@@ -197,7 +218,9 @@ class AgUiProtocol(FromBeginning):
         return [{"type": "TOOL_CALL_END", "toolCallId": call_id}]
 
     def _result(self, result: ToolResult) -> list[Object]:
-        if result.id not in self._called:  # a client drops the result of a call that it does not know
+        if (
+            result.id not in self._called and not self._is_first
+        ):  # a client drops the result of a call that it does not know
             return []
         found = self._end_call(result.id) if result.id in self._calls else []
         found += self._close_text()
@@ -215,7 +238,7 @@ class AgUiProtocol(FromBeginning):
 
     def _reset(self) -> list[Object]:
         is_void = bool(self._text or self._is_used or self._reasonings)
-        found = self._close()
+        found = [*self._close(), *self._close_step()]
         reasonings = self._reasonings
         self._begin_answer()
         return [*found, self._without_answer(reasonings)] if is_void else found
@@ -227,6 +250,10 @@ class AgUiProtocol(FromBeginning):
         for call_id in [*self._calls]:
             ends += self._end_call(call_id)
         return ends
+
+    def _close_step(self) -> list[Object]:
+        was_in_step, self._in_step = self._in_step, False
+        return [{"type": "STEP_FINISHED", "stepName": str(self._step)}] if was_in_step else []
 
     def _close_text(self) -> list[Object]:
         if self._text is None:
@@ -295,6 +322,24 @@ def usage_of(message: Message) -> Object:
     return {"usage": [known]} if message.usage is not None else {}
 
 
+APPROVAL: Final = {
+    "type": "object",
+    "properties": {"approved": {"type": "boolean"}, "reason": {"type": "string"}},
+    "required": ["approved"],
+}
+"""What a page answers to an interrupt."""
+
+
+def _interrupt(call_id: str) -> Object:
+    return {
+        "id": call_id,
+        "reason": "tool_approval",
+        "message": "A tool waits for a yes or a no.",
+        "toolCallId": call_id,
+        "responseSchema": APPROVAL,
+    }
+
+
 def _failure(text: str, error_type: str) -> Object:
     return {"type": "RUN_ERROR", "message": text, "code": error_type}
 
@@ -339,7 +384,8 @@ def _user_content(message: Message) -> Any:
 def _answer(message: Message) -> list[Object]:
     """Return what a client makes of the events of a reply."""
     encoder = AgUiProtocol(
-        Opening(message_id=message.id, conversation_id=message.conversation_id), Reading(monotonic=float)
+        Opening(message_id=message.id, conversation_id=message.conversation_id, metadata=message.metadata),
+        Reading(monotonic=float),
     )
     found: dict[str, Object] = {}
     for shown in encoder.end_objects(message):

@@ -1,10 +1,11 @@
 """The AI SDK's UI message stream (npm ``ai`` 5, 6 and 7): https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
 
-Data-only events, and ``[DONE]`` after the last. A reply is one step of a UI message. A reply that goes on with the
-results of tools which ran in the page is the next step of the same UI message: its ``start`` names the first reply, or
-the page would show both.
+Data-only events, and ``[DONE]`` after the last. A reply is a UI message, and its steps are that message's. A reply that
+goes on with another, with the results of tools which ran in the page or with what somebody allowed, has the next steps
+of the same UI message: its ``start`` names the first reply, or the page would show both.
 
-``reset-step`` is known to version 7 alone. It comes only where a start asked for ``"fallback": "reset"``.
+``reset-step`` is known to version 7 alone. It comes only where a start asked for ``"fallback": "reset"``. Version 5
+knows no approvals, which come only where a tool asks for one.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from typing import ClassVar, Final
 import msgspec
 
 from tailrace.events import (
+    Approval,
+    ApprovalRequest,
     Citation,
     Event,
     Json,
     Message,
     Reasoning,
     Reset,
+    StepEnd,
     Text,
     ToolCall,
     ToolCallDelta,
     ToolCallStart,
     ToolResult,
+    ToolRun,
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import Object, Opening, Reading, Shown
@@ -63,6 +68,10 @@ class AiSdkProtocol(FromBeginning):
         self._sources = 0
         self._calls: set[str] = set()  # whose input was begun
         self._told: set[str] = set()  # whose input is whole
+        self._here: set[str] = set()  # that run here
+        self._denied: set[str] = set()
+        self._in_step = False
+        self._is_first = "continues" in opening.metadata  # it begins with the calls of an earlier reply
 
     # ---- what comes when ----
 
@@ -71,13 +80,17 @@ class AiSdkProtocol(FromBeginning):
         found: list[Object] = [{"type": "start", "messageId": self._first_id}]
         for step in self.wants.get("earlier", ()):
             found.append({"type": "start-step"})
+            self._in_step = True
             for event in entries_of(step.reply):
                 found += self.entry(event)
             found += self._close()
             found += [_output(each) for each in step.outputs]
-            found.append({"type": "finish-step"})
+            if self._in_step:
+                found.append({"type": "finish-step"})
             self.written = 0
-        found.append({"type": "start-step"})
+        self._in_step = not self._is_first
+        if self._in_step:
+            found.append({"type": "start-step"})
         return self.shown(found)
 
     def end_objects(self, message: Message) -> list[Shown]:
@@ -88,7 +101,7 @@ class AiSdkProtocol(FromBeginning):
             finish = str(message.metadata.get("finish", "stop"))
             about = {name: value for name, value in _about(message).items() if value is not None}
             found += [
-                {"type": "finish-step"},
+                *([{"type": "finish-step"}] if self._in_step else []),
                 {"type": "finish", "finishReason": FINISH.get(finish, finish), "messageMetadata": about},
             ]
         elif message.status == "cancelled":
@@ -113,6 +126,19 @@ class AiSdkProtocol(FromBeginning):
 
     def entry(self, event: Event) -> list[Object]:
         """Return the chunks of a UI message stream that an entry is."""
+        if isinstance(event, StepEnd):
+            found = [*self._close(), *([{"type": "finish-step"}] if self._in_step else [])]
+            self._in_step = self._is_first = False
+            return found
+        if isinstance(event, ToolRun):
+            self._here.add(event.id)
+        found = self._chunks(event)
+        if found and not self._in_step and not self._is_first:
+            self._in_step = True
+            return [{"type": "start-step"}, *found]
+        return found
+
+    def _chunks(self, event: Event) -> list[Object]:
         if isinstance(event, Text):
             return self._text(event.text)
         if isinstance(event, Reasoning):
@@ -129,6 +155,11 @@ class AiSdkProtocol(FromBeginning):
             return [*self._close(), *self._returned(event)]
         if isinstance(event, Citation):
             return self._source(event)
+        if isinstance(event, ApprovalRequest):
+            return [*self._close(), {"type": "tool-approval-request", "approvalId": event.id, "toolCallId": event.id}]
+        if isinstance(event, Approval) and not event.is_approved:
+            self._denied.add(event.id)
+            return [{"type": "tool-output-denied", "toolCallId": event.id}]
         if isinstance(event, Reset):
             return self._reset()
         return []
@@ -179,7 +210,13 @@ class AiSdkProtocol(FromBeginning):
             return [{"type": "tool-input-error", **about, "input": call.arguments, "errorText": problem}]
 
     def _returned(self, result: ToolResult) -> list[Object]:
-        """Return what a tool is that the provider ran. Of its input no more is known than that there was one."""
+        """Return what a tool returned that ran here, or what one is that the provider ran: of its input no more may be
+        known than that there was one."""
+        output = _output(Output(result.id, result.result, result.is_error))
+        if result.id in self._denied:
+            return []
+        if result.id in self._here or self._is_first:
+            return [output]
         found: list[Object] = []
         if result.id not in self._told:
             self._told.add(result.id)
@@ -188,7 +225,7 @@ class AiSdkProtocol(FromBeginning):
                 self._calls.add(result.id)
                 found.append({"type": "tool-input-start", **about})
             found.append({"type": "tool-input-available", **about, "input": {}})
-        return [*found, {**_output(Output(result.id, result.result)), "providerExecuted": True}]
+        return [*found, {**output, "providerExecuted": True}]
 
     def _source(self, citation: Citation) -> list[Object]:
         if citation.url is None:
@@ -235,10 +272,11 @@ def ui_messages(messages: Sequence[Message]) -> list[Object]:
             found.append({"id": page_id_of(message), "role": "user", "parts": user_parts(message)})
             is_going_on = False
         elif message.role == "assistant":
+            is_going_on |= "continues" in message.metadata
             if not (is_going_on and found and found[-1]["role"] == "assistant"):
                 parts = []
                 found.append({"id": message.id, "role": "assistant", "parts": parts})
-            parts += [{"type": "step-start"}, *_answer_parts(message)]
+            _add_parts(parts, message)
             about = {name: value for name, value in _about(message).items() if value is not None}
             found[-1]["metadata"] = about
             is_going_on = False
@@ -255,37 +293,60 @@ def ui_messages(messages: Sequence[Message]) -> list[Object]:
     return found
 
 
-def _answer_parts(message: Message) -> list[Object]:
-    found: list[Object] = []
+def _add_parts(parts: list[Object], message: Message) -> None:
+    """Add what a reply has, step by step, to the parts of its UI message; what its tools returned for an earlier reply
+    goes to the calls there."""
     sources = 0
+    in_step = False
+    denied: set[str] = set()
+
+    def add(part: Object) -> None:
+        nonlocal in_step
+        if not in_step:
+            parts.append({"type": "step-start"})
+            in_step = True
+        parts.append(part)
+
+    is_here = False
     for event in entries_of(message):
-        if isinstance(event, Text):
-            found.append({"type": "text", "text": event.text, "state": "done"})
+        if isinstance(event, StepEnd):
+            in_step = False
+        elif isinstance(event, Text):
+            add({"type": "text", "text": event.text, "state": "done"})
         elif isinstance(event, Reasoning):
-            found.append({"type": "reasoning", "text": event.text, "state": "done"})
+            add({"type": "reasoning", "text": event.text, "state": "done"})
         elif isinstance(event, ToolCall):
-            found.append(
-                {
-                    "type": f"tool-{event.name}",
-                    "toolCallId": event.id,
-                    "state": "input-available",
-                    "input": value_of(event.arguments or "{}"),
-                }
-            )
+            about = {"type": f"tool-{event.name}", "toolCallId": event.id, "state": "input-available"}
+            add({**about, "input": value_of(event.arguments or "{}")})
+        elif isinstance(event, ToolRun):
+            is_here = True
+        elif isinstance(event, Approval):
+            denied.add(event.id)
         elif isinstance(event, ToolResult):
-            output = {"state": "output-available", "output": value_of(event.result), "providerExecuted": True}
-            for part in found:
-                if part.get("toolCallId") == event.id:
-                    part |= output
-                    break
+            output = _stored_output(event, is_here=is_here, is_denied=event.id in denied)
+            is_here = False
+            part = next((part for part in reversed(parts) if part.get("toolCallId") == event.id), None)
+            if part is None:
+                add({"type": f"tool-{event.name}", "toolCallId": event.id, "input": {}, **output})
             else:
-                about = {"type": f"tool-{event.name}", "toolCallId": event.id, "input": {}}
-                found.append({**about, **output})
+                part |= output
         elif isinstance(event, Citation) and event.url is not None:
             sources += 1
             source: Object = {"type": "source-url", "sourceId": f"source-{sources}", "url": event.url}
-            found.append(source if event.title is None else {**source, "title": event.title})
-    return found
+            add(source if event.title is None else {**source, "title": event.title})
+    for call_id in message.metadata.get("approvals") or ():
+        for part in parts:
+            if part.get("toolCallId") == call_id:
+                part |= {"state": "approval-requested", "approval": {"id": call_id}}
+
+
+def _stored_output(result: ToolResult, *, is_here: bool, is_denied: bool) -> Object:
+    if is_denied:
+        return {"state": "output-denied", "approval": {"id": result.id, "approved": False}}
+    ran = {} if is_here else {"providerExecuted": True}
+    if result.is_error:
+        return {"state": "output-error", "errorText": result.result, **ran}
+    return {"state": "output-available", "output": value_of(result.result), **ran}
 
 
 def user_parts(message: Message) -> list[Object]:

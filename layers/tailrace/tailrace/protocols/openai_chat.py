@@ -2,10 +2,12 @@
 
 Data-only events, and ``[DONE]`` after the last. Reasoning is ``reasoning_content``, as DeepSeek and most servers of
 this wire have it. The wire has no form for an answer that begins anew after text was sent: here it ends as an error.
+Nor has it one for tools that run here: clients would run them, so they are not shown.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -24,7 +26,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, Reading, Shown
-from tailrace.protocols.stored import entries_of
+from tailrace.protocols.stored import entries_of, is_client_s
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,6 +58,7 @@ class OpenAIChatProtocol(FromBeginning):
         self._arguments: set[str] = set()  # of which calls some were sent
         self._told: set[str] = set()
         self._is_void = False
+        self._is_client_s = partial(is_client_s, opening.private)
 
     def first(self) -> list[Shown]:
         """Return the role."""
@@ -82,8 +85,7 @@ class OpenAIChatProtocol(FromBeginning):
             error = message.error or {}
             return [_failure(str(error.get("message", ENDED_EARLY)), str(error.get("type", "general_error")))]
         found = [each for event in self.missing(message) for each in self.entry(event)]
-        finish = message.metadata.get("finish")
-        found.append(self._chunk({}, finish if finish in FINISH else "stop"))
+        found.append(self._chunk({}, _finish(message, has_calls=bool(self._calls))))
         if self.wants.get("include_usage"):
             found.append({**self._head, "choices": [], "usage": usage_of(message.usage)})
         return found
@@ -95,13 +97,15 @@ class OpenAIChatProtocol(FromBeginning):
         if isinstance(event, Reasoning):
             return [{"reasoning_content": event.text}]
         if isinstance(event, ToolCallStart):
-            return [] if event.id in self._calls else [self._begun(event.id, event.name, "")]
+            if event.id in self._calls or not self._is_client_s(event.name):
+                return []
+            return [self._begun(event.id, event.name, "")]
         if isinstance(event, ToolCallDelta):
             if event.id not in self._calls or event.id in self._told:
                 return []
             self._arguments.add(event.id)
             return [self._more(event.id, event.arguments)]
-        if isinstance(event, ToolCall) and event.id not in self._told:
+        if isinstance(event, ToolCall) and event.id not in self._told and self._is_client_s(event.name):
             self._told.add(event.id)
             if event.id not in self._calls:
                 return [self._begun(event.id, event.name, event.arguments)]
@@ -119,6 +123,13 @@ class OpenAIChatProtocol(FromBeginning):
 
     def _chunk(self, delta: Object, finish: str | None = None) -> Object:
         return {**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def _finish(message: Message, *, has_calls: bool) -> str:
+    finish = str(message.metadata.get("finish"))
+    if finish == "tool_calls" and not has_calls:
+        return "stop"  # they were none of the client's
+    return finish if finish in FINISH else "stop"
 
 
 def _failure(text: str, error_type: str) -> Object:
@@ -146,10 +157,12 @@ def completion(message: Message, model: str, created: int) -> Object:
     """
     said: dict[str, Any] = {"role": "assistant", "content": message.content or None, "refusal": None}
     calls: list[Object] = []
+    answered = {each.get("id") for each in message.metadata.get("tool_results") or ()}
+    answered |= {*(message.metadata.get("approvals") or ())}
     for event in entries_of(message):
         if isinstance(event, Reasoning):
             said["reasoning_content"] = event.text
-        elif isinstance(event, ToolCall):
+        elif isinstance(event, ToolCall) and event.id not in answered:
             function = {"name": event.name, "arguments": event.arguments}
             calls.append({"id": event.id, "type": "function", "function": function})
         elif isinstance(event, Citation) and event.url is not None:
@@ -157,7 +170,6 @@ def completion(message: Message, model: str, created: int) -> Object:
             said.setdefault("annotations", []).append({"type": "url_citation", "url_citation": about})
     if calls:
         said["tool_calls"] = calls
-    finish = message.metadata.get("finish")
     return {
         "id": completion_id(message.id),
         "object": "chat.completion",
@@ -168,7 +180,7 @@ def completion(message: Message, model: str, created: int) -> Object:
                 "index": 0,
                 "message": said,
                 "logprobs": None,
-                "finish_reason": finish if finish in FINISH else "stop",
+                "finish_reason": _finish(message, has_calls=bool(calls)),
             }
         ],
         "usage": usage_of(message.usage),

@@ -11,7 +11,8 @@ Deliberate oddities:
   response in it says ``cancelled``.
 - Nor do they know that what came before is void. After a ``Reset`` (which no start of this protocol asks for) the
   items before it are closed as incomplete, and the last event's response is without them.
-- What tools returned that the provider ran itself is not shown: each vendor's would be an item of another type.
+- What tools returned that the provider ran itself is not shown: each vendor's would be an item of another type. Nor
+  are the calls of tools that run here: a client would run them.
 - Where in the text a citation belongs is not known, so its indexes are 0.
 """
 
@@ -39,7 +40,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import Object, Opening, Reading, Shown
-from tailrace.protocols.stored import entries_of
+from tailrace.protocols.stored import entries_of, is_client_s
 
 _encode = msgspec.json.Encoder().encode
 
@@ -130,8 +131,9 @@ class Items:
         done: the items that are whole, by their places.
     """
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(self, message_id: str, private: Json) -> None:
         self._message_id = message_id
+        self._private = private
         self.done: dict[int, Object] = {}
         self.open: _Item | None = None  # a message or reasoning
         self._calls: dict[str, _Item] = {}  # those that are open, by the ids of the calls
@@ -251,8 +253,8 @@ class Items:
     # ---- tool calls ----
 
     def _begun(self, call_id: str, name: str) -> list[Object]:
-        if call_id in self._told:  # to a client, two items with one id are an error
-            return []
+        if call_id in self._told or not is_client_s(self._private, name):
+            return []  # to a client, two items with one id are an error
         found = self._closed("completed")
         self._told.add(call_id)
         call = self._calls[call_id] = self._new("function_call", "fc")
@@ -292,7 +294,7 @@ class OpenAIResponsesProtocol(FromBeginning):
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
         self._kept = kept_of(opening.private)
-        self._items = Items(self.message_id)
+        self._items = Items(self.message_id, opening.private)
         self._number = len(FIRST)  # of the next event
         self._delta = b""  # what a piece of the open message is put into
         self._take: Callable[[str], None] | None = None  # takes a piece of it
@@ -402,7 +404,7 @@ def status_of(message: Message) -> str:
 def response_of(message: Message, private: Json) -> Object:
     """Return the response object as its stored message alone tells it."""
     kept = kept_of(private)
-    items = Items(message.id)
+    items = Items(message.id, private)
     for event in entries_of(message):
         items.entry(event)
     status = status_of(message)

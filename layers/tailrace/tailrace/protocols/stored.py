@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from tailrace.events import Citation, Event, Message, Reasoning, Text, ToolCall, ToolResult
+from tailrace.events import (
+    Approval,
+    Citation,
+    Event,
+    Json,
+    Message,
+    Reasoning,
+    StepEnd,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolRun,
+)
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
@@ -15,8 +27,8 @@ CLIENT_ID: Final = "client_id"
 """The key in a message's metadata under which the id lies that a page gave it."""
 
 
-TOOLS_HERE: Final = "tools_here"
-"""The key in a reply's private metadata under which the names of the tools lie that run here."""
+CLIENT_TOOLS: Final = "client_tools"
+"""The key in a reply's private metadata under which the names of the client's tools lie, where others run here."""
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -28,13 +40,20 @@ class Output(msgspec.Struct, frozen=True):
 
 
 def entries_of(message: Message) -> Iterator[Event]:
-    """Yield what the log had, as far as it is kept: each kind in one piece, in the order that most answers have."""
+    """Yield what the log had, as far as it is kept: each kind in one piece, step by step, in the order that most
+    answers have."""
     metadata = message.metadata
     reasoning = metadata.get("reasoning")
     if isinstance(reasoning, str) and reasoning:
         yield Reasoning(reasoning)
-    results = {each.id: each for each in _read(metadata.get("tool_results"), ToolResult)}
     calls = _read(metadata.get("tool_calls"), ToolCall)
+    returned = _read(metadata.get("tool_results"), ToolResult)
+    ends = _read_ends(metadata)
+    if ends:
+        yield from _read(metadata.get("citations"), Citation)
+        yield from _steps_of(message, calls, returned, ends)
+        return
+    results = {each.id: each for each in returned}
     for call in calls:
         if call.id in results:  # the provider ran it, and wrote its answer after that
             yield call
@@ -45,6 +64,36 @@ def entries_of(message: Message) -> Iterator[Event]:
     for call in calls:
         if call.id not in results:
             yield call
+
+
+def _read_ends(metadata: Json) -> list[tuple[int, int, int]]:
+    """Return where the steps of a reply end; nothing of one that had none, or does not have all of its calls."""
+    if "only_in_log" in metadata:
+        return []
+    try:
+        return msgspec.convert(metadata.get("step_ends") or [], list[tuple[int, int, int]])
+    except msgspec.ValidationError:
+        return []
+
+
+def _steps_of(
+    message: Message, calls: Sequence[ToolCall], results: Sequence[ToolResult], ends: Sequence[tuple[int, int, int]]
+) -> Iterator[Event]:
+    denied = message.metadata.get("denied") or ()
+    at = (0, 0, 0)
+    for end in ends:
+        if text := message.content[at[0] : end[0]]:
+            yield Text(text)
+        yield from calls[at[1] : end[1]]
+        for result in results[at[2] : end[2]]:
+            yield Approval(result.id, is_approved=False) if result.id in denied else ToolRun(result.id, result.name)
+            yield result
+        yield StepEnd()
+        at = end
+    if text := message.content[at[0] :]:
+        yield Text(text)
+    yield from calls[at[1] :]
+    yield from results[at[2] :]
 
 
 def _read(given: Any, kind: type[Kind]) -> list[Kind]:
@@ -69,6 +118,12 @@ def value_of(text: str) -> Any:
 def page_id_of(message: Message) -> str:
     """Return the id by which a page knows a message: the one it gave, or ours."""
     return str(message.metadata.get(CLIENT_ID) or message.id)
+
+
+def is_client_s(private: Json, name: str) -> bool:
+    """Return whether a tool that a reply called is for its client to run, as far as that can be told."""
+    client_tools = private.get(CLIENT_TOOLS)
+    return name in client_tools if isinstance(client_tools, list) else True
 
 
 def calls_of(message: Message) -> dict[str, ToolCall]:

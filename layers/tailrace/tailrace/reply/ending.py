@@ -202,6 +202,8 @@ def _steps(totals: Totals) -> dict[str, Any]:
         "unfinished_tools": [{"id": call_id, "name": name} for call_id, name in totals.unfinished.items()][-MOST_STEPS:]
         or None,
         "approvals": totals.waiting[-MOST_STEPS:] or None,
+        "denied": totals.denied[-MOST_STEPS:] or None,
+        "step_ends": totals.ends if len(totals.ends) <= MOST_STEPS else None,
     }
 
 

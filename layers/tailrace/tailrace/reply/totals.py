@@ -51,6 +51,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         has_calls: whether its last step asked for tools.
         unfinished: the names of the tools that were begun here and have no result, by the ids of their calls.
         waiting: the calls that wait for a yes.
+        denied: those that were not allowed.
+        ends: of each step that is over, how many characters, calls and results there are with it.
         started: when it was opened, microseconds since 1970.
         duration: seconds from then until its end.
         first_chunk: seconds from then until the first chunk, or None when there was none.
@@ -74,6 +76,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     has_calls: bool = False
     unfinished: Mapping[str, str] = msgspec.field(default_factory=dict)
     waiting: Sequence[str] = ()
+    denied: Sequence[str] = ()
+    ends: Sequence[tuple[int, int, int]] = ()
     started: int
     duration: float
     first_chunk: float | None = None
@@ -101,6 +105,8 @@ class Tally:
         self._usages: list[Usage]  # of these
         self._unfinished: dict[str, str]  # names of the tools that were begun here, by their calls' ids
         self._waiting: list[str]
+        self._denied: list[str]
+        self._ends: list[tuple[int, int, int]]
         # Of the step that is not over.
         self._usage: Usage | None
         self._state: ProviderState | None
@@ -169,6 +175,8 @@ class Tally:
             self._unfinished[event.id] = event.name
         elif isinstance(event, Approval):
             self._own.add(event.id)
+            if not event.is_approved:
+                self._denied.append(event.id)
         elif isinstance(event, ApprovalRequest):
             self._waiting.append(event.id)
         elif isinstance(event, StepEnd):
@@ -184,6 +192,7 @@ class Tally:
         self._unseen = self._reasoned = 0
         self._calls, self._results, self._citations = [], [], []
         self._steps, self._usages, self._waiting = [], [], []
+        self._denied, self._ends = [], []
         self._unfinished = {}
         self._begin_step()
 
@@ -198,6 +207,7 @@ class Tally:
 
     def _end_step(self) -> None:
         self._steps.append(self._step(is_over=True))
+        self._ends.append((len(self.content), len(self._calls), len(self._results)))
         if self._usage is not None:
             self._usages.append(self._usage)
         self._begin_step()
@@ -250,6 +260,8 @@ class Tally:
             has_calls=self.has_calls,
             unfinished=dict(self._unfinished),
             waiting=self._waiting,
+            denied=self._denied,
+            ends=self._ends,
             started=started,
             duration=duration,
             first_chunk=first_chunk,
