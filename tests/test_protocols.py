@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tailrace.delivery import Progress
 from tailrace.events import (
+    ApprovalRequest,
     Attempt,
     Citation,
     Event,
@@ -22,11 +23,13 @@ from tailrace.events import (
     Reasoning,
     Reset,
     Status,
+    StepEnd,
     Text,
     ToolCall,
     ToolCallDelta,
     ToolCallStart,
     ToolResult,
+    ToolRun,
     Usage,
 )
 from tailrace.protocols import PROTOCOLS, find_protocol
@@ -44,6 +47,9 @@ calls = st.integers(0, 3).flatmap(
             [ToolCall(f"c{n}", "f", '{"a":1}')],
             [ToolCall(f"c{n}", "f", "no json")],
             [ToolResult(f"r{n}", "search", '{"b":2}')],
+            [ToolCall(f"s{n}", "f", "{}"), ToolRun(f"s{n}", "f"), ToolResult(f"s{n}", "f", "1"), StepEnd()],
+            [ToolCall(f"w{n}", "f", "{}"), ApprovalRequest(f"w{n}"), StepEnd()],
+            [StepEnd()],
         ]
     )
 )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from tailrace.conversation.conversation import Conversation
 from tailrace.events import (
+    ApprovalRequest,
     Attempt,
     Citation,
     Event,
@@ -26,11 +27,13 @@ from tailrace.events import (
     Reasoning,
     Reset,
     Status,
+    StepEnd,
     Text,
     ToolCall,
     ToolCallDelta,
     ToolCallStart,
     ToolResult,
+    ToolRun,
     Usage,
 )
 from tailrace.http.ag_ui import MOST_SHOWN
@@ -142,6 +145,9 @@ ENTRIES = st.lists(
         st.just(ProviderState("p", "{}")),
         st.just(Attempt("p", None, "api_error", 500, "q", None)),
         st.just(Reset()),
+        st.just(StepEnd()),
+        st.builds(ToolRun, CALL_IDS, st.just("tool")),
+        st.builds(ApprovalRequest, CALL_IDS),
     ),
     max_size=20,
 )

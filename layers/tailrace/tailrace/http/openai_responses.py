@@ -495,7 +495,8 @@ async def _start(
     kept = ask.metadata["private"]
 
     async def respond(send: Send, message: Message) -> None:
-        await respond_json(send, 200, response_of(message, kept), _headers(message.id))
+        stored = await backend.store.messages.peek(message.id)
+        await respond_json(send, 200, response_of(message, stored.private), _headers(message.id))
 
     if body.stream or not body.background:
         await answer(backend, scope, receive, send, begun, ask, opening, None if body.stream else respond)
