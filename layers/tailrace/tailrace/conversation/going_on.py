@@ -8,14 +8,18 @@ reply may go on with another, whoever asks for it, and however often.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from tailrace.conversation.prompt import CONTINUED, is_in_steps
+from tailrace.conversation.prompt import CONTINUED
 from tailrace.errors import Conflict, NotFound, Unprocessable
 from tailrace.events import Json, Message, Step, ToolCall
 from tailrace.reply.steps import Decision, Pending
 from tailrace.store import Store
+
+MOST_BEFORE: Final = 20
+"""Replies in a row that broke off before they made a call, of which the calls of the first are still known."""
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -65,24 +69,35 @@ async def read_before(
         raise Unprocessable(f"Each call that waits needs a yes or a no: {', '.join(missing)}.")
     if message.status == "completed" and not waiting:
         raise Unprocessable("There is nothing to go on with: the reply has ended by itself.")
-    calls = _open_calls(steps) if is_in_steps(steps) else []
+    calls, begun = await _open_calls(store, message, steps)
     calls = [call for call in calls if call.id not in outputs]
     if gone := [call.name for call in calls if call.id in waiting and call.name not in tools]:
         raise Unprocessable(f"The tool {gone[0]} is not among those that this start names.")
     if message.status == "completed" and (client := [call.id for call in calls if call.name not in tools]):
         raise Unprocessable(f"The results of these calls are missing: {', '.join(client)}.")
-    begun = {str(each.get("id")) for each in _objects(message.metadata, "unfinished_tools")}
     pending = Pending([call for call in calls if call.name in tools], decisions, begun)
     return Before(message, steps, pending)
 
 
-def _open_calls(steps: Sequence[Step]) -> list[ToolCall]:
-    """Return the calls of the last step that made some, as far as they have no result."""
-    answered = {result.id for step in steps for result in step.results}
-    for step in reversed(steps):
-        if step.calls:
-            return [call for call in step.calls if call.id not in answered]
-    return []
+async def _open_calls(store: Store, message: Message, steps: Sequence[Step]) -> tuple[list[ToolCall], set[str]]:
+    """Return the last calls that have no result, and the ids of those that were begun.
+
+    They are of the reply itself, or of one before it: a reply that goes on with another may break off before it has
+    made the calls of that.
+    """
+    answered: set[str] = set()
+    begun: set[str] = set()
+    for _ in range(MOST_BEFORE):
+        answered |= {result.id for step in steps for result in step.results}
+        begun |= {str(each.get("id")) for each in _objects(message.metadata, "unfinished_tools")}
+        if any(step.calls for step in steps):
+            break
+        earlier = message.metadata.get("continues")
+        if not isinstance(earlier, str):
+            break
+        message, steps = await store.messages.with_steps(earlier)
+    last = next((step for step in reversed(steps) if step.calls), Step())
+    return [call for call in last.calls if call.id not in answered], begun
 
 
 def _objects(metadata: Json, key: str) -> list[Json]:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from tailrace.conversation.prompt import is_prompt
+from tailrace.conversation.prompt import is_in_steps, is_prompt
 from tailrace.errors import Unprocessable
 from tailrace.events import Message, Status, Step
 from tailrace.ids import message_address
@@ -162,7 +162,7 @@ async def read_past(
     async with aclosing(reading) as past:
         async for message, ordinal, steps in past:
             count = max(count, ordinal)
-            if message is None or message.role == "system" or not is_prompt(message):
+            if message is None or message.role == "system" or not (is_prompt(message) or is_in_steps(steps)):
                 continue
             ordinals[message.id] = ordinal
             if steps:

@@ -120,9 +120,11 @@ class LocalTool:
         if isinstance(self._approval, bool):
             return self._approval
         try:
-            return self._approval(**self._arguments.read(call.arguments))
+            values = self._arguments.read(call.arguments)
         except ValueError:
             return False  # it does not come to that: the model is told what is wrong
+        try:
+            return self._approval(**values)
         except Exception as error:
             logger.error("approval rule failed", extra={"tool": self.name, **where(error)})
             return True

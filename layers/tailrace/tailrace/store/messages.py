@@ -341,6 +341,15 @@ class Messages:
             for item, (content, state) in zip(items, read, strict=True)
         ]
 
+    async def with_steps(self, message_id: str) -> tuple[Message, Sequence[Step]]:
+        """Return a message that has ended, with its steps.
+
+        Raises:
+            NotFound: there is none.
+        """
+        (found,) = await self.read_with_states([await self._get(message_id)])
+        return found
+
     async def newest_with_steps(self, conversation_id: str) -> tuple[Message, Sequence[Step]]:
         """Return a conversation's newest message that is not deleted, with its steps.
 
