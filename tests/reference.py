@@ -25,10 +25,17 @@ CHAPTERS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "Requests": ("tailrace.conversation.request.Request", "tailrace.Reply"),
     "Streams": ("tailrace.MessageStream",),
+    "Tools": (
+        "tailrace.tool",
+        "tailrace.conversation.tools.LocalTool",
+        "tailrace.ToolContext",
+        "tailrace.ToolError",
+    ),
     "Delivery": (
         "tailrace.Delivery",
         "tailrace.Piece",
         "tailrace.Voided",
+        "tailrace.Part",
         "tailrace.Paced",
         "tailrace.delivery.Pieces",
         "tailrace.delivery.Progress",
@@ -40,11 +47,17 @@ CHAPTERS: Final[dict[str, tuple[str, ...]]] = {
         "tailrace.ToolCallStart",
         "tailrace.ToolCallDelta",
         "tailrace.ToolResult",
+        "tailrace.ToolRun",
+        "tailrace.ApprovalRequest",
+        "tailrace.Approval",
+        "tailrace.StepEnd",
         "tailrace.Citation",
         "tailrace.Usage",
+        "tailrace.ResponseInfo",
         "tailrace.Attempt",
         "tailrace.Reset",
     ),
+    "Providers": ("tailrace.providers.ProviderRequest", "tailrace.providers.PromptMessage", "tailrace.providers.Tool"),
     "Setting up": ("tailrace.Backend", "tailrace.Settings", "tailrace.broadcast.Broadcast"),
     "What a prompt holds": ("tailrace.providers.ImagePart", "tailrace.providers.FilePart"),
     "Errors": (
@@ -69,6 +82,7 @@ CHAPTERS: Final[dict[str, tuple[str, ...]]] = {
         "tailrace.errors.IdleTimeout",
         "tailrace.errors.ConfigurationError",
         "tailrace.errors.IssuerUnavailable",
+        "tailrace.errors.OutOfTime",
         "tailrace.StoreError",
         "tailrace.errors.AppendConflict",
     ),
@@ -102,10 +116,14 @@ def found(name: str) -> Any:
     return getattr(import_module(module), last)
 
 
-def described(name: str, what: type) -> Iterator[str]:
-    """Yield the parts of a class: how it is made, what it is, and its members."""
+def described(name: str, what: Any) -> Iterator[str]:
+    """Yield the parts of a class: how it is made, what it is, and its members; or of a function."""
     short = name.rpartition(".")[2]
     yield f"### `{name}`\n"
+    if isinstance(what, FunctionType):
+        yield signature(short, what)
+        yield prose(what)
+        return
     base = what.__bases__[0]
     if issubclass(what, TailraceError):
         if "__init__" in vars(what):

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from tailrace.conversation.owner import Owner as Owner
     from tailrace.conversation.report import Report as Report
     from tailrace.conversation.request import Reply as Reply
+    from tailrace.conversation.tools import ToolContext as ToolContext
+    from tailrace.conversation.tools import ToolError as ToolError
+    from tailrace.conversation.tools import tool as tool
     from tailrace.delivery import Delivery as Delivery
     from tailrace.delivery import Paced as Paced
+    from tailrace.delivery import Part as Part
     from tailrace.delivery import Piece as Piece
     from tailrace.delivery import Voided as Voided
     from tailrace.errors import ContentFiltered as ContentFiltered
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from tailrace.events import Message as Message
     from tailrace.events import Reasoning as Reasoning
     from tailrace.events import Reset as Reset
+    from tailrace.events import ResponseInfo as ResponseInfo
     from tailrace.events import StepEnd as StepEnd
     from tailrace.events import Text as Text
     from tailrace.events import ToolCall as ToolCall
@@ -61,6 +66,7 @@ _HOME = {
     "NotFound": "errors",
     "Owner": "conversation.owner",
     "Paced": "delivery",
+    "Part": "delivery",
     "Piece": "delivery",
     "ProviderError": "errors",
     "ProviderTimeout": "errors",
@@ -68,6 +74,7 @@ _HOME = {
     "Reply": "conversation.request",
     "Report": "conversation.report",
     "Reset": "events",
+    "ResponseInfo": "events",
     "Settings": "settings",
     "StepEnd": "events",
     "StoreError": "errors",
@@ -77,10 +84,13 @@ _HOME = {
     "ToolCall": "events",
     "ToolCallDelta": "events",
     "ToolCallStart": "events",
+    "ToolContext": "conversation.tools",
+    "ToolError": "conversation.tools",
     "ToolResult": "events",
     "ToolRun": "events",
     "Usage": "events",
     "Voided": "delivery",
+    "tool": "conversation.tools",
 }
 
 __all__ = sorted(_HOME)

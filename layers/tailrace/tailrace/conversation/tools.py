@@ -19,10 +19,9 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
 from weakref import WeakKeyDictionary
-
-import msgspec
 
 from tailrace.errors import ConfigurationError, Unprocessable, where
 from tailrace.events import Json, ToolCall, ToolResult
@@ -48,7 +47,8 @@ class ToolError(Exception):
     other exception nobody learns more than that the tool failed."""
 
 
-class ToolContext(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolContext:
     """What a tool may know of the reply that it is called for.
 
     Attributes:
@@ -188,7 +188,16 @@ def tool(
 ) -> Callable[[Callable[..., Any]], LocalTool]: ...
 
 
-def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float = TIMEOUT,
+    approval: bool | Callable[..., bool] = False,
+    repeatable: bool = False,
+) -> LocalTool | Callable[[Callable[..., Any]], LocalTool]:
     """Make a tool of a function: ``@tool``, or ``@tool(timeout=5, approval=True)``.
 
     Args:
@@ -202,9 +211,18 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises:
         ConfigurationError: it cannot be one; the message says why.
     """
-    if function is not None:
-        return LocalTool(function)
-    return lambda decorated: LocalTool(decorated, **options)
+
+    def make(decorated: Callable[..., Any]) -> LocalTool:
+        return LocalTool(
+            decorated,
+            name=name,
+            description=description,
+            timeout=timeout,
+            approval=approval,
+            repeatable=repeatable,
+        )
+
+    return make if function is None else make(function)
 
 
 def tools_by_name(given: Iterable[Callable[..., Any]]) -> dict[str, LocalTool]:
