@@ -43,7 +43,8 @@ def run(tests: Path, variables: Mapping[str, str]) -> int:
             f"Node {OLDEST} or newer is needed: npm has none for this machine among the locked packages.\n"
         )
         return 1
-    stack = Child(["local", "--lifeline"], READY, {**os.environ, "PORT": "0"})
+    own = {"TAILRACE_TOOLS": "tests.own_tools:everything", "TAILRACE_PROVIDERS": "text=tests.own_answers:text"}
+    stack = Child(["local", "--lifeline"], READY, {**os.environ, **own, "PORT": "0"})
     try:
         url = stack.wait_until_ready().split()[0]
         files = sorted(str(path) for path in tests.glob("*.test.js"))

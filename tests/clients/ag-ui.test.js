@@ -64,6 +64,30 @@ async function cuttingProxy(blocks) {
     return `http://127.0.0.1:${server.address().port}/api/ag-ui`;
 }
 
+test('tools that run here, in steps, and one that asks first', async () => {
+    const { agent, heard } = newAgent();
+    agent.messages = [user('Well?')];
+    const script = (name, given) => ({ steps: [
+        { chunks: [], tool_calls: [{ id: `c-${name}`, name, arguments: given }] }, { chunks: ['Done.'] },
+    ] });
+    const { newMessages } = await agent.runAgent({
+        forwardedProps: { options: { script: script('weather', '{"city":"Ulm"}'), tools: ['weather'] } },
+    });
+    assert.deepEqual(newMessages.map(({ role }) => role), ['assistant', 'tool', 'assistant']);
+    assert.equal(JSON.parse(newMessages[1].content).city, 'Ulm');
+    assert.deepEqual(types(heard).filter((type) => type.startsWith('STEP')), ['STEP_STARTED', 'STEP_FINISHED']);
+    agent.addMessage(user('Write to her.'));
+    const forwardedProps = { options: { script: script('send_mail', '{"to":"Ann"}'), tools: ['send_mail'] } };
+    await agent.runAgent({ forwardedProps });
+    const { interrupts } = heard.at(-1).outcome;
+    assert.deepEqual(interrupts.map(({ toolCallId }) => toolCallId), ['c-send_mail']);
+    const resume = [{ interruptId: interrupts[0].id, status: 'resolved', payload: { approved: true } }];
+    await agent.runAgent({ forwardedProps, resume });
+    assert.equal(agent.messages.at(-1).content, 'Done.');
+    assert.equal(agent.messages.at(-2).content, 'sent to Ann');
+    assert.deepEqual(plain(await opened(agent.threadId)), plain(agent.messages));
+});
+
 test('several turns in a thread, and what is stored is what the page has', async () => {
     const { agent, heard } = newAgent();
     agent.messages = [{ id: 's', role: 'system', content: 'You are brief.' }, user('one')];

@@ -27,7 +27,7 @@ class State {
 }
 
 /** Return a chat as useChat has one; `script` is what the built-in provider does. */
-function open(sdk, { id = randomUUID(), api: base = URL_, script, messages = [], ...more } = {}) {
+function open(sdk, { id = randomUUID(), api: base = URL_, script, tools, messages = [], ...more } = {}) {
     const state = new State();
     state.messages = messages;
     const seen = { data: [], errors: [], posts: 0 };
@@ -37,7 +37,7 @@ function open(sdk, { id = randomUUID(), api: base = URL_, script, messages = [],
         state,
         transport: new sdk.DefaultChatTransport({
             api: `${base}/api/chat`,
-            body: () => ({ options: { script: typeof script === 'function' ? script() : script }, ...more.body }),
+            body: () => ({ options: { script: typeof script === 'function' ? script() : script, tools }, ...more.body }),
             fetch: (...given) => {
                 seen.posts += given[1]?.method === 'POST';
                 return fetch(...given);
@@ -307,6 +307,58 @@ for (const [version, name] of Object.entries(versions)) {
             assert.equal((await stored(chat.id)).length, 2);
             await cuts.close();
         });
+
+        test('tools that run here, in steps of one message', async () => {
+            const chat = open(sdk, {
+                script: { steps: [
+                    { chunks: ['Let me see. '], tool_calls: [
+                        { id: 'c1', name: 'weather', arguments: '{"city":"Ulm"}' }, { id: 'c2', name: 'refuse', arguments: '{}' },
+                    ] },
+                    { chunks: ['It is warm.'] },
+                ] },
+                tools: ['weather', 'refuse'],
+                chat: { sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithToolCalls },
+            });
+            await chat.sendMessage({ text: 'Well?' });
+            assert.deepEqual(chat.seen, { data: [], errors: [], posts: 1 });
+            assert.deepEqual(texts(chat), ['Well?', 'Let me see. It is warm.']);
+            const kinds = ({ parts }) => parts.map(({ type }) => type);
+            assert.deepEqual(kinds(chat.lastMessage), [
+                'step-start', 'text', 'tool-weather', 'tool-refuse', 'step-start', 'text',
+            ]);
+            const [, , weather, refuse] = chat.lastMessage.parts;
+            assert.deepEqual(weather.output, { city: 'Ulm', degrees: 21, unit: 'celsius' });
+            assert.deepEqual([refuse.state, refuse.errorText], ['output-error', 'The library is closed.']);
+            const [, kept] = await stored(chat.id);
+            assert.deepEqual(kinds(kept), kinds(chat.lastMessage));
+            assert.deepEqual(kept.parts[2].output, weather.output);
+        });
+
+        for (const approved of version === '5' ? [] : [true, false]) {
+            test(`a tool that asks first, and a ${approved ? 'yes' : 'no'}`, async () => {
+                const chat = open(sdk, {
+                    script: { steps: [
+                        { tool_calls: [{ id: 'c1', name: 'send_mail', arguments: '{"to":"Ann"}' }], chunks: ['So. '] },
+                        { chunks: ['That is that.'] },
+                    ] },
+                    tools: ['send_mail'],
+                    chat: { sendAutomaticallyWhen: sdk.lastAssistantMessageIsCompleteWithApprovalResponses },
+                });
+                await chat.sendMessage({ text: 'Write to her.' });
+                const part = () => chat.lastMessage.parts.find(({ type }) => type === 'tool-send_mail');
+                assert.equal(part().state, 'approval-requested');
+                assert.equal(chat.seen.posts, 1);
+                await chat.addToolApprovalResponse({ id: part().approval.id, approved });
+                await until(() => chat.status === 'ready' && textOf(chat.lastMessage) === 'So. That is that.');
+                assert.equal(part().state, approved ? 'output-available' : 'output-denied');
+                assert.equal(part().output, approved ? 'sent to Ann' : undefined);
+                assert.deepEqual(chat.messages.map(({ role }) => role), ['user', 'assistant']);
+                assert.deepEqual([chat.seen.posts, chat.seen.errors], [2, []]);
+                const kept = await stored(chat.id);
+                assert.deepEqual(kept.map(textOf), texts(chat));
+                assert.equal(kept[1].parts.find(({ type }) => type === 'tool-send_mail').state, part().state);
+            });
+        }
     });
 }
 
