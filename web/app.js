@@ -1,9 +1,11 @@
-// The page: one conversation, its id in the URL's hash so that a reload shows it again.
+// The page: one conversation, its id in the URL's hash so that a reload shows it again. Its query may say who answers and
+// which tools of the stack there are: ?provider=mine&model=large&tools=weather,mail
 
 import { events } from "/static/sse.js";
 
 const TERMINAL = new Set(["completed", "failed", "cancelled", "interrupted", "timed_out"]);
 const SILENCE_MS = 30_000; // the server sends something every 12 s, if only a comment
+const QUERY = new URLSearchParams(location.search);
 const ATTEMPTS = 10; // connections in a row that bring nothing
 const LONGEST_PAUSE_MS = 8_000;
 
@@ -61,6 +63,18 @@ async function history(id) {
   return messages;
 }
 
+// What each start of this page says beside what the user says.
+function asked() {
+  const [provider, model] = [QUERY.get("provider"), QUERY.get("model")];
+  const tools = (QUERY.get("tools") ?? "").split(",").filter(Boolean);
+  return {
+    ...(provider && { provider }),
+    ...(model && { model }),
+    ...(tools.length && { options: { tools } }),
+    delivery: { progress: true, parts: true },
+  };
+}
+
 // ---- what is on the page ----
 
 function element(name, className, text = "") {
@@ -84,7 +98,9 @@ class Bubble {
     this.waiting = "";
     this.counts = [];
     this.frame = null;
-    this.item.append(this.text, this.progress);
+    this.calls = new Map(); // what is shown of each call of a tool
+    this.tools = element("ul", "tools");
+    this.item.append(this.tools, this.text, this.progress);
     this.item.setAttribute("aria-label", role === "user" ? "You" : "Reply");
     welcome.hidden = true;
     keepInView(() => list.append(this.item));
@@ -114,11 +130,77 @@ class Bubble {
 
   reset() {
     this.waiting = this.text.textContent = "";
+    this.thoughts?.remove();
+    this.thoughts = undefined;
+    this.calls.clear();
+    this.tools.replaceChildren();
+  }
+
+  // ---- beside the text ----
+
+  think(text) {
+    if (!this.thoughts) {
+      this.thoughts = element("details", "thoughts");
+      this.thoughts.append(element("summary", "", "Reasoning"), element("p", "thought"));
+      this.item.prepend(this.thoughts);
+    }
+    keepInView(() => this.thoughts.lastChild.append(text));
+  }
+
+  call({ id, name, arguments: given }) {
+    if (this.calls.has(id)) return;
+    const shown = element("li", "tool");
+    const details = element("details", "");
+    details.append(element("summary", "", name), element("pre", "", given ?? ""));
+    shown.append(details, element("span", "state", "\u2026"));
+    this.calls.set(id, shown);
+    keepInView(() => this.tools.append(shown));
+  }
+
+  result({ id, name, result, is_error: failed }) {
+    this.call({ id, name });
+    const shown = this.calls.get(id);
+    if (shown.classList.contains("over")) return;
+    shown.classList.add("over");
+    shown.querySelector("details").append(element("pre", "", result ?? ""));
+    shown.querySelector(".state").textContent = failed ? "failed" : "done";
+    shown.classList.toggle("failed", failed === true);
+  }
+
+  // Calls that wait for a yes or a no; `decide` is called once there is one for each.
+  ask(waiting, decide) {
+    const decisions = {};
+    for (const id of waiting) {
+      const shown = this.calls.get(id);
+      if (!shown) continue;
+      shown.querySelector(".state").textContent = "waits for you";
+      const choose = (text, approved) => {
+        const button = element("button", "choice", text);
+        button.type = "button";
+        button.addEventListener("click", () => {
+          decisions[id] = approved;
+          shown.querySelectorAll(".choice").forEach((each) => each.remove());
+          shown.querySelector(".state").textContent = approved ? "allowed" : "not allowed";
+          if (Object.keys(decisions).length === waiting.length) decide(decisions);
+        });
+        return button;
+      };
+      keepInView(() => shown.append(choose("Allow", true), choose("Don't", false)));
+    }
   }
 
   // What the log says wins over what came through the connection.
   settle(message) {
     this.draw();
+    const { reasoning, tool_calls: calls = [], tool_results: results = [], approvals = [] } = message.metadata ?? {};
+    if (reasoning && !this.thoughts) this.think(reasoning);
+    calls.forEach((each) => this.call(each));
+    results.forEach((each) => this.result(each));
+    for (const each of message.metadata?.unfinished_tools ?? []) {
+      const shown = this.calls.get(each.id);
+      if (shown) shown.querySelector(".state").textContent = "nobody knows";
+    }
+    if (approvals.length && !message.metadata.continued_by) this.ask(approvals, goOn);
     keepInView(() => {
       if (this.text.textContent === message.content) return;
       this.text.textContent = message.content;
@@ -171,7 +253,14 @@ class Reply {
 
   // From its beginning: posted again under the same key, the start attaches to the reply that it started before.
   begin(text, key) {
-    const body = { input: text, delivery: { progress: true } };
+    const body = { input: text, ...asked() };
+    const headers = { "Idempotency-Key": key };
+    return this.run((signal) => post(`/conversations/${conversation}/stream`, body, { headers, signal }));
+  }
+
+  // A reply that goes on with one that waits.
+  decide(approvals, key) {
+    const body = { approvals, ...asked() };
     const headers = { "Idempotency-Key": key };
     return this.run((signal) => post(`/conversations/${conversation}/stream`, body, { headers, signal }));
   }
@@ -186,7 +275,7 @@ class Reply {
   // To its end, over as many connections as that takes. Cut, the reply goes on without us and its log has all of it.
   async run(start) {
     const resume = (signal) =>
-      call(`/messages/${this.id}/stream`, { headers: this.cursor ? { "Last-Event-ID": this.cursor } : {}, signal });
+      call(`/messages/${this.id}/stream?progress=true&parts=true`, { headers: this.cursor ? { "Last-Event-ID": this.cursor } : {}, signal });
     running.add(this);
     showStop();
     try {
@@ -238,6 +327,9 @@ class Reply {
         this.cursor = id;
         if (data.chunk !== undefined) this.add(data);
         else if (data.reset) this.bubble.reset();
+        else if (data.reasoning) this.bubble.think(data.reasoning);
+        else if (data.tool_call) this.bubble.call(data.tool_call);
+        else if (data.tool_result) this.bubble.result(data.tool_result);
         else if (data.done) return this.bubble.settle(data.message), true;
         else if (data.error) return await this.settle(data);
       }
@@ -270,6 +362,19 @@ class Reply {
     this.bubble.settle(stored);
     this.stopped = true;
     this.connection.abort();
+  }
+}
+
+async function goOn(approvals) {
+  const mine = shown;
+  say("");
+  const answer = new Bubble("assistant");
+  try {
+    await new Reply(answer).decide(approvals, crypto.randomUUID());
+  } catch (error) {
+    if (mine !== shown) return;
+    answer.item.remove();
+    say(error instanceof Problem ? error.message : "Something went wrong on this page.");
   }
 }
 
@@ -370,14 +475,14 @@ async function show(id) {
     if (mine !== shown) return;
     if (error.status === 404) {
       conversation = null;
-      window.history.replaceState(null, "", location.pathname);
+      window.history.replaceState(null, "", location.pathname + location.search);
     }
     say(error.status === 404 ? "That conversation is not here (any more)." : error.message);
   }
 }
 
 document.querySelector("#new").addEventListener("click", () => {
-  window.history.pushState(null, "", location.pathname);
+  window.history.pushState(null, "", location.pathname + location.search);
   show("");
 });
 window.addEventListener("popstate", () => show(location.hash.slice(1)));

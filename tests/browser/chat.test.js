@@ -18,12 +18,14 @@ async function openChat(viewport, colours, origin = URL_) {
     return page;
 }
 
+const withScript = (body, script) => ({ ...body, options: { ...body.options, script } });
+
 /** Have the built-in provider answer the page by a script; what the page does is the same. */
 async function answerBy(page, script) {
     const cdp = await page.createCDPSession();
     await cdp.send('Fetch.enable', { patterns: [{ urlPattern: '*/conversations/*/stream' }] });
     cdp.on('Fetch.requestPaused', ({ requestId, request }) => {
-        const body = request.postData && JSON.stringify({ ...JSON.parse(request.postData), options: { script } });
+        const body = request.postData && JSON.stringify(withScript(JSON.parse(request.postData), script));
         cdp.send('Fetch.continueRequest', { requestId, postData: body && Buffer.from(body).toString('base64') })
             .catch((error) => page.failed.push(error.message));
     });
@@ -34,7 +36,7 @@ async function ask(page, text) {
     await page.keyboard.press('Enter');
 }
 
-const last = (page) => page.$eval('#messages li:last-child', (item) => ({
+const last = (page) => page.$eval('#messages > li:last-child', (item) => ({
     id: location.hash.slice(1),
     text: item.querySelector('.text').textContent,
     note: item.querySelector('.stopped, .wrong')?.textContent ?? null,
@@ -177,4 +179,66 @@ test('a server that is gone is told in a sentence, and what was typed is kept', 
     await assertFits(page);
     assert.ok(await contrast(page, '#notice') >= 4.5);
     await picture(page, 'phone-dark-5-gone');
+});
+
+const CALLS = [
+    { id: 'c1', name: 'weather', arguments: '{"city":"Ulm"}' },
+    { id: 'c2', name: 'refuse', arguments: '{}' },
+];
+
+describe('tools that run here', () => {
+    const tools = (page) => page.$$eval('.tool', (items) => items.map((item) => [
+        item.querySelector('summary').textContent, item.querySelector('.state').textContent,
+    ]));
+
+    test('they and the reasoning stand beside the text, also after a reload', async () => {
+        const page = await openChat(PHONE, 'dark', `${URL_}/?tools=weather,refuse`);
+        await answerBy(page, { steps: [
+            { reasoning: ['Let me ', 'think.'], chunks: ['One moment. '], tool_calls: CALLS }, { chunks: ['It is warm.'] },
+        ] });
+        await ask(page, 'How is the weather?');
+        await ended(page, 1);
+        const shown = [['weather', 'done'], ['refuse', 'failed']];
+        assert.deepEqual(await tools(page), shown);
+        assert.equal((await last(page)).text, 'One moment. It is warm.');
+        assert.equal(await page.$eval('.thought', (thought) => thought.textContent), 'Let me think.');
+        await page.click('.tool summary');
+        assert.match(await page.$eval('.tool details', (details) => details.innerText), /"city":"Ulm"[^]*"degrees":21/);
+        await assertFits(page);
+        for (const part of ['.tool summary', '.tool .state', '.tool.failed .state', '.thoughts summary']) {
+            assert.ok(await contrast(page, part) >= 4.5, part);
+        }
+        await picture(page, 'tools');
+        await page.reload();
+        await ended(page, 1);
+        assert.deepEqual(await tools(page), shown);
+        assert.deepEqual(complaints(page), []);
+    });
+
+    for (const [button, state, said] of [['Allow', 'done', 'sent to Ann'], ["Don't", 'failed', 'did not allow']]) {
+        test(`one that asks first waits for "${button}"`, async () => {
+            const page = await openChat(DESKTOP, 'light', `${URL_}/?tools=send_mail`);
+            const mail = [{ id: 'c1', name: 'send_mail', arguments: '{"to":"Ann"}' }];
+            await answerBy(page, { steps: [{ chunks: ['So. '], tool_calls: mail }, { chunks: ['That is that.'] }] });
+            await ask(page, 'Write to her.');
+            await ended(page, 1);
+            assert.deepEqual(await tools(page), [['send_mail', 'waits for you']]);
+            await page.reload();
+            await ended(page, 1);
+            await assertFits(page);
+            const choices = await page.$$('.choice');
+            for (const choice of choices) {
+                if (await choice.evaluate((element, text) => element.textContent === text, button)) {
+                    await choice.click();
+                    break;
+                }
+            }
+            await ended(page, 2);
+            assert.equal((await last(page)).text, 'That is that.');
+            assert.equal((await tools(page)).at(-1)[1], state);
+            const { messages } = await api('GET', `/conversations/${(await last(page)).id}/messages`);
+            assert.match(messages.at(-1).metadata.tool_results[0].result, new RegExp(said));
+            assert.deepEqual(complaints(page), []);
+        });
+    }
 });
