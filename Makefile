@@ -66,6 +66,12 @@ test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every rea
 test-clients: .venv/.ready .tools/clients/.ready .tools/python-clients/.ready  ## the clients that people have, in Node 24 and in Python, against the whole stack
 	exec $(BIN)/python -m tests.clients
 
+.PHONY: test-agents
+test-agents: .tools/agents/.ready  ## agents of frameworks as providers, each with a fake model, as PyPI has them
+	# An environment of its own, which the library is not installed in.
+	PYTHONPATH="$(abspath layers/tailrace)" .tools/agents/bin/python -m pytest tests/agents \
+		--override-ini 'python_files=agents_of_*.py'
+
 .PHONY: test-browser
 test-browser: .venv/.ready .tools/clients/.ready .tools/browser/.ready .tools/react/.ready  ## pages in a real Chromium, against the whole stack
 	exec $(BIN)/python -m tests.browser
@@ -113,7 +119,7 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
 LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt requirements/ric.txt requirements/lint.txt \
-	requirements/clients.txt \
+	requirements/clients.txt requirements/agents.txt \
 	layers/tailrace/requirements.txt
 compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -122,6 +128,7 @@ $(compile) --python-version 3.11 requirements/uv.in --output-file requirements/u
 $(compile) --python-version 3.11 requirements/sam.in --output-file requirements/sam.txt
 $(compile) --python-version 3.11 requirements/lint.in --output-file requirements/lint.txt
 $(compile) --python-version 3.11 requirements/clients.in --output-file requirements/clients.txt
+$(compile) --python-version 3.11 pyproject.toml --all-extras requirements/agents.in --output-file requirements/agents.txt
 $(compile) --python-version 3.13 requirements/ric.in --output-file requirements/ric.txt
 $(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
 $(compile) --python-version 3.13 pyproject.toml --constraints requirements/dev.txt \
@@ -218,6 +225,13 @@ REACT := examples/react
 	$(PYTHON) -m venv --without-pip .tools/python-clients
 	$(index_of_pip)
 	$(UV) pip sync --quiet --python .tools/python-clients/bin/python --require-hashes requirements/clients.txt
+	touch $@
+
+.tools/agents/.ready: .venv/.uv requirements/agents.txt
+	echo "Setting up .tools/agents ..."
+	$(PYTHON) -m venv --without-pip .tools/agents
+	$(index_of_pip)
+	$(UV) pip sync --quiet --python .tools/agents/bin/python --require-hashes requirements/agents.txt
 	touch $@
 
 .tools/lint/.ready: .venv/.uv requirements/lint.txt

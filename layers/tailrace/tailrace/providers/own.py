@@ -24,7 +24,7 @@ import msgspec
 from tailrace.errors import ConfigurationError, ProviderError, ProviderTimeout, TailraceError, Unprocessable, where
 from tailrace.events import ProviderEvent, ResponseInfo, Text
 from tailrace.providers import Provider, ProviderRequest
-from tailrace.providers.adapters import find_adapter
+from tailrace.providers.adapters import Adapted, find_adapter
 from tailrace.providers.timeouts import Timeouts, Watch
 
 logger = logging.getLogger(__name__)
@@ -57,15 +57,16 @@ class OwnProvider:
         """See ``Provider.stream``.
 
         Raises:
-            Unprocessable: it is asked for an answer without streaming, or the time-outs cannot be.
+            Unprocessable: it is asked for an answer without streaming, or for what its agent cannot.
         """
         if not request.streamed:
             raise Unprocessable(f"The provider {self.name} answers streamed only.")
         timeouts = msgspec.convert(request.options.get("timeouts", {}), Timeouts)
-        return self._tell(request, timeouts)
+        asked = self._answer(request) if isinstance(self._answer, Adapted) else None
+        return self._tell(request, asked, timeouts)
 
     async def _tell(
-        self, request: ProviderRequest, timeouts: Timeouts
+        self, request: ProviderRequest, asked: AsyncIterator[Any] | None, timeouts: Timeouts
     ) -> AsyncGenerator[Sequence[ProviderEvent], None]:
         loop = asyncio.get_running_loop()
         late: ProviderTimeout | None = None
@@ -82,7 +83,7 @@ class OwnProvider:
         watch = Watch(timeouts, loop.time(), expire)
         # A task of its own: what a framework enters in a task it must leave in the same, and one that does not let
         # itself be stopped must not keep us.
-        pump = asyncio.create_task(self._pump(request, said))
+        pump = asyncio.create_task(self._pump(request, asked, said))
         try:
             while late is None:
                 # It never comes by itself: the watch breaks a wait by it.
@@ -116,7 +117,12 @@ class OwnProvider:
         if not has_finish:
             yield (ResponseInfo(finish_reason="stop"),)  # it has said all that it has to say
 
-    async def _pump(self, request: ProviderRequest, said: asyncio.Queue[Sequence[ProviderEvent] | None]) -> None:
+    async def _pump(
+        self,
+        request: ProviderRequest,
+        asked: AsyncIterator[Any] | None,
+        said: asyncio.Queue[Sequence[ProviderEvent] | None],
+    ) -> None:
         """Hand on what the function yields, as events, and None at its end.
 
         Raises:
@@ -125,7 +131,7 @@ class OwnProvider:
         iterator: AsyncIterator[Any] | None = None
         failure: TailraceError | None = None
         try:
-            answer = self._answer(request)
+            answer = self._answer(request) if asked is None else asked
             iterator = aiter(await answer if isinstance(answer, Awaitable) else answer)
             async for each in iterator:
                 if events := self._read(each):
