@@ -38,12 +38,15 @@ IMPORTED_LATER = [
     "uvicorn.protocols.http.httptools_impl",
 ]
 
-# Everything of the library and of the functions, imported as in Lambda, and what that loaded.
+# Everything of the library and of the functions, imported as in Lambda, and what that loaded. Only who has a framework
+# imports the adapter of its agents.
 IMPORT_ALL = """
 import importlib, importlib.util, pathlib, pkgutil, sys
 import tailrace
+from tailrace.providers.adapters import ADAPTERS
 for module in pkgutil.walk_packages(tailrace.__path__, "tailrace."):
-    importlib.import_module(module.name)
+    if module.name not in ADAPTERS.values():
+        importlib.import_module(module.name)
 for app in sorted(pathlib.Path(sys.argv[1]).glob("*/app.py")):
     spec = importlib.util.spec_from_file_location("app_" + app.parent.name, app)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
