@@ -9,16 +9,18 @@ from typing import Any
 import msgspec
 import pytest
 from agents import Agent, GuardrailFunctionOutput, InputGuardrail, function_tool, set_tracing_disabled
+from agents.realtime import RealtimeAgent
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
 from agents.usage import Usage as Counted
 from openai.types.responses import ResponseReasoningItem, ResponseTextDeltaEvent
 from openai.types.responses.response_reasoning_item import Summary
 from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 from pydantic import BaseModel
-from tailrace.errors import ContentFiltered, ProviderError, Unprocessable
+from tailrace.errors import ConfigurationError, ContentFiltered, ProviderError, Unprocessable
 from tailrace.events import ResponseInfo, StepEnd, Text, ToolCall, ToolResult, Usage
 from tailrace.providers import ProviderRequest, Tool
 from tailrace.providers.adapters.openai_agents import adapt
+from tailrace.providers.own import own_provider
 
 from tests.agents.asking import (
     CALL,
@@ -188,6 +190,12 @@ async def test_what_it_is_not_asked(request_: ProviderRequest, words: str) -> No
     """Is refused at the call."""
     with pytest.raises(Unprocessable, match=words):
         adapt(agent_of())(request_)
+
+
+async def test_an_agent_of_another_kind() -> None:
+    """Is none that could answer."""
+    with pytest.raises(ConfigurationError, match="not a RealtimeAgent"):
+        own_provider("helper", RealtimeAgent("speaker"))
 
 
 async def endless(call: Any) -> AsyncIterator[Any]:

@@ -17,7 +17,7 @@ from strands.types.exceptions import ContextWindowOverflowException, ModelThrott
 from tailrace.errors import ConfigurationError, ContentFiltered, ProviderError, Unprocessable
 from tailrace.events import ResponseInfo, StepEnd, Text, ToolResult, Usage
 from tailrace.providers import ProviderRequest, Tool
-from tailrace.providers.adapters.strands import adapt
+from tailrace.providers.adapters.strands import OF_A_RUN, adapt
 
 from tests.agents.asking import (
     ROUND,
@@ -158,6 +158,22 @@ async def test_replies_at_the_same_time() -> None:
     assert [len(messages) for messages, _ in agent.model.seen] == [1, 1, 1, 3, 3, 3]
     assert len({id(each) for each in heard}) == 3
     assert agent not in heard
+
+
+async def test_the_agent_itself() -> None:
+    """Is as it was: whatever the framework keeps of a run, the copy has."""
+    agent = agent_of(FIRST, SECOND, state={"seen": 0})
+    before = {name: id(value) for name, value in vars(agent).items()}
+    assert set(OF_A_RUN) <= before.keys()
+
+    async def note(event: BeforeModelCallEvent) -> None:
+        event.agent.state.set("seen", event.agent.state.get("seen") + 1)
+
+    agent.hooks.add_callback(BeforeModelCallEvent, note)
+    await said(adapt(agent), ask(system=[SYSTEM]))
+    assert {name: id(value) for name, value in vars(agent).items()} == before
+    assert (agent.messages, agent.state.get("seen"), agent.event_loop_metrics.cycle_count) == ([], 0, 0)
+    assert agent.system_prompt == "Be kind."
 
 
 async def test_a_tool_that_fails() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from agents import Agent, ModelSettings, RunConfig, Runner
 
-from tailrace.errors import ProviderError
+from tailrace.errors import ConfigurationError, ProviderError
 from tailrace.events import (
     Citation,
     ProviderEvent,
@@ -37,7 +37,13 @@ FAILED: Final = "An error occurred while running the tool"
 
 
 def adapt(agent: Agent[Any]) -> Adapted:
-    """Return what answers with an agent."""
+    """Return what answers with an agent.
+
+    Raises:
+        ConfigurationError: it is of another kind, such as one for speech.
+    """
+    if not isinstance(agent, Agent):
+        raise ConfigurationError(f"An agent of {FRAMEWORK} must be an Agent, not a {type(agent).__name__}.")
 
     def answer(request: ProviderRequest) -> AsyncIterator[Sequence[ProviderEvent]]:
         asked.check(request, FRAMEWORK)
