@@ -24,7 +24,6 @@ def test_a_block(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """Makes an agent, which an adapter knows. It is a module, since frameworks look at the source of tools."""
     for name in ("OPENAI_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "none")
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "block.py").write_text(source)
     monkeypatch.delitem(sys.modules, "block", raising=False)

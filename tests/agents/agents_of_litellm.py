@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import litellm
 import msgspec
 import pytest
+from litellm import CustomLLM
 from tailrace.errors import ContentFiltered, IdleTimeout, ProviderError, Unprocessable
 from tailrace.events import Reasoning, ResponseInfo, Text, ToolCall, ToolCallDelta, ToolCallStart, Usage
 from tailrace.providers import OutputSchema, Tool
+from tailrace.providers.adapters.litellm import adapt, litellm_answer
 
 from tests.agents.asking import CALL, SYSTEM, TURNS, ask, said, stopped
 from tests.agents.conftest import Replies
@@ -20,12 +23,6 @@ pytestmark = [
     # Of types of its own, when it first answers.
     pytest.mark.filterwarnings("ignore:Items? .* `ReadOnly` qualifier:UserWarning"),
 ]
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # otherwise it fetches its prices from the internet
-    import litellm
-    from litellm import CustomLLM
-    from tailrace.providers.adapters.litellm import adapt, litellm_answer
 
 seen: list[dict[str, Any]] = []
 """What the model was given, each time it was asked."""

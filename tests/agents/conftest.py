@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from tailrace.settings import Settings
 from tests.agents.asking import SYSTEM
 from tests.http.conftest import Client, Serve, events
 from tests.http.conftest import serve as serve
+
+# LiteLLM would fetch its prices from the internet when a test's module imports it, which is before any fixture.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 Replies = Callable[..., Awaitable[list[dict[str, Any]]]]
 
