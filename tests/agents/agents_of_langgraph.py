@@ -289,3 +289,12 @@ async def test_on_the_whole_stack(replies: Replies) -> None:
         ("ai", "It is sunny."),
         ("human", "And now?"),
     ]
+
+
+async def test_a_graph_inside_a_node() -> None:
+    """Says the same, in whole messages."""
+    outer = StateGraph(MessagesState)
+    outer.add_node("inner", graph_of(scripted(FIRST, SECOND)).compile())
+    outer.add_edge(START, "inner")
+    events = await said(adapt(outer), ask(*TURNS))
+    assert tuple(events[:6]) == (ROUND[0], ROUND[1], CALL, *ROUND[5:])
