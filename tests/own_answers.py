@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from tailrace.errors import ProviderError
+from tailrace.errors import ProviderError, Unprocessable
 from tailrace.events import Citation, ProviderEvent, Reasoning, Text, ToolCall, ToolResult, Usage
 from tailrace.providers import ProviderRequest
 
@@ -57,6 +57,12 @@ async def refusing(request: ProviderRequest) -> AsyncIterator[str]:
     """Fail in words that are meant for the reader."""
     raise ProviderError("The library is closed on Sundays.", provider="mine", status_code=503)
     yield ""
+
+
+async def unprocessable(request: ProviderRequest) -> AsyncIterator[str]:
+    """Find out late that it cannot be done."""
+    yield "Well, "
+    raise Unprocessable("Only questions about mills are answered.")
 
 
 async def odd(request: ProviderRequest) -> AsyncIterator[object]:

@@ -19,7 +19,7 @@ from tests.http.conftest import Client, Serve, events
 
 pytestmark = pytest.mark.anyio
 
-NAMES = ("text", "everything", "later", "raising", "refusing", "odd", "endless", "stubborn")
+NAMES = ("text", "everything", "later", "raising", "refusing", "unprocessable", "odd", "endless", "stubborn")
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ async def test_events_are_kept_like_a_vendor_s(client: Client) -> None:
         ("raising", "Well, ", "The provider raising failed."),
         ("odd", "", "The provider odd failed."),
         ("refusing", "", "The library is closed on Sundays."),
+        ("unprocessable", "Well, ", "Only questions about mills are answered."),
     ],
 )
 async def test_what_it_raises_ends_the_reply(

@@ -136,8 +136,8 @@ class OwnProvider:
             async for each in iterator:
                 if events := self._read(each):
                     await said.put(events)
-        except TailraceError as error:
-            failure = error
+        except TailraceError as error:  # whatever it is, its words are meant to be shown
+            failure = error if isinstance(error, ProviderError) else ProviderError(error.message, provider=self.name)
         except Exception as error:
             # Its text may quote a prompt: neither a client nor the log gets it.
             logger.error("own provider failed", extra={"provider": self.name, **where(error)})
