@@ -42,8 +42,14 @@ help:  ## this list
 demo: .venv/.ready  ## a reply, and one that is cut and resumed, on this machine, in some seconds
 	exec $(BIN)/python -m local.demo
 
+# With EXAMPLE=agent an agent answers (examples/agent). What it imports is in an environment of its own.
 .PHONY: run
-run: .venv/.ready  ## everything on http://127.0.0.1:8787, until Ctrl-C
+run: $(if $(EXAMPLE),.tools/agents/.ready,.venv/.ready)  ## everything on http://127.0.0.1:8787, until Ctrl-C
+	if [[ -n "$(EXAMPLE)" ]]; then
+		export PYTHONPATH="$(abspath layers/tailrace):$(abspath examples/$(EXAMPLE))"
+		export TAILRACE_PROVIDERS="support=agent:support" TAILRACE_PROVIDER=support
+		exec .tools/agents/bin/python -m local
+	fi
 	exec $(BIN)/python -m local
 
 .PHONY: test
@@ -120,7 +126,7 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
 LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt requirements/ric.txt requirements/lint.txt \
 	requirements/clients.txt requirements/agents.txt \
-	layers/tailrace/requirements.txt
+	layers/tailrace/requirements.txt examples/agent/requirements.txt
 compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 define write_locks
@@ -133,6 +139,8 @@ $(compile) --python-version 3.13 requirements/ric.in --output-file requirements/
 $(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
 $(compile) --python-version 3.13 pyproject.toml --constraints requirements/dev.txt \
 	--output-file layers/tailrace/requirements.txt
+$(compile) --python-version 3.13 examples/agent/requirements.in --constraints requirements/agents.txt \
+	--no-universal --python-platform x86_64-manylinux_2_28 --output-file examples/agent/requirements.txt
 endef
 
 .PHONY: lock
@@ -144,9 +152,10 @@ lock: .venv/.uv  ## lock what pyproject.toml and requirements/*.in ask for
 .PHONY: check-locks
 check-locks: .venv/.uv
 	rm -rf .tools/locks
-	mkdir -p .tools/locks/layers/tailrace
+	mkdir -p .tools/locks/layers/tailrace .tools/locks/examples/agent
 	cp -R pyproject.toml requirements .tools/locks/
 	cp layers/tailrace/requirements.txt .tools/locks/layers/tailrace/
+	cp examples/agent/requirements.* .tools/locks/examples/agent/
 	cd .tools/locks
 	$(index_of_pip)
 	$(write_locks)
