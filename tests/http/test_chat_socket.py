@@ -272,6 +272,20 @@ async def test_the_end_of_the_function_s_time(chat: Chat, client: Client) -> Non
     await sending
 
 
+async def test_a_process_that_is_shut_down(chat: Chat, client: Client) -> None:
+    """Ends the answer in good order, and tells its reader."""
+    content = body(said("u", "hi"), script={"chunks": 5000, "every": 0.02})
+    sending = asyncio.create_task(chat.serve(send("r1", content)))
+    await chat.management.until(chat.begun)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    start, *_, last = chat.management.events("s1")
+    assert (start["type"], last["type"]) == ("start", "end")
+    assert len(await texts(client)) == 2
+    assert await find_open(chat.backend, OWNER, "chat") is None
+
+
 async def test_the_table_cannot_be_reached(chat: Chat, settings: Settings) -> None:
     """The client is told, and nothing has begun."""
 
