@@ -5,6 +5,7 @@ import { after, afterEach, test } from 'node:test';
 import { createRequire } from 'node:module';
 import { randomUUID } from 'node:crypto';
 import { URL_, api } from './api.js';
+import { modules } from './docs.js';
 import { State, stored, textOf, texts, until, writing } from './chat.js';
 
 const sdk = require_('ai');
@@ -29,9 +30,13 @@ class Socket extends WebSocket {
     }
 }
 
+const { prepareSendMessagesRequest } = (await modules('docs/clients/ai-sdk.md'))
+    .map(({ transport }) => transport)
+    .find((transport) => transport?.constructor.name === 'WebSocketChatTransport');
+
 /**
- * Return a chat as useChat has one, which sends its last message alone unless it `isWhole`; `script` is what the
- * built-in provider does.
+ * Return a chat as useChat has one, which sends its last message alone as the documentation has it, unless it `isWhole`;
+ * `script` is what the built-in provider does.
  */
 function open({ id = randomUUID(), script, messages = [], transport, ...more } = {}) {
     const state = new State();
@@ -43,7 +48,7 @@ function open({ id = randomUUID(), script, messages = [], transport, ...more } =
         url: SOCKET,
         webSocket: Socket,
         body: () => ({ options: options(), ...more.body }),
-        ...(more.isWhole ? {} : { prepareSendMessagesRequest: ({ messages: all }) => ({ messages: all.slice(-1) }) }),
+        ...(more.isWhole ? {} : { prepareSendMessagesRequest }),
     });
     opened.push(made);
     const chat = new Chat({
@@ -199,6 +204,17 @@ test('a failure is an error, and so is what is refused; the connection stays', a
     await chat.regenerate();
     assert.deepEqual([chat.status, textOf(chat.lastMessage)], ['ready', 'Again']);
     assert.equal(Socket.all.length, 1);
+});
+
+test('what was refused is said by trying again, in the same words too, and no other answer is touched', async () => {
+    const scripts = [{ chunks: ['First.'] }, { nonsense: 1 }, { chunks: ['Second.'] }];
+    const chat = open({ script: () => scripts.shift() });
+    await chat.sendMessage({ text: 'Go on' });
+    await chat.sendMessage({ text: 'Go on' });
+    assert.equal(chat.status, 'error');
+    await chat.regenerate();
+    assert.deepEqual([chat.status, texts(chat)], ['ready', ['Go on', 'First.', 'Go on', 'Second.']]);
+    assert.deepEqual((await stored(chat.id)).map(textOf), texts(chat));
 });
 
 test('a connection that is lost in mid-answer: the page resumes on a new one', async () => {

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tailrace.backend import Backend
 from tailrace.http.ai_sdk import find_open
-from tailrace.http.chat_socket import ChatSocket
+from tailrace.http.chat_socket import CUT_OFF, ChatSocket
 from tailrace.settings import Settings
 from tailrace.store import Store
 
@@ -221,7 +221,16 @@ async def test_a_socket_that_takes_nothing(chat: Chat, client: Client, status: i
     chat.management.always["s1"] = status
     assert await chat.serve(send("r1", body(said("u", "hi"), script={"chunks": ["a"] * 30}))) == []
     assert await texts(client) == ["hi", "a" * 30]
-    assert len(chat.management.requests) == 1
+    # One to begin with, and one for who may read again by then.
+    assert len({request.body for request in chat.management.requests}) == 2
+
+
+async def test_a_socket_that_reads_again(chat: Chat) -> None:
+    """Learns that it did not get all: it would wait for an end that does not come."""
+    chat.management.answers["s1"].extend([200, 200, 429])
+    told = await chat.serve(send("r1", body(said("u", "hi"), script={"chunks": ["a"] * 30})))
+    assert [each["type"] for each in told] == ["start", "chunk", "error"]
+    assert told[-1]["errorText"] == CUT_OFF
 
 
 async def test_a_slow_socket(chat: Chat, client: Client) -> None:
@@ -267,7 +276,7 @@ async def test_the_end_of_the_function_s_time(chat: Chat, client: Client) -> Non
     assert told[-1] == {
         "type": "error",
         "requestId": "r3",
-        "errorText": "The answer is not whole. It goes on: resume it.",
+        "errorText": CUT_OFF,
     }
     await sending
 

@@ -36,7 +36,7 @@ LOOK_SECONDS: Final = 5.0
 HEADERS: Final = ("idempotency-key", "x-correlation-id", "x-socket-id")
 """What of the headers in a frame counts. Who is asking was seen when the connection was made."""
 
-CUT_OFF: Final = "The answer is not whole. It goes on: resume it."
+CUT_OFF: Final = "This is not the whole answer: resume it, or load the chat again."
 
 Raw = msgspec.Raw
 
@@ -85,8 +85,7 @@ class ChatSocket:
             if not await self._backend.store.chat_requests.begin(asked.socket, request_id, nonce):
                 return  # it has begun before, since Lambda may call twice; or the client has taken it back
             await self._answer(asked, body, context, response)
-            if not response.is_over:
-                await response.refuse(CUT_OFF)
+            await response.refuse(CUT_OFF)
         except TailraceError as error:
             _, content, _ = error_content(error)
             await response.refuse(content["error"]["message"])
@@ -94,6 +93,8 @@ class ChatSocket:
             logger.error("chat failed", extra=where(error))
             _, content, _ = error_content(error)
             await response.refuse(content["error"]["message"])
+        if response.is_behind:  # it may read again by now, and waits for what will not come
+            await self._backend.broadcast.fan_out.post(asked.socket, None, chat_error(request_id, CUT_OFF))
 
     async def _answer(self, asked: HandedOver, body: bytes, context: object, response: _Response) -> None:
         backend = self._backend
@@ -148,6 +149,7 @@ class _Response:
     """An ASGI response that is posted to a socket.
 
     Attributes:
+        is_behind: whether the client did not get all, and may still be there.
         looks: whether to look now and then whether the client has hung up. Who waits for an answer that it has asked
             for itself need not: that ends then.
     """
@@ -161,6 +163,7 @@ class _Response:
         self._look_every = look_every
         self._gone = asyncio.Event()
         self._looked = backend.clock.monotonic()
+        self.is_behind = False
         self.looks = False
 
     @property
@@ -217,4 +220,5 @@ class _Response:
 
     async def _post(self, frame: bytes) -> None:
         if not self._gone.is_set() and not await self._fan_out.post(self._socket, None, frame):
+            self.is_behind = True
             self._gone.set()
