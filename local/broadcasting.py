@@ -1,4 +1,4 @@
-"""What stands around the two functions that broadcast: the WebSocket API, the table's stream, and Lambda's own API."""
+"""What stands around the functions of the WebSocket: the WebSocket API, the table's stream, and Lambda's own API."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ class Broadcasting:
 
     Args:
         announcing: the broadcast function, closed together with this.
+        chatting: the chat function, likewise.
         stream: what calls it for changes in the table; None when the table's stream is not read.
     """
 
-    def __init__(self, gateway: Gateway, announcing: LambdaFunction, stream: TableStream | None) -> None:
+    def __init__(
+        self, gateway: Gateway, announcing: LambdaFunction, chatting: LambdaFunction, stream: TableStream | None
+    ) -> None:
         self._gateway = gateway
         self._connections = ConnectionsApi(gateway)
-        self._invoke = InvokeApi({announcing.name: announcing})
+        self._invoke = InvokeApi({announcing.name: announcing, chatting.name: chatting})
         self._announcing = announcing
+        self._chatting = chatting
         self._stream = stream
 
     def serves(self, scope: Scope) -> bool:
@@ -64,4 +68,6 @@ class Broadcasting:
         if self._stream is not None:
             await self._stream.close()
         await self._gateway.close()
+        await self._chatting.close()  # before those to whom it hands over
         await self._announcing.close()
+        await self._invoke.close()

@@ -17,6 +17,7 @@ STAGE: Final = "ws"
 """The WebSocket API's stage: the first part of its path."""
 
 BROADCAST_FUNCTION: Final = "tailrace-broadcast"
+CHAT_FUNCTION: Final = "tailrace-chat"
 
 
 class CannotStart(Exception):
@@ -58,8 +59,9 @@ def use_gateway(environment: Environment, url: str) -> None:
         url: where this machine's stack is served.
     """
     environment.setdefault("TAILRACE_WEBSOCKET_URL", f"{url}/{STAGE}")
-    if "TAILRACE_BROADCAST_FUNCTION" not in environment:
-        environment["TAILRACE_BROADCAST_FUNCTION"] = BROADCAST_FUNCTION
+    functions = {"TAILRACE_BROADCAST_FUNCTION": BROADCAST_FUNCTION, "TAILRACE_CHAT_FUNCTION": CHAT_FUNCTION}
+    if not environment.keys() & functions.keys():  # they are called at one Lambda, the user's or ours
+        environment.update(functions)
         environment.setdefault("AWS_ENDPOINT_URL_LAMBDA", url)
     if not environment.keys() & {"TAILRACE_CHANNEL_SECRET", "TAILRACE_CHANNEL_SECRET_ID"}:
         environment["TAILRACE_CHANNEL_SECRET"] = secrets.token_hex(32)  # good for as long as the sockets are

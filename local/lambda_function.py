@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from tailrace.aws.event_loop import CALL
+
 from local.child import ROOT
 from local.lambda_event import Event
 
@@ -66,14 +68,20 @@ class LambdaFunction:
     Args:
         name: the function's.
         closing: a context whose exit closes what the handler has opened in the event loop it runs in.
+        environments: how many requests it serves at a time.
+        cancels: whether closing it cancels calls that are running, for a function whose calls last long; otherwise it
+            waits for them.
     """
 
-    def __init__(self, name: str, handler: Handler, closing: Closing) -> None:
+    def __init__(
+        self, name: str, handler: Handler, closing: Closing, *, environments: int = ENVIRONMENTS, cancels: bool = False
+    ) -> None:
         self.name = name
         self._handler = handler
         self._closing = closing
+        self._cancels = cancels
         self._loops: list[asyncio.AbstractEventLoop] = []
-        self._threads = ThreadPoolExecutor(ENVIRONMENTS, f"lambda-{name}", initializer=self._open)
+        self._threads = ThreadPoolExecutor(environments, f"lambda-{name}", initializer=self._open)
 
     async def call(self, event: Event, context: LambdaContext) -> dict[str, Any]:
         """Return what the handler returns. Raises what it raises."""
@@ -89,6 +97,12 @@ class LambdaFunction:
         self._loops.append(loop)
 
     def _close(self) -> None:
+        if self._cancels:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            for loop in self._loops:
+                for task in asyncio.all_tasks(loop):
+                    if task.get_name() == CALL:
+                        loop.call_soon_threadsafe(task.cancel)
         self._threads.shutdown()
         for loop in self._loops:
             loop.run_until_complete(self._close_in_loop())

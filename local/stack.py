@@ -12,7 +12,7 @@ from tailrace.settings import Settings
 from tailrace.store import create_table
 
 from local.broadcasting import Broadcasting
-from local.environment import BROADCAST_FUNCTION, CannotStart, is_in_aws
+from local.environment import BROADCAST_FUNCTION, CHAT_FUNCTION, CannotStart, is_in_aws
 from local.event_source import read_event_source
 from local.front import Front
 from local.gateway import Gateway, Limits
@@ -22,6 +22,9 @@ from local.stream_reader import StreamReader
 from local.table_stream import TableStream
 
 DAY = 24 * 3600.0
+
+CHATS_AT_ONCE = 64
+"""Answers of chats over WebSocket at a time. Each is a thread, begun when it is needed."""
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -94,14 +97,17 @@ def make_front(settings: Settings, limits: Limits, database: str) -> Front:
 
 
 def _make_broadcasting(settings: Settings, limits: Limits, database: str) -> Broadcasting:
-    websocket, broadcast = load_function("websocket"), load_function("broadcast")
+    websocket, broadcast, chat = load_function("websocket"), load_function("broadcast"), load_function("chat")
     answering = LambdaFunction("tailrace-websocket", websocket.handler, lambda: _backend_of(websocket))
     announcing = LambdaFunction(BROADCAST_FUNCTION, broadcast.handler, lambda: _backend_of(broadcast))
+    chatting = LambdaFunction(
+        CHAT_FUNCTION, chat.handler, lambda: _backend_of(chat), environments=CHATS_AT_ONCE, cancels=True
+    )
     stream = None
     if not is_in_aws(database):  # there, a stream is read by the function that is deployed with the table
         reader = StreamReader(settings.table, region=settings.region, endpoint=database)
         stream = TableStream(announcing, reader, read_event_source("BroadcastOnChanges"), clock=SystemClock())
-    return Broadcasting(Gateway(answering, clock=SystemClock(), limits=limits), announcing, stream)
+    return Broadcasting(Gateway(answering, clock=SystemClock(), limits=limits), announcing, chatting, stream)
 
 
 @asynccontextmanager

@@ -96,6 +96,8 @@ class AwsEndpoint:
             case "execute-api":
                 gone = unquote(request.raw_path.rpartition("/")[2]) in self.gone
                 return web.json_response({}, status=410 if gone else 200)
+            case "lambda" if request.headers.get("X-Amz-Invocation-Type") == "Event":
+                return web.Response(status=202)
             case "lambda":
                 return web.json_response({"subscribers": 2, "dropped": []})
             case _ if request.path.endswith("/converse"):

@@ -43,7 +43,7 @@ def put_keys(emulator: str) -> None:
             secrets.create_secret(Name=name, SecretString=json.dumps({"GROQ_API_KEY": SECRET}) if many else SECRET)
 
 
-FUNCTION_NAMES: Final = {"broadcast": "BroadcastFunction"}
+FUNCTION_NAMES: Final = {"broadcast": "BroadcastFunction", "chat": "ChatFunction"}
 """What a function is called that is called by its name."""
 
 
@@ -97,6 +97,7 @@ async def deployed(name: str, aws: AwsEndpoint, settings: Settings, **environmen
             "TAILRACE_TABLE": settings.table,
             "TAILRACE_WEBSOCKET_URL": f"{aws.url}/live",
             "TAILRACE_BROADCAST_FUNCTION": FUNCTION_NAMES["broadcast"],
+            "TAILRACE_CHAT_FUNCTION": FUNCTION_NAMES["chat"],
         }
         for variable, value in {**variables, **environment}.items():
             patch.setenv(variable, value)

@@ -19,6 +19,7 @@ FUNCTIONS: Final = {
     "stream": "StreamFunction",
     "api": "ApiFunction",
     "websocket": "WebSocketFunction",
+    "chat": "ChatFunction",
     "broadcast": "BroadcastFunction",
     "sweep": "SweepFunction",
 }
@@ -38,6 +39,8 @@ WORDS: Final = {
     "KeysKmsKeyArn": "the keys' KMS key",
     "BedrockModels": "the Bedrock models",
     "BroadcastFunction": "the broadcast function",
+    "ChatFunction": "the chat function",
+    "WebSocketFunction": "the WebSocket function",
     "BroadcastFailures": "the queue of failures",
     "StreamArn": "the table's stream",
     "Table": "the table",

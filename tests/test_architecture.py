@@ -102,6 +102,19 @@ def test_what_is_not_broadcast_is_not_paid_for() -> None:
     assert done.stdout.split() == []
 
 
+def test_a_frame_does_not_pay_for_an_answer() -> None:
+    """The WebSocket function imports nothing that answers chats: it hands them over."""
+    path = ROOT / "functions" / "websocket" / "app.py"
+    code = (
+        f"import os, runpy, sys; os.environ.update(AWS_LAMBDA_FUNCTION_NAME='f', TAILRACE_AUTH='iam'); "
+        f"runpy.run_path({str(path)!r}); print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = done.stdout.split()
+    assert "tailrace.broadcast.chats" in loaded
+    assert not [name for name in loaded if name.startswith(("tailrace.http", "tailrace.conversation", "starlette"))]
+
+
 def test_tokens_are_paid_for_by_who_asks_for_them() -> None:
     """With ``iam`` no function imports what checks tokens; with ``jwt`` nothing heavy comes with it."""
     start = "from tailrace.settings import Settings; from tailrace.backend import Backend; Backend(Settings(auth={}))"

@@ -130,7 +130,7 @@ def test_the_http_api_s_lines_are_those_that_are_validated() -> None:
 def test_every_event_is_listed_for_its_function() -> None:
     """Each sample of events/ once, with the function it is for; what the commands name exists."""
     functions = {"api": "ApiFunction", "stream": "StreamFunction", "websocket": "WebSocketFunction"}
-    functions |= {"broadcast": "BroadcastFunction", "sweep": "SweepFunction"}
+    functions |= {"chat": "ChatFunction", "broadcast": "BroadcastFunction", "sweep": "SweepFunction"}
     listed: list[str] = []
     for cell, events in rows(LOCAL, "| function | events |"):
         for name, target in re.findall(r"\[([\w-]+)\]\(\.\./events/([\w-]+)\.json\)", events):

@@ -23,6 +23,7 @@ class FakeLambda:
     def __init__(self) -> None:
         self.answer = web.Response(text='{"subscribers":1}')
         self.requests: list[tuple[str, str, bytes]] = []
+        self.kinds: list[str] = []
         self.silent = False
         self.url = ""
 
@@ -44,6 +45,7 @@ class FakeLambda:
         body = await request.read()
         scope = request.headers["Authorization"].partition("Credential=")[2].partition(",")[0]
         self.requests.append((request.raw_path, scope.partition("/")[2].partition("/")[2], body))
+        self.kinds.append(request.headers.get("X-Amz-Invocation-Type", "RequestResponse"))
         if self.silent:
             await asyncio.Event().wait()
         return self.answer
@@ -75,6 +77,29 @@ async def test_boto3_calls_the_same(lambda_api: FakeLambda, name: str) -> None:
     assert ours == theirs
 
 
+async def test_boto3_hands_over_the_same(lambda_api: FakeLambda) -> None:
+    """A call that nobody waits for, too: 202 is the only answer that means it will be made."""
+    client = boto3.client(
+        "lambda",
+        region_name="us-east-1",
+        endpoint_url=lambda_api.url,
+        aws_access_key_id="AKID",
+        aws_secret_access_key="secret",
+    )
+    lambda_api.answer = web.Response(status=202)
+    await asyncio.to_thread(client.invoke, FunctionName="f", InvocationType="Event", Payload=b'{"chat":{}}')
+    invoke = Invoke("f", region="us-east-1", endpoint_url=lambda_api.url, credentials=lambda: SECRET)
+    lambda_api.answer = web.Response(status=202)
+    await invoke.hand_over({"chat": {}})
+    theirs, ours = lambda_api.requests
+    assert ours == theirs
+    assert lambda_api.kinds == ["Event", "Event"]
+    lambda_api.answer = web.Response(text="{}")
+    with pytest.raises(InvokeError, match="status 200"):
+        await invoke.hand_over({})
+    await invoke.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -99,6 +124,7 @@ async def test_no_answer_in_time(lambda_api: FakeLambda, unused_port: int) -> No
     lambda_api.silent = True
     for url in (lambda_api.url, f"http://127.0.0.1:{unused_port}"):
         invoke = Invoke("f", region="us-east-1", endpoint_url=url, credentials=lambda: SECRET, timeout=0.05)
-        with pytest.raises(InvokeError):
-            await invoke.call({})
+        for call in (invoke.call, invoke.hand_over):
+            with pytest.raises(InvokeError):
+                await call({})
         await invoke.close()

@@ -53,6 +53,12 @@ BY_AWS: Final = {
     # Secrets Manager and Parameter Store decrypt in the caller's name; the template allows it through those two alone.
     "stream": {Permission("kms:Decrypt", "the keys' KMS key")},
     "api": {Permission("kms:Decrypt", "the keys' KMS key")},
+    "chat": {
+        Permission("kms:Decrypt", "the keys' KMS key"),
+        # Lambda tells of a call that failed, in the function's name:
+        # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+        Permission("lambda:InvokeFunction", "the WebSocket function"),
+    },
 }
 """What AWS itself does with a function's role, which nothing here can call."""
 
@@ -177,6 +183,31 @@ async def test_websocket(aws: AwsEndpoint, settings: Settings, backend: Backend)
         await function.call(connect)
     assert {answer["statusCode"] for answer in function.answers} == {200}
     check("websocket", aws, settings)
+
+
+def send(chat: str, request: str, **body: Any) -> dict[str, Any]:
+    """Return the event of a chat's request, of Alice's."""
+    event: dict[str, Any] = sample("chat-send")
+    frame = {**json.loads(event["chat"]["frame"]), "id": chat, "requestId": request}
+    event["chat"]["frame"] = json.dumps({**frame, "body": {**frame["body"], **body}})
+    return event
+
+
+async def test_chat(aws: AwsEndpoint, settings: Settings, backend: Backend) -> None:
+    """Chats that are answered by each provider, asked again, resumed, and heard by others."""
+    aws.gone.add("gone")
+    async with deployed("chat", aws, settings, TAILRACE_FAN_OUT_LIMIT="1") as function:
+        for provider in ("anthropic", "openai", "groq", "bedrock"):
+            model = {"provider": provider, "model": "BedrockModels", "options": {"retries": 0}}
+            await function.call(send(f"of {provider}", provider, **model))
+        for sockets in (("gone",), ("one", "two")):
+            here = (await ids(backend))["CONVERSATION_ID"]
+            for socket in sockets:
+                await backend.store.subscriptions.put(f"conversation.{here}", socket)
+            for request in ("first", "again"):
+                await function.call(send(here, f"{here} {request}", options={"script": {"chunks": [LONG]}}))
+        await function.call(sample("chat-resume"))
+    check("chat", aws, settings)
 
 
 async def test_broadcast(aws: AwsEndpoint, settings: Settings, backend: Backend) -> None:

@@ -15,7 +15,14 @@ from tests import permissions
 from tests.resolved_template import Resolved, read_template
 from tests.test_telemetry import MESSAGE as REPLY
 
-FUNCTIONS: Final = {"StreamFunction", "ApiFunction", "SweepFunction", "WebSocketFunction", "BroadcastFunction"}
+FUNCTIONS: Final = {
+    "StreamFunction",
+    "ApiFunction",
+    "SweepFunction",
+    "WebSocketFunction",
+    "ChatFunction",
+    "BroadcastFunction",
+}
 TOPIC: Final = "arn:aws:sns:eu-central-1:123456789012:alarms"
 
 # As AWS publishes them:

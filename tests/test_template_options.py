@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tailrace.backend import Backend
 from tailrace.http.api_app import create_api_app
+from tailrace.http.cors import EXPOSED
 from tailrace.providers import names
 from tailrace.providers.presets import PRESETS
 from tailrace.settings import Settings
@@ -15,7 +16,7 @@ from tailrace.settings import Settings
 from tests.resolved_template import TEMPLATE, Resolved, read_template, references
 
 PROVIDER = "arn:aws:lambda:eu-central-1:123456789012:capacity-provider:mine"
-FUNCTIONS = ("StreamFunction", "ApiFunction", "SweepFunction", "WebSocketFunction", "BroadcastFunction")
+FUNCTIONS = ("StreamFunction", "ApiFunction", "SweepFunction", "WebSocketFunction", "ChatFunction", "BroadcastFunction")
 
 
 def test_no_rule_stands_in_the_way_of_the_defaults() -> None:
@@ -29,7 +30,8 @@ def test_no_rule_stands_in_the_way_of_the_defaults() -> None:
 def test_concurrency_has_a_limit_unless_it_is_switched_off() -> None:
     """Nobody deploys, without saying so, a stack that asks providers without a limit; 0 is none, not nobody."""
     stack = Resolved()
-    assert stack.properties("StreamFunction")["ReservedConcurrentExecutions"] == "100"
+    for name in ("StreamFunction", "ChatFunction"):
+        assert stack.properties(name)["ReservedConcurrentExecutions"] == "100"
     assert stack.properties("ApiFunction")["ReservedConcurrentExecutions"] == "50"
     stack = Resolved(StreamConcurrency=7, ApiConcurrency=0)
     assert stack.properties("StreamFunction")["ReservedConcurrentExecutions"] == "7"
@@ -168,7 +170,7 @@ def test_cors_is_off_until_somebody_is_named(function: str) -> None:
     assert {"authorization", "content-type", "idempotency-key", "last-event-id", "x-socket-id"} <= set(
         found["AllowHeaders"]
     )
-    assert {"x-message-id", "retry-after"} <= set(found["ExposeHeaders"])
+    assert {name.lower() for name in EXPOSED} == set(found["ExposeHeaders"])
     assert "AllowCredentials" not in found  # no cookie is taken
 
 
@@ -198,7 +200,7 @@ def test_a_provider_without_parameters_needs_the_secret_with_keys() -> None:
     (statement,) = stack.properties("KeyAccess")["PolicyDocument"]["Statement"]
     assert statement["Action"] == "secretsmanager:GetSecretValue"
     assert statement["Resource"] == "arn:aws:secretsmanager:eu-central-1:123456789012:secret:mine-??????"
-    for function in ("StreamFunction", "ApiFunction"):
+    for function in ("StreamFunction", "ApiFunction", "ChatFunction"):
         assert "<KeyAccess>" in stack.properties(function)["Policies"]
     assert "KeyAccess" not in Resolved().resources
 

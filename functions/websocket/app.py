@@ -1,4 +1,5 @@
-"""The WebSocket function: every route of the WebSocket API, ``$connect``, ``$disconnect`` and ``$default``."""
+"""The WebSocket function: every route of the WebSocket API, ``$connect``, ``$disconnect`` and ``$default``; and what
+the chat function did not do."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from functools import cache
 from typing import Any
 
 from tailrace.aws.event_loop import run
+from tailrace.aws.invoke import Invoke
 from tailrace.backend import Backend
+from tailrace.broadcast.chats import Chats
 from tailrace.broadcast.socket import Sockets
 from tailrace.telemetry import logger
 
@@ -15,7 +18,12 @@ backend = Backend()
 
 
 def handler(event: Mapping[str, Any], context: object) -> dict[str, int]:
-    """Answer an event of API Gateway. A client is never refused: it would only come back, and not alone."""
+    """Answer an event of API Gateway. A client is never refused: it would only come back, and not alone.
+
+    Or tell a client that its chat is not answered: Lambda gives what the chat function was called with, as
+    ``requestPayload``, which no event of API Gateway has
+    (https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html).
+    """
     if not backend.broadcast.on:
         logger.error("not configured", extra={"missing": "TAILRACE_WEBSOCKET_URL, or TAILRACE_BROADCAST is off"})
         return {"statusCode": 200}
@@ -23,6 +31,9 @@ def handler(event: Mapping[str, Any], context: object) -> dict[str, int]:
 
 
 async def _answer(event: Mapping[str, Any]) -> dict[str, int]:
+    if "requestPayload" in event:
+        await _sockets().chat_failed(event["requestPayload"]["chat"])
+        return {"statusCode": 200}
     owner = None
     if event["requestContext"]["eventType"] == "CONNECT":  # what is seen then holds for all that the connection sends
         owner = await backend.auth.connection_owner(event)
@@ -31,12 +42,22 @@ async def _answer(event: Mapping[str, Any]) -> dict[str, int]:
 
 @cache
 def _sockets() -> Sockets:
-    broadcast = backend.broadcast
+    broadcast, open_to_all = backend.broadcast, backend.settings.auth == "none"
     return Sockets(
         backend.store,
         broadcast.fan_out,
         broadcast.frames,
         backend.clock,
         secret=broadcast.secret,
-        open_to_all=backend.settings.auth == "none",
+        open_to_all=open_to_all,
+        chats=_chats(open_to_all),
     )
+
+
+def _chats(open_to_all: bool) -> Chats:
+    settings, hand_over = backend.settings, None
+    if settings.chat_function is not None:
+        invoke = Invoke(settings.chat_function, region=settings.region, endpoint_url=settings.lambda_endpoint)
+        backend.on_close(invoke.close)
+        hand_over = invoke.hand_over
+    return Chats(backend.store, hand_over, backend.open_replies.cancel, open_to_all=open_to_all)

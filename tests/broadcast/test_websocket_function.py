@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from tailrace.backend import Backend
 from tailrace.broadcast.channels import signature
+from tailrace.broadcast.chats import TRIES
 from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Auth, Settings
 
@@ -80,7 +81,9 @@ async def function(settings: Settings, **environment: str) -> AsyncIterator[Func
 @pytest.fixture
 async def deployed(settings: Settings, management: FakeManagement) -> AsyncIterator[Function]:
     """The function as template.yaml sets it up."""
-    async with function(settings, TAILRACE_AUTH="iam", TAILRACE_WEBSOCKET_URL=management.url) as found:
+    management.always["invocations"] = 202
+    urls = {"TAILRACE_WEBSOCKET_URL": management.url, "AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live")}
+    async with function(settings, TAILRACE_AUTH="iam", TAILRACE_CHAT_FUNCTION="chat", **urls) as found:
         yield found
 
 
@@ -134,17 +137,43 @@ async def test_a_session(
         ],
         "unsubscribe": ["unsubscription_succeeded"],
         "unknown": ["error"],
+        "chat-send": [],
+        "chat-resume": [],
+        "chat-abort": [],
+        "chat-failed": ["error"],
         "disconnect": [],
     }
     assert sorted(session) == SAMPLES
     for name, answers in session.items():
         event = connect if name == "connect" else sample(name, **values, CHANNEL_AUTH=auths.get(name, ""))
         assert await deployed.call(event) == {"statusCode": 200}
-        assert [frame["event"] for frame in management.events(SOCKET)] == answers, name
+        assert [frame.get("event", frame.get("type")) for frame in management.events(SOCKET)] == answers, name
         if name == "whisper":
             assert await listeners(settings, private) == await listeners(settings, presence) == {SOCKET}
         management.frames.clear()
     assert await listeners(settings, private) == await listeners(settings, presence) == set()
+
+
+async def test_a_chat_is_handed_over(deployed: Function, management: FakeManagement) -> None:
+    """With the owner of the connection, to a function that nobody waits for; an error says so when it does not take
+    it."""
+    connect = sample("connect")
+    connect["requestContext"]["identity"]["userArn"] = ADA
+    await deployed.call(connect)
+    await deployed.call(sample("chat-send"))
+    (request,) = management.requests
+    assert request.path == "/2015-03-31/functions/chat/invocations"
+    assert request.headers["X-Amz-Invocation-Type"] == "Event"
+    assert json.loads(request.body) == {"chat": {"socket": SOCKET, "owner": ADA, "frame": sample("chat-send")["body"]}}
+    management.answers["invocations"].extend([429] * TRIES)
+    await deployed.call(sample("chat-send"))
+    assert management.events(SOCKET) == [
+        {
+            "type": "error",
+            "requestId": json.loads(sample("chat-send")["body"])["requestId"],
+            "errorText": "The answer could not be started. Please try again.",
+        }
+    ]
 
 
 async def test_what_the_sample_of_catching_up_gets(

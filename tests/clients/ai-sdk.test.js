@@ -5,6 +5,7 @@ import { after, describe, test } from 'node:test';
 import { createRequire } from 'node:module';
 import { randomUUID } from 'node:crypto';
 import { URL_, api } from './api.js';
+import { State, stored, textOf, texts, until, writing } from './chat.js';
 import { modules } from './docs.js';
 import { Cuts } from '../browser/cuts.js';
 
@@ -12,19 +13,6 @@ const require = createRequire(`${process.env.TAILRACE_CLIENTS}/package.json`);
 const versions = { 5: 'ai-5', 6: 'ai-6', 7: 'ai' };
 
 after(() => setImmediate(() => process.exit()));
-
-/** What a page keeps of its chat, without a page. */
-class State {
-    status = 'ready';
-    error = undefined;
-    messages = [];
-    pushMessage = (message) => { this.messages = [...this.messages, message]; };
-    popMessage = () => { this.messages = this.messages.slice(0, -1); };
-    replaceMessage = (index, message) => {
-        this.messages = [...this.messages.slice(0, index), structuredClone(message), ...this.messages.slice(index + 1)];
-    };
-    snapshot = (thing) => structuredClone(thing);
-}
 
 /** Return a chat as useChat has one; `script` is what the built-in provider does. */
 function open(sdk, { id = randomUUID(), api: base = URL_, script, tools, messages = [], ...more } = {}) {
@@ -49,24 +37,6 @@ function open(sdk, { id = randomUUID(), api: base = URL_, script, tools, message
     });
     return Object.assign(chat, { seen });
 }
-
-const textOf = (message) => message.parts.filter(({ type }) => type === 'text').map(({ text }) => text).join('');
-const texts = (chat) => chat.messages.map(textOf);
-const stored = async (id) => (await api('GET', `/api/chat/${id}/messages`)).messages;
-
-/** Resolve once something holds, looking whenever the event loop is free. */
-async function until(condition) {
-    for (const end = Date.now() + 20_000; Date.now() < end;) {
-        const found = await condition();
-        if (found) {
-            return found;
-        }
-        await new Promise((resolve) => setTimeout(resolve, 10));
-    }
-    throw new Error(`Waited in vain for ${condition}`);
-}
-
-const writing = (chat) => until(() => chat.lastMessage?.role === 'assistant' && textOf(chat.lastMessage).length > 10);
 
 for (const [version, name] of Object.entries(versions)) {
     describe(`ai ${version}`, () => {
@@ -374,13 +344,13 @@ test('ai 7: the answer of another provider takes the place of what the first one
 });
 
 /** Return a chat whose answers are runs of a workflow; `asked` has the addresses that it fetched. */
-function openRuns(script, base = URL_) {
+function openRuns(script, base = URL_, more = {}) {
     const sdk = require('ai');
     const { WorkflowChatTransport } = require('@ai-sdk/workflow/client');
     const asked = [];
     class Chat extends sdk.AbstractChat {}
     const chat = new Chat({
-        id: randomUUID(),
+        id: more.id ?? randomUUID(),
         state: new State(),
         transport: new WorkflowChatTransport({
             api: `${base}/api/chat`,
@@ -389,6 +359,7 @@ function openRuns(script, base = URL_) {
                 assert.ok(asked.length < 10, 'it asks for ever');
                 return fetch(url, options);
             },
+            ...more.transport,
             prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => ({
                 headers: { 'Content-Type': 'application/json' },
                 body: { id, messages, trigger, messageId, options: { script } },
@@ -417,16 +388,36 @@ test('WorkflowChatTransport leaves when its answer was stopped', async () => {
     assert.deepEqual([chat.status, chat.error, chat.asked.length], ['ready', undefined, 2]);
 });
 
+test('WorkflowChatTransport resumes near the end, and counts on from there after a cut', async () => {
+    const writer = openRuns({ chunks: 80, every: 0.02 });
+    const sending = writer.sendMessage({ text: 'Hi' });
+    await until(() => writer.lastMessage?.role === 'assistant' && textOf(writer.lastMessage).length > 100);
+    const cuts = await Cuts.listen(URL_, [{ after: 1500, by: 'reset' }]);
+    const chat = openRuns({}, cuts.url, { id: writer.id, transport: { initialStartIndex: -5 } });
+    const said = [];
+    const warn = console.warn;
+    console.warn = (text) => said.push(text);
+    await chat.resumeStream().finally(() => { console.warn = warn; });
+    await sending;
+    const indexes = chat.asked.map((url) => Number(new URL(url).searchParams.get('startIndex')));
+    assert.equal(indexes[0], -5);
+    assert.ok(indexes[1] > 5, `${indexes}`);
+    assert.equal(chat.status, 'ready');
+    assert.equal(said.filter((text) => text.includes('tail-index')).length, 0);
+    await cuts.close();
+});
+
 test('the blocks of docs/clients/ai-sdk.md', async () => {
     const sdk = require('ai');
-    const [{ transport }, { nextConfig }, added, { load }] = await modules('docs/clients/ai-sdk.md');
-    for (const each of [transport, added.transport]) {
+    const [{ transport }, { nextConfig }, added, socket, { load }] = await modules('docs/clients/ai-sdk.md');
+    for (const each of [transport, added.transport, socket.transport]) {
         const state = new State();
         class Chat extends sdk.AbstractChat {}
         const chat = new Chat({ id: randomUUID(), state, transport: each });
         await chat.sendMessage({ text: 'Hi' });
-        assert.deepEqual([chat.status, chat.messages.length], ['ready', 2]);
+        assert.deepEqual([chat.status, chat.error, chat.messages.length], ['ready', undefined, 2]);
         assert.deepEqual((await load(chat.id)).map(textOf), texts(chat));
     }
+    socket.transport.close();
     assert.equal((await nextConfig.rewrites())[0].destination, `${URL_}/api/chat/:path*`);
 });

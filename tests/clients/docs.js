@@ -19,7 +19,7 @@ export async function modules(page) {
         const found = [];
         for (const [, source] of text.matchAll(/^```js node\n(.*?)^```$/gms)) {
             const file = `${folder}/${found.length}.mjs`;
-            await writeFile(file, source.replaceAll('http://127.0.0.1:8787', URL_));
+            await writeFile(file, source.replaceAll('//127.0.0.1:8787', URL_.replace('http:', '')));
             found.push(await import(pathToFileURL(file).href));
         }
         return found;

@@ -173,3 +173,18 @@ test('the blocks of docs/clients/openai-responses.md', async () => {
     assert.equal(last.status, 'completed');
     assert.ok(answer.output_text.length > 0);
 });
+
+test('what a response was generated from, page by page', async () => {
+    const first = await client.responses.create({ input: 'One', ...scripted(['Answer one.']) });
+    const second = await client.responses.create({ input: 'Two', previous_response_id: first.id, ...scripted(['Answer two.']) });
+    const said = async (id, query) => {
+        const found = [];
+        for await (const item of client.responses.inputItems.list(id, query)) {
+            found.push(item.content[0].text);
+        }
+        return found;
+    };
+    assert.deepEqual(await said(first.id), ['One']);
+    assert.deepEqual(await said(second.id, { limit: 1 }), ['Two', 'Answer one.', 'One']);
+    assert.deepEqual(await said(second.id, { limit: 2, order: 'asc' }), ['One', 'Answer one.', 'Two']);
+});

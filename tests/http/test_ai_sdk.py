@@ -158,6 +158,37 @@ async def test_who_has_all_of_a_stopped_run_is_told_to_leave(client: Client) -> 
     assert await client.json("POST", "/api/chat/chat/stop") == (200, {"message": None})
 
 
+@pytest.mark.parametrize("ending", [{}, {"error_at": 3}], ids=["completed", "failed"])
+async def test_an_index_from_the_end(client: Client, ending: Json) -> None:
+    """The last events that there are, and in a header the index of the last one, by which the client counts on."""
+    _, run, answer = await post(client, body(said("u", "hello"), script={"chunks": ["a", "b", "c", "d"], **ending}))
+    assert run is not None
+    whole = objects(answer)
+    for start in range(1, len(whole) + 3):
+        async with client.session.get(f"/api/chat/{run}/stream?startIndex=-{start}") as response:
+            assert response.headers["x-workflow-stream-tail-index"] == str(len(whole) - 1)
+            assert objects(await response.read()) == whole[-start:]
+
+
+async def test_an_index_from_the_end_of_what_is_being_written(client: Client) -> None:
+    """Counts from what is there, and goes on live: by run, and by chat. From the start on there is no such header."""
+    content = body(said("u", "hello"), script={"chunks": 60, "every": 0.02})
+    sending = asyncio.create_task(post(client, content))
+    while (found := await client.json("GET", "/api/chat/chat/messages"))[1]["messages"] == []:
+        pass
+    assert found[0] == 200
+    reading = await asyncio.gather(
+        *(client.session.get(f"/api/chat/chat/stream?startIndex={start}") for start in (-3, 0))
+    )
+    _, run, answer = await sending
+    whole, (last, first) = objects(answer), reading
+    assert {each.headers["x-workflow-run-id"] for each in reading} == {run}
+    assert "x-workflow-stream-tail-index" not in first.headers
+    begin = max(0, int(last.headers["x-workflow-stream-tail-index"]) - 2)
+    assert objects(await last.read()) == whole[begin:]
+    assert objects(await first.read()) == whole
+
+
 async def test_nothing_is_resumed_where_nothing_is_active(client: Client) -> None:
     """A chat that nobody has begun is no error: a page that opens asks for it."""
     for _ in range(2):
@@ -188,9 +219,9 @@ async def test_what_is_refused_is_not_stored(client: Client, content: Json, prob
     assert await texts(client) == []
 
 
-@pytest.mark.parametrize("start", ["-1", "x", "", "1" * 12])
+@pytest.mark.parametrize("start", ["--1", "x", "", "-", "1" * 12, "-" + "1" * 12, "1.5", "%D9%A1"])
 async def test_an_index_is_a_number(client: Client, start: str) -> None:
-    """From the start of the stream."""
+    """From the start of the stream, or from what is its end now."""
     status, answer = await client.json("GET", f"/api/chat/chat/stream?startIndex={start}")
     assert status == 400
     assert "startIndex" in answer["error"]["message"]

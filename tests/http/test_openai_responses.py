@@ -10,7 +10,7 @@ import msgspec
 import openai
 import pytest
 from openai import AsyncOpenAI
-from openai.types.responses import ResponseStreamEvent
+from openai.types.responses import ResponseItem, ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 from tailrace.conversation.conversation import Conversation
 from tailrace.http.client_routes import Hot, find
@@ -321,6 +321,89 @@ async def test_a_key_starts_once(sdk: Any, client: Client) -> None:
         assert [event async for event in stream][-1].response.id == found[0].id
         with pytest.raises(openai.ConflictError):
             await sdk.responses.create(model="echo", input="Else", extra_headers=headers, **more)
+
+
+ITEMS: TypeAdapter[Any] = TypeAdapter(ResponseItem)
+
+IMAGE = "data:image/png;base64,iVBORw0KGgo="
+
+
+async def long_chain(sdk: AsyncOpenAI) -> Any:
+    """Return a response after some of every kind."""
+    first = await sdk.responses.create(
+        model="fast",
+        input=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "input_text", "text": "What is it?"}, IMAGE_PART]},
+        ],
+        extra_body=scripted("Let me ", "see.", reasoning=["Hm."], tool_calls=[CALL, {**CALL, "id": "c2"}]),
+    )
+    outputs: Any = [{"type": "function_call_output", "call_id": each, "output": f"of {each}"} for each in ("c1", "c2")]
+    second = await sdk.responses.create(
+        model="fast", input=outputs, previous_response_id=first.id, extra_body=scripted("Lost", error_at=1)
+    )
+    assert second.status == "failed"
+    assert first.conversation is not None
+    return await sdk.responses.create(
+        model="fast", input="And now?", conversation=first.conversation.id, extra_body=scripted("Rain.")
+    )
+
+
+IMAGE_PART: Any = {"type": "input_image", "image_url": IMAGE, "detail": "auto"}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_input_items(sdk: AsyncOpenAI, client: Client, limit: int, order: Any) -> None:
+    """All of what was sent on, page by page, in either order; each is one that the client's own types take."""
+    response = await long_chain(sdk)
+    found = [item async for item in sdk.responses.input_items.list(response.id, limit=limit, order=order)]
+    for item in found:
+        ITEMS.validate_python(item.model_dump(exclude_none=True), strict=True)
+    items = [item.model_dump(exclude_none=True) for item in (found if order == "asc" else found[::-1])]
+    assert [each["type"] for each in items] == [
+        *("message", "reasoning", "message", "function_call", "function_call"),
+        *("function_call_output", "function_call_output", "message"),
+    ]
+    question, _, answer, call, _, result, other, last = items
+    assert question["content"] == [{"type": "input_text", "text": "What is it?"}, IMAGE_PART]
+    assert (answer["role"], answer["content"][0]["text"]) == ("assistant", "Let me see.")
+    assert (call["call_id"], call["arguments"]) == ("c1", CALL["arguments"])
+    assert [(each["call_id"], each["output"]) for each in (result, other)] == [("c1", "of c1"), ("c2", "of c2")]
+    assert last["content"] == [{"type": "input_text", "text": "And now?"}]
+    assert len({each["id"] for each in items}) == len(items)
+
+
+async def test_input_items_of_a_first_response(sdk: AsyncOpenAI) -> None:
+    """Are its input, and a list as OpenAI's is."""
+    response = await sdk.responses.create(model="fast", input="Hi", extra_body=scripted("Ho"))
+    page = await sdk.responses.input_items.list(response.id, include=["message.output_text.logprobs"])
+    assert page.to_dict() == {
+        "object": "list",
+        "data": [page.data[0].to_dict()],
+        "first_id": page.data[0].id,
+        "last_id": page.data[0].id,
+        "has_more": False,
+    }
+
+
+async def test_input_items_that_are_refused(sdk: AsyncOpenAI) -> None:
+    """By the name of the parameter; and those of what is somebody else's, or not there, are not found."""
+    response = await sdk.responses.create(model="fast", input="Hi", extra_body=scripted("Ho"))
+    later = await sdk.responses.create(model="fast", input="And?", previous_response_id=response.id)
+    (item,) = (await sdk.responses.input_items.list(response.id)).data
+    newest = (await sdk.responses.input_items.list(later.id)).data[0].id
+    for name, values in {
+        "limit": ["0", "101", "x", "", "٣"],
+        "order": ["up"],
+        "after": ["", "x", "msg_x", f"{item.id}x", item.id.replace("msg_", "fc_"), newest],
+    }.items():
+        for value in values:
+            with pytest.raises(openai.BadRequestError) as refused:
+                await sdk.responses.input_items.list(response.id, extra_query={name: value})
+            assert refused.value.param == name
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.input_items.list("resp_x")
 
 
 async def test_deleted(sdk: AsyncOpenAI) -> None:

@@ -32,7 +32,11 @@ from tests.conftest import REGION
 pytestmark = pytest.mark.anyio
 
 
+called: list[Event] = []
+
+
 def announcing(event: Event, context: LambdaContext) -> dict[str, Any]:
+    called.append(event)
     if "fail" in event:
         raise ValueError("because of you")
     return {"got": event, "request": context.aws_request_id}
@@ -43,7 +47,8 @@ async def url() -> AsyncIterator[str]:
     """Where it is served."""
     answering = LambdaFunction("tailrace-websocket", lambda event, context: {"statusCode": 200}, nullcontext)
     function = LambdaFunction("tailrace-broadcast", announcing, nullcontext)
-    app = Broadcasting(Gateway(answering, clock=SystemClock()), function, None)
+    chatting = LambdaFunction("tailrace-chat", announcing, nullcontext)
+    app = Broadcasting(Gateway(answering, clock=SystemClock()), function, chatting, None)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         uvicorn = server(app, host="127.0.0.1", port=0)
         uvicorn.config.lifespan = "off"
@@ -72,6 +77,22 @@ async def test_the_function_is_called(url: str) -> None:
     }
 
 
+async def test_a_function_that_nobody_waits_for(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is called all the same, and what it raises is for the log."""
+    for payload in ('{"chat":1}', '{"chat":2,"fail":1}'):
+        answer = await asyncio.to_thread(
+            client(url).invoke, FunctionName="tailrace-chat", InvocationType="Event", Payload=payload
+        )
+        assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
+    async with asyncio.timeout(20):
+        said = ""
+        while not said:
+            await asyncio.to_thread(client(url).invoke, FunctionName="tailrace-broadcast", Payload="{}")
+            said += capsys.readouterr().err
+    assert said == "tailrace-chat: ValueError\n"
+    assert {each["chat"] for each in called if "chat" in each} == {1, 2}
+
+
 async def test_a_function_that_fails(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is a 200 that says so, with the error as Lambda tells it."""
     answer = await asyncio.to_thread(client(url).invoke, FunctionName="tailrace-broadcast", Payload='{"fail":1}')
@@ -87,7 +108,12 @@ async def test_a_function_that_fails(url: str, capsys: pytest.CaptureFixture[str
         ({"FunctionName": "nobody"}, 404, "ResourceNotFoundException"),
         ({"FunctionName": "tailrace-broadcast", "Payload": "no JSON"}, 400, "InvalidRequestContentException"),
         ({"FunctionName": "tailrace-broadcast", "Payload": b"\xff"}, 400, "InvalidRequestContentException"),
-        ({"FunctionName": "tailrace-broadcast", "InvocationType": "Event"}, 400, "InvalidParameterValueException"),
+        ({"FunctionName": "tailrace-broadcast", "InvocationType": "DryRun"}, 400, "InvalidParameterValueException"),
+        (
+            {"FunctionName": "tailrace-chat", "InvocationType": "Event", "Payload": b'"' + b"x" * 1024 * 1024 + b'"'},
+            413,
+            "RequestTooLargeException",
+        ),
         (
             {"FunctionName": "tailrace-broadcast", "Payload": b'"' + b"x" * 6 * 1024 * 1024 + b'"'},
             413,
@@ -146,7 +172,8 @@ async def test_a_database_that_knows_no_streams(capsys: pytest.CaptureFixture[st
     function = LambdaFunction("tailrace-broadcast", announcing, nullcontext)
     answering = LambdaFunction("tailrace-websocket", lambda event, context: {"statusCode": 200}, nullcontext)
     stream = TableStream(function, NoStream(), EventSource(), clock=SystemClock())
-    broadcasting = Broadcasting(Gateway(answering, clock=SystemClock()), function, stream)
+    chatting = LambdaFunction("tailrace-chat", announcing, nullcontext)
+    broadcasting = Broadcasting(Gateway(answering, clock=SystemClock()), function, chatting, stream)
     await broadcasting.start()
     await broadcasting.close()
     assert capsys.readouterr().err == (

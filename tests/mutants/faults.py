@@ -262,4 +262,40 @@ FAULTS: Final = (
         "max(self._after - first_seq, 0)",
         ("broadcast/test_catch_up.py",),
     ),
+    # ---- chats over WebSocket ----
+    Fault(
+        "a call that Lambda makes twice is answered twice",
+        "store/chat_requests.py",
+        "            await self._table.put(item, **expressions(condition=_NOT_THERE | mine))",
+        "            await self._table.put(item)",
+        ("broadcast/test_chats.py", "http/test_chat_socket.py"),
+    ),
+    Fault(
+        "who stops an answer before it is known which, stops nothing",
+        "http/chat_socket.py",
+        "                await self._backend.open_replies.cancel(reply)",
+        "                pass",
+        ("http/test_chat_socket.py",),
+    ),
+    Fault(
+        "a client says whose chat it is",
+        "broadcast/chats.py",
+        "owner = ANYBODY if self._open_to_all else await self._store.subscriptions.owner(socket)",
+        "owner = ANYBODY if self._open_to_all else msgspec.json.decode(body).get('owner')",
+        ("broadcast/test_chats.py",),
+    ),
+    Fault(
+        "a socket that is gone gets the rest of an answer",
+        "http/chat_socket.py",
+        "            self.is_behind = True\n            self._gone.set()",
+        "            self.is_behind = True",
+        ("http/test_chat_socket.py",),
+    ),
+    Fault(
+        "pieces of two texts are joined to one",
+        "protocols/ai_sdk_frames.py",
+        'is_same = first["type"] == second["type"] and first[whose] == second[whose]',
+        'is_same = first["type"] == second["type"]',
+        ("test_ai_sdk_frames.py",),
+    ),
 )

@@ -49,7 +49,9 @@ async def management() -> AsyncIterator[FakeManagement]:
 @pytest.fixture
 def environment(variables: dict[str, str], management: FakeManagement) -> dict[str, str]:
     """What the stack and the account give these functions."""
-    return {**variables, "TAILRACE_WEBSOCKET_URL": management.url}
+    management.always["invocations"] = 202
+    lambda_api = {"AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"), "TAILRACE_CHAT_FUNCTION": "chat"}
+    return {**variables, "TAILRACE_WEBSOCKET_URL": management.url, **lambda_api}
 
 
 @pytest.fixture
@@ -111,6 +113,10 @@ async def test_a_session(
         "whoami": (["whoami"], set()),
         "ping": (["pong"], set()),
         "unknown": (["error"], set()),
+        "chat-send": ([], set()),
+        "chat-resume": ([], set()),
+        "chat-abort": ([], set()),
+        "chat-failed": (["error"], set()),
         "subscribe": (["subscription_succeeded"], {public}),
         "unsubscribe": (["unsubscription_succeeded"], set()),
         "subscribe-after": (caught_up, {public}),

@@ -38,6 +38,7 @@ RESOURCES: Final = {
     "stream": "StreamFunction",
     "api": "ApiFunction",
     "websocket": "WebSocketFunction",
+    "chat": "ChatFunction",
     "broadcast": "BroadcastFunction",
     "sweep": "SweepFunction",
 }

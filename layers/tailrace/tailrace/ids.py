@@ -26,6 +26,9 @@ that Lambda restores from one snapshot (SnapStart)."""
 
 _TAG, _POSITION, _RANDOM = 12, 7, 16
 
+MESSAGE_ID_LENGTH: Final = 47
+"""Characters of a message's id."""
+
 
 def _encode(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         channel_secret_id: the secret of Secrets Manager that it lies in, used when it is not given itself.
         fan_out_limit: subscribers above which the relay hands over to the broadcast function.
         broadcast_function: that function's name, or None: then the relay posts to all of them.
+        chat_function: the name of the function that answers the chats of a WebSocket, or None: then nobody does.
         lambda_endpoint: another Lambda than the region's, or None.
         environment: the rest of what was read: the providers' own variables.
     """
@@ -92,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channel_secret_id: str | None = None
     fan_out_limit: int = 100
     broadcast_function: str | None = None
+    chat_function: str | None = None
     lambda_endpoint: str | None = None
     environment: Mapping[str, str] = msgspec.field(default_factory=dict)
 
@@ -140,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             channel_secret_id=environment.get("TAILRACE_CHANNEL_SECRET_ID") or None,
             fan_out_limit=_number(environment, "TAILRACE_FAN_OUT_LIMIT", 100, 1, 10_000),
             broadcast_function=environment.get("TAILRACE_BROADCAST_FUNCTION") or None,
+            chat_function=environment.get("TAILRACE_CHAT_FUNCTION") or None,
             lambda_endpoint=environment.get("AWS_ENDPOINT_URL_LAMBDA") or environment.get("AWS_ENDPOINT_URL"),
             environment=dict(environment),
         )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+CALL: Final = "tailrace call"
+"""The name of the task that a call of a handler is: on one machine, what ends the process cancels those."""
 
 Result = TypeVar("Result")
 
@@ -15,7 +18,8 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     A handler is called again and again by one thread. ``asyncio.run`` would make a loop for each call, and every call
     would begin with new connections to DynamoDB and to the management API: a TLS handshake each.
     """
-    return _loop().run_until_complete(main)
+    loop = _loop()
+    return loop.run_until_complete(loop.create_task(main, name=CALL))
 
 
 def _loop() -> asyncio.AbstractEventLoop:

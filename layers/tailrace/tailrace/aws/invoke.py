@@ -1,5 +1,4 @@
-"""Calling a Lambda function and waiting for its answer
-(https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html)."""
+"""Calling a Lambda function, with its answer or without (https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html)."""
 
 from __future__ import annotations
 
@@ -69,6 +68,20 @@ class Invoke:
             return msgspec.json.decode(answer, type=dict[str, Any])
         except msgspec.MsgspecError as error:
             raise InvokeError("the function returned no object") from error
+
+    async def hand_over(self, payload: Json) -> None:
+        """Have the function called, once, and wait for no answer.
+
+        Raises:
+            InvokeError: it will not be called, as far as is known.
+        """
+        headers = {"Content-Type": "application/json", "X-Amz-Invocation-Type": "Event"}
+        try:
+            status, _, _ = await self._calls.call("POST", self._path, msgspec.json.encode(payload), headers)
+        except NoAnswer as error:
+            raise InvokeError(str(error)) from error
+        if status != 202:
+            raise InvokeError(f"status {status}")
 
     async def close(self) -> None:
         """Close the connections that belong to the running event loop."""

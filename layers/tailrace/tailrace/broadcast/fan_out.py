@@ -26,6 +26,9 @@ PATIENCE: Final = 1.5
 """Seconds after which a post is not tried again. More than one try may take (``Connections``): when this process itself
 stood still for a second, all the posts that were under way have timed out, and nobody else is to blame."""
 
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two posts of a frame, for who has more patience."""
+
 
 class Posts(Protocol):
     """What is needed of the management API."""
@@ -110,7 +113,7 @@ class FanOut:
             else:
                 return "sent"
             await self._clock.sleep(wait)
-            pause *= 2
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _remove(self, channel: str, socket: str) -> None:
         try:

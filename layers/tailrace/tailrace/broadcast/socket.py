@@ -1,4 +1,5 @@
 """What clients send over the WebSocket, and what they are answered, as npm ``laravel-echo-api-gateway`` 0.5.5 has it.
+Chats of npm ``ai`` 7 have frames of their own (``chats.py``).
 
 Every answer goes through the management API, also to the one who asked: what an integration returns reaches a client
 only through a route response, which is set up per route and cannot be sent to anybody else.
@@ -17,12 +18,12 @@ import msgspec
 
 from tailrace.broadcast.catch_up import MOST_MESSAGES, CatchUp
 from tailrace.broadcast.channels import check_channel, conversation_of, is_signed, kind_of
+from tailrace.broadcast.chats import ChatFrame, Chats, HandedOver, any_frame, chat_error
 from tailrace.broadcast.client_frames import (
     ClientFrame,
     SubscribeFrame,
     UnknownFrame,
     channel_named,
-    client_frame,
     event_body,
     subscribe_frame,
 )
@@ -52,10 +53,19 @@ class Sockets:
     Args:
         secret: gives what private and presence channels are signed with.
         open_to_all: whether nobody is asked who they are.
+        chats: takes the frames of chats; None where there are none.
     """
 
     def __init__(
-        self, store: Store, fan_out: FanOut, frames: Frames, clock: Clock, *, secret: Secret, open_to_all: bool
+        self,
+        store: Store,
+        fan_out: FanOut,
+        frames: Frames,
+        clock: Clock,
+        *,
+        secret: Secret,
+        open_to_all: bool,
+        chats: Chats | None = None,
     ) -> None:
         self._store = store
         self._subscriptions = store.subscriptions
@@ -64,6 +74,7 @@ class Sockets:
         self._catch_up = CatchUp(store, fan_out, frames, clock)
         self._secret = secret
         self._open_to_all = open_to_all
+        self._chats = chats
 
     async def handle(self, event: Mapping[str, Any], owner: str | None) -> dict[str, int]:
         """Handle an event of API Gateway, whatever becomes of it, and return the response for it.
@@ -90,24 +101,45 @@ class Sockets:
             logger.error("socket event failed", extra={"kind": kind, **where(error)})
         return _ACCEPTED
 
+    async def chat_failed(self, given: Mapping[str, Any]) -> None:
+        """Tell a client that its request was not answered, or not to its end.
+
+        Args:
+            given: what the chat function was called with, a ``HandedOver`` as JSON.
+        """
+        asked = msgspec.convert(given, HandedOver)
+        request = msgspec.json.decode(asked.frame, type=ChatFrame)
+        await self._post(asked.socket, chat_error(request.request_id, "The answer broke off, or did not begin."))
+
     async def _receive(self, socket: str, event: Mapping[str, Any]) -> None:
-        channel: str | None = None
+        body = event_body(event)
         try:
-            asked = client_frame(event_body(event))
-            channel = asked.about()
-            await self._answer(socket, asked)
+            asked = any_frame(body)
+        except UnknownFrame:
+            await self._post(socket, _ERROR)
+            return
+        try:
+            if isinstance(asked, ChatFrame):
+                await self._take(socket, asked, body)
+            else:
+                await self._answer(socket, asked)
         except UnknownFrame:
             await self._post(socket, _ERROR)
         except RequestError as error:
-            await self._refuse(socket, channel, error.message)
+            await self._refuse(socket, asked, error.message)
         except TailraceError as error:
             logger.error("frame failed", extra={"reason": error.message})
             # What is missing in the deployment is for the operator, who finds it in the log, not for a client.
             is_setup = isinstance(error, ConfigurationError)
-            await self._refuse(socket, channel, "This is not set up on the server." if is_setup else error.message)
+            await self._refuse(socket, asked, "This is not set up on the server." if is_setup else error.message)
         except Exception as error:  # a bug: the log says where, the client no more than this
             logger.error("frame failed", extra=where(error))
-            await self._refuse(socket, channel, "Something went wrong on our side.")
+            await self._refuse(socket, asked, "Something went wrong on our side.")
+
+    async def _take(self, socket: str, asked: ChatFrame, body: bytes) -> None:
+        if self._chats is None:
+            raise UnknownFrame
+        await self._chats.take(socket, asked, body)
 
     async def _answer(self, socket: str, asked: ClientFrame) -> None:
         match asked.event:
@@ -201,7 +233,11 @@ class Sockets:
         # A socket that is gone by now has its own $disconnect.
         await self._fan_out.post(socket, None, data)
 
-    async def _refuse(self, socket: str, channel: str | None, message: str) -> None:
+    async def _refuse(self, socket: str, asked: ClientFrame | ChatFrame, message: str) -> None:
+        if isinstance(asked, ChatFrame):
+            await self._post(socket, chat_error(asked.request_id, message))
+            return
+        channel = asked.about()
         try:
             refusal = _ERROR if channel is None else frame("error", channel, {"message": message})
         except TooLarge:  # a channel's name may be all that a client sent

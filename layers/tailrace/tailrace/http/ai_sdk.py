@@ -7,6 +7,7 @@ of the user's, or what tools that ran in the page returned.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -20,7 +21,7 @@ from tailrace.conversation.parts import check_parts, parts_metadata, read_data_u
 from tailrace.conversation.request import LONGEST_NAME, Choice
 from tailrace.delivery import Delivery
 from tailrace.errors import NotFound, RequestError, Unprocessable
-from tailrace.events import TERMINAL, Message
+from tailrace.events import TERMINAL, Json, Message
 from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record
 from tailrace.http.cursor import Cursor, query
 from tailrace.http.replay import Replay, check_owner
@@ -45,6 +46,7 @@ MOST_LISTED: Final = 100
 """Stored messages on one page of ``GET /api/chat/{id}/messages``."""
 
 RUN: Final = b"x-workflow-run-id"
+TAIL: Final = b"x-workflow-stream-tail-index"
 
 PageId = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
 
@@ -104,6 +106,20 @@ async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send
     arrived = backend.clock.monotonic()
     owner = await backend.identify(scope)
     body = await read_json(scope, receive, backend.settings.body_limit, ChatBody)
+    await start_chat(backend, owner, body, scope, receive, _with_run(send), arrived)
+
+
+async def start_chat(
+    backend: Backend, owner: str, body: ChatBody, scope: Scope, receive: Receive, send: Send, arrived: float
+) -> None:
+    """Start a reply to what is new in a page's messages, or attach to the one that the same post started before.
+
+    Args:
+        arrived: when the request came, by the monotonic clock.
+
+    Raises:
+        TailraceError: it is refused, and nothing was stored.
+    """
     if not body.messages:
         raise Unprocessable("messages must not be empty.")
     conversation_id = await find_conversation(backend, owner, body.id)
@@ -113,7 +129,7 @@ async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send
         if body.trigger == "regenerate-message" or (body.message_id is not None and body.messages[-1].role == "user"):
             same = await chat.find_replaced()
         if same is not None:
-            await Replay(backend, Cursor(same, 0), NAME).stream(scope, receive, _with_run(send))
+            await Replay(backend, Cursor(same, 0), NAME).stream(scope, receive, send)
             return
         begun = await begin(
             backend,
@@ -126,38 +142,49 @@ async def post_chat(backend: Backend, scope: Scope, receive: Receive, send: Send
             before=chat.replaced[0] if chat.replaced else None,
         )
         ask = chat.ask(begun.past, header(scope, b"idempotency-key"))
-        await answer(backend, scope, receive, _with_run(send), begun, ask, opening)
+        await answer(backend, scope, receive, send, begun, ask, opening)
 
 
 async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
     """Resume: all of the answer that is being written, from its start, then live; 204 when there is none.
 
     The id may be that of a reply instead of a chat's, which ``WorkflowChatTransport`` has as its run's: then its events
-    from ``?startIndex=`` on, whether it has ended or not.
+    from ``?startIndex=`` on, whether it has ended or not. A negative one counts from the last event that there is now,
+    whose index is then in a header.
     """
     owner = await backend.identify(scope)
     given = scope["path_params"]["id"]
     start = query(scope).get("startIndex", "0")
-    if not (start.isascii() and start.isdigit() and len(start) < 12):
-        raise RequestError("startIndex must be a whole number from 0 on; from the end of a stream is not counted here.")
+    if not re.fullmatch("-?[0-9]{1,11}", start, re.ASCII):
+        raise RequestError("startIndex must be a whole number; a negative one counts from the end.")
     if _is_message_id(given):
         await check_owner(backend, scope, given)
-        replay = Replay(backend, Cursor(given, 0), NAME, skip=int(start), wants={"is_run": True})
-        await replay.stream(scope, receive, _with_run(send))
-        return
-    conversation_id = await find_conversation(backend, owner, given)
-    try:
-        await Conversation.load(conversation_id, owner=owner, backend=backend)
-        newest = await _open_reply(backend, conversation_id)
-    except NotFound:
-        newest = None  # a page that opens resumes before anything was said
-    if newest is None:
+        found: tuple[str, Json] | None = (given, {"is_run": True})
+    else:
+        found = await find_open(backend, owner, given)
+    if found is None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
         return
-    wants = {"earlier": await _earlier(backend, conversation_id, newest)}
-    replay = Replay(backend, Cursor(newest, 0), NAME, skip=int(start), wants=wants)
-    await replay.stream(scope, receive, _with_run(send))
+    reply, wants = found
+    skip, send = int(start), _with_run(send)
+    if skip < 0:
+        count = await Replay(backend, Cursor(reply, 0), NAME, wants=wants).count()
+        skip = max(0, count + skip)
+        send = telling(send, TAIL, lambda headers: str(count - 1).encode())
+    await Replay(backend, Cursor(reply, 0), NAME, skip=skip, wants=wants).stream(scope, receive, send)
+
+
+async def find_open(backend: Backend, owner: str, page_id: str) -> tuple[str, Json] | None:
+    """Return the answer of a chat that is being written, and what a reader wants to know who has nothing of it; None
+    when there is none."""
+    conversation_id = await find_conversation(backend, owner, page_id)
+    try:
+        await Conversation.load(conversation_id, owner=owner, backend=backend)
+    except NotFound:
+        return None  # a page that opens resumes before anything was said
+    newest = await _open_reply(backend, conversation_id)
+    return None if newest is None else (newest, {"earlier": await _earlier(backend, conversation_id, newest)})
 
 
 async def post_stop(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:

@@ -61,6 +61,9 @@ CLIENT_ROUTES: Final[tuple[ClientRoute, ...]] = (
     ClientRoute("POST", "/api/ag-ui/{thread_id}/stop", "tailrace.http.ag_ui:stop", "Stop a thread's active run."),
     ClientRoute("POST", "/v1/responses", f"{_RESPONSES}:post_response", "Start a response, as OpenAI's.", streams=True),
     ClientRoute("GET", "/v1/responses/{id}", f"{_RESPONSES}:get_response", "Read a response, or resume its events."),
+    ClientRoute(
+        "GET", "/v1/responses/{id}/input_items", f"{_RESPONSES}:get_input_items", "What it was generated from."
+    ),
     ClientRoute("DELETE", "/v1/responses/{id}", f"{_RESPONSES}:delete_response", "Delete a response."),
     ClientRoute("POST", "/v1/responses/{id}/cancel", f"{_RESPONSES}:cancel_response", "Cancel a response."),
 )

@@ -13,7 +13,14 @@ from tailrace.settings import LOOPBACK, Settings
 
 _LOOPBACK: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 
-EXPOSED: Final = ("X-Message-Id", "X-Conversation-Id", "X-Workflow-Run-Id", "Retry-After", "WWW-Authenticate")
+EXPOSED: Final = (
+    "X-Message-Id",
+    "X-Conversation-Id",
+    "X-Workflow-Run-Id",
+    "X-Workflow-Stream-Tail-Index",
+    "Retry-After",
+    "WWW-Authenticate",
+)
 """Headers of ours that a page may read, as in template.yaml."""
 
 

@@ -29,6 +29,7 @@ from tailrace.http.cursor import Cursor, query
 from tailrace.http.live import Live
 from tailrace.http.openai_errors import BadParameter, respond_error
 from tailrace.http.openai_input import read_input
+from tailrace.http.openai_input_items import respond_input_items
 from tailrace.http.openai_models import choose
 from tailrace.http.replay import Replay
 from tailrace.http.requests import Receive, Scope, Send, header, read_json
@@ -37,7 +38,14 @@ from tailrace.ids import message_address, new_conversation_id, page_conversation
 from tailrace.protocols.openai_responses import CONVERSATION, ECHOED, KEPT, NAME, RESPONSE, response_of
 from tailrace.protocols.stored import CLIENT_ID, calls_of
 
-__all__ = ["cancel_response", "delete_response", "get_response", "post_response", "respond_error"]
+__all__ = [
+    "cancel_response",
+    "delete_response",
+    "get_input_items",
+    "get_response",
+    "post_response",
+    "respond_error",
+]
 
 MOST_COPIED: Final = 90
 """Messages that a branch may copy: they go in one transaction with its start, which may have 100 writes
@@ -183,6 +191,11 @@ async def cancel_response(backend: Backend, scope: Scope, receive: Receive, send
     message_id = await _own(backend, scope)
     await backend.open_replies.cancel(message_id)
     await respond_json(send, 200, await _snapshot(backend, message_id), _headers(message_id))
+
+
+async def get_input_items(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
+    """Return a page of what a response was generated from: ``limit``, ``order`` and ``after``."""
+    await respond_input_items(backend, scope, send, await _own(backend, scope))
 
 
 async def delete_response(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:

@@ -127,6 +127,18 @@ class Replay:
             pass
         await respond(send, await self._follower.message())
 
+    async def count(self) -> int:
+        """Return how many events of the wire there are now, from the beginning on."""
+        await self._open()
+        found = len(self._protocol.first())
+        while not self._follower.ended:
+            found += len(self._objects(await self._follower.read()))
+            if not self._follower.has_more:
+                break
+        if self._follower.ended:
+            found += len(self._protocol.end_objects(await self._follower.message()))
+        return found
+
     async def events(self, wait: float) -> list[dict[str, Any]]:
         """Return a page of what comes after the cursor; wait for it if there is nothing yet.
 

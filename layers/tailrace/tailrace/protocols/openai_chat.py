@@ -26,7 +26,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, Reading, Shown
-from tailrace.protocols.stored import entries_of, is_client_s
+from tailrace.protocols.stored import called_here, entries_of, is_client_s
 
 _encode = msgspec.json.Encoder().encode
 
@@ -157,12 +157,11 @@ def completion(message: Message, model: str, created: int) -> Object:
     """
     said: dict[str, Any] = {"role": "assistant", "content": message.content or None, "refusal": None}
     calls: list[Object] = []
-    answered = {each.get("id") for each in message.metadata.get("tool_results") or ()}
-    answered |= {*(message.metadata.get("approvals") or ())}
+    here = called_here(message)
     for event in entries_of(message):
         if isinstance(event, Reasoning):
             said["reasoning_content"] = event.text
-        elif isinstance(event, ToolCall) and event.id not in answered:
+        elif isinstance(event, ToolCall) and event.id not in here:
             function = {"name": event.name, "arguments": event.arguments}
             calls.append({"id": event.id, "type": "function", "function": function})
         elif isinstance(event, Citation) and event.url is not None:

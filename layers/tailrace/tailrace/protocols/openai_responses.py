@@ -40,7 +40,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import Object, Opening, Reading, Shown
-from tailrace.protocols.stored import entries_of, is_client_s
+from tailrace.protocols.stored import called_here, entries_of, is_client_s
 
 _encode = msgspec.json.Encoder().encode
 
@@ -403,19 +403,26 @@ def status_of(message: Message) -> str:
 
 def response_of(message: Message, private: Json) -> Object:
     """Return the response object as its stored message alone tells it."""
-    kept = kept_of(private)
-    items = Items(message.id, private)
-    for event in entries_of(message):
-        items.entry(event)
-    status = status_of(message)
-    items.close(status if status in ("completed", "in_progress") else "incomplete")
+    kept, status = kept_of(private), status_of(message)
     if status == "in_progress":
         model = str(kept.get("model") or message.model or "")
         about = _response(message.id, message.conversation_id, microseconds(message.created_at), model, kept)
         about["status"] = status
     else:
         about = _ended(message, kept)
-    return {**about, "output": items.output()}
+    return {**about, "output": output_items(message)}
+
+
+def output_items(message: Message) -> list[Object]:
+    """Return the items that a stored reply has brought, with the ids that its stream has."""
+    items = Items(message.id, {})
+    here = called_here(message)
+    for event in entries_of(message):
+        if not (isinstance(event, ToolCall) and event.id in here):
+            items.entry(event)
+    status = status_of(message)
+    items.close(status if status in ("completed", "in_progress") else "incomplete")
+    return items.output()
 
 
 def kept_of(private: Json) -> Json:

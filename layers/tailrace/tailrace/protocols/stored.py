@@ -126,6 +126,12 @@ def is_client_s(private: Json, name: str) -> bool:
     return name in client_tools if isinstance(client_tools, list) else True
 
 
+def called_here(message: Message) -> set[str]:
+    """Return the ids of those calls of a stored reply that no client is to make: they have a result, or wait."""
+    results = _read(message.metadata.get("tool_results"), ToolResult)
+    return {*(each.id for each in results), *(message.metadata.get("approvals") or ())}
+
+
 def calls_of(message: Message) -> dict[str, ToolCall]:
     """Return the tool calls of a message by their ids: those that a streamed answer made, or a ``tool_call`` message
     of ``[{"id", "name", "arguments"}]``; OpenAI's own shape will do too."""

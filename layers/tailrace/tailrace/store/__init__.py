@@ -11,6 +11,7 @@ import os
 from tailrace.clock import Clock, SystemClock
 from tailrace.ids import RandomBytes
 from tailrace.store.changes import Change, Image, StoredMessage, change
+from tailrace.store.chat_requests import ChatRequests
 from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
 from tailrace.store.history import History
@@ -47,6 +48,7 @@ class Store:
         self.log = Log(named, clock, retention)
         self.messages = Messages(named, self.log, retention)
         self.subscriptions = Subscriptions(named, clock, random_bytes)
+        self.chat_requests = ChatRequests(named, clock)
         self.history = History(named, self.messages)
         self.replies = Replies(named)
         self._table = named

@@ -10,6 +10,7 @@ One table, keys ``pk`` and ``sk``::
     K#<digest>       K                         an idempotency key, and which reply it started
     N#<channel>      <socket id>               a subscription
     W#<socket id>    W                         a WebSocket connection, and whose it is
+    W#<socket id>    R#<request id>            a request of a chat that came over it, and which reply answers it
 
 All but the first two and final content have ``expires``, which DynamoDB's TTL deletes by, hours or days late
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html); readers look at it themselves.
@@ -154,6 +155,16 @@ class SocketItem(Item):
     expires = NumberAttribute()
 
 
+class ChatRequestItem(Item):
+    """A request of a chat that came over a WebSocket: who serves it, which reply answers it, whether it was taken
+    back."""
+
+    nonce = UnicodeAttribute(null=True)
+    message = UnicodeAttribute(null=True)
+    aborted = NumberAttribute(null=True)
+    expires = NumberAttribute()
+
+
 # ---- keys ----
 
 
@@ -218,6 +229,10 @@ def subscription_key(channel: str, socket: str) -> dict[str, str]:
 
 def socket_key(socket: str) -> dict[str, str]:
     return {"pk": f"W#{socket}", "sk": "W"}
+
+
+def chat_request_key(socket: str, request: str) -> dict[str, str]:
+    return {"pk": f"W#{socket}", "sk": f"R#{request}"}
 
 
 def is_expired(item: Payload, now: int) -> bool:

@@ -383,12 +383,14 @@ class Messages:
         *,
         newest_first: bool = False,
         before: str | None = None,
+        after: str | None = None,
     ) -> tuple[list[Message], str | None]:
         """Return a page of a conversation's messages, and the cursor of the next page or None.
 
         Args:
             before: the id of a message of this conversation, whether it is still there or not; only those that come
                 before it are listed.
+            after: likewise, in place of a cursor: those that are listed after it.
 
         Raises:
             RequestError: the cursor is not one of ours.
@@ -397,7 +399,7 @@ class Messages:
         items, following = await self._table.page(
             (Item.pk == key) & places(before),
             limit,
-            cursor,
+            cursor if after is None else self._table.cursor_at(message_key(after)),
             size=_size,
             ConsistentRead=True,
             ScanIndexForward=not newest_first,

@@ -142,6 +142,10 @@ class Table:
                 return items, None if last is None else _to_cursor(last)
             request["ExclusiveStartKey"] = last
 
+    def cursor_at(self, key: Key) -> str:
+        """Return the cursor of a page that begins behind a key, whether an item is there or not; not of an index."""
+        return _to_cursor(_key(key))
+
     async def get_all(self, keys: Sequence[Key], *, are_all_there: bool = True) -> dict[tuple[str, str], Payload]:
         """Return the items of many keys by ``(pk, sk)``, consistently.
 
