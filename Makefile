@@ -112,10 +112,14 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 	fi
 	# The region only chooses the rules to lint by.
 	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}"
-	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}" --template examples/summary/template.yaml
-	.tools/lint/bin/cfn-lint template.yaml examples/summary/template.yaml
+	for example in summary agent; do
+		$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}" --template "examples/$$example/template.yaml"
+	done
+	.tools/lint/bin/cfn-lint template.yaml examples/summary/template.yaml examples/agent/template.yaml
 	.tools/lint/bin/checkov --config-file .checkov.yaml
 	$(SAM) build --no-cached
+	# An example as its user builds it, for the machine that tests it.
+	ARCHITECTURE="$$(uname -m)" $(SAM) build --no-cached --template examples/agent/template.yaml --build-dir .aws-sam/agent
 	$(BIN)/python -m local.sam_local
 	$(SAM) validate --lint --region "$${AWS_REGION:-us-east-1}" --template .aws-sam/build/local.yaml
 	$(BIN)/python -m tests.built.built_layer

@@ -189,7 +189,29 @@ def test_every_provider_can_be_the_stack_s() -> None:
     """But for those that answer on the machine itself, where a function has nobody."""
     on_this_machine = {name for name, preset in PRESETS.items() if preset.base_url.startswith("http://127.0.0.1")}
     assert on_this_machine
-    assert set(read_template()["Parameters"]["Provider"]["AllowedValues"]) == set(names()) - on_this_machine
+    for name in {*names()} - on_this_machine:
+        assert (
+            "There is no such Provider. One of your own must be among Providers." not in Resolved(Provider=name).broken
+        )
+    for name in (*on_this_machine, "mine"):
+        assert Resolved(Provider=name).broken == ["There is no such Provider. One of your own must be among Providers."]
+
+
+def test_code_of_your_own() -> None:
+    """Named by parameters, in a layer after ours, for the functions that write replies."""
+    layer = "arn:aws:lambda:eu-central-1:123456789012:layer:agent-code:3"
+    stack = Resolved(Providers="support=agent:support", Tools="app.tools:all", Provider="support", CodeLayerArn=layer)
+    assert stack.broken == []
+    variables = read_template()["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["TAILRACE_PROVIDERS"] == {
+        "Fn::If": ["HasProviders", {"Ref": "Providers"}, {"Ref": "AWS::NoValue"}]
+    }
+    assert variables["TAILRACE_TOOLS"] == {"Fn::If": ["HasTools", {"Ref": "Tools"}, {"Ref": "AWS::NoValue"}]}
+    for function in ("StreamFunction", "ApiFunction", "ChatFunction"):
+        assert stack.properties(function)["Layers"][-1] == layer
+        assert layer not in Resolved().properties(function)["Layers"]
+    for function in ("SweepFunction", "WebSocketFunction", "BroadcastFunction"):
+        assert layer not in stack.properties(function)["Layers"]
 
 
 def test_a_provider_without_parameters_needs_the_secret_with_keys() -> None:

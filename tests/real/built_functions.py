@@ -18,7 +18,15 @@ from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Settings
 from tailrace.testing import ManualClock
 
-from tests.real.lambda_emulator import CLIENT, LAYER, EmulatedFunction, descendants, free_port, python
+from tests.real.lambda_emulator import (
+    AGENT_LAYER,
+    CLIENT,
+    LAYER,
+    EmulatedFunction,
+    descendants,
+    free_port,
+    python,
+)
 from tests.real.recording import Recording
 from tests.test_events import EVENTS, OF_A_THREAD, REQUESTS, STATUS, check_ag_ui, check_stream, sample
 
@@ -119,6 +127,29 @@ async def test_chunks_leave_one_by_one(api: EmulatedFunction, variables: dict[st
     assert (status, headers["x-message-id"]) == (200, message)
     assert seen <= streamed.count(b'data: {"chunk":') < 600
     assert b'"error_type":"cancelled"' in streamed.split(b"\n\n")[-2]
+
+
+async def test_an_agent_in_a_layer_of_its_own(
+    api: EmulatedFunction, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """examples/agent as `sam build` makes it: the built stream function asks the agent, whose tool runs there."""
+    (folder := tmp_path / "agent").mkdir()
+    own = {"TAILRACE_PROVIDERS": "support=agent:support", "TAILRACE_PROVIDER": "support"}
+    ids = await a_conversation(api)
+    event = sample("stream-start", **ids)
+    event["body"] = json.dumps({"input": "How does my order stand?", "delivery": {"parts": True}})
+    event["headers"] = {
+        name: value for name, value in event["headers"].items() if name not in ("idempotency-key", "content-length")
+    }
+    async with EmulatedFunction.run("stream", folder, {**variables, **own}, code_layer=AGENT_LAYER) as function:
+        status, _, body = await function.request(event)
+    assert status == 200
+    blocks = [json.loads(line[6:]) for line in body.decode().split("\n") if line.startswith("data: ")]
+    (result,) = [block["tool_result"] for block in blocks if "tool_result" in block]
+    assert result["name"] == "order_status"
+    message = blocks[-1]["message"]
+    assert (message["status"], message["provider"], message["metadata"]["steps"]) == ("completed", "support", 2)
+    assert "order_status" in message["content"]
 
 
 async def test_a_reply_ends_before_its_function_is_killed(

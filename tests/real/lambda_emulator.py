@@ -30,6 +30,9 @@ BUILT: Final = ROOT / ".aws-sam" / "build"
 
 LAYER: Final = BUILT / "TailraceLayerX86" / "python"
 
+AGENT_LAYER: Final = ROOT / ".aws-sam" / "agent" / "CodeLayer" / "python"
+"""What `make build` made of examples/agent."""
+
 ADAPTER: Final = ROOT / ".tools" / "web-adapter" / "bin" / "lambda-adapter"
 
 CLIENT: Final = ROOT / ".tools" / "ric"
@@ -104,6 +107,7 @@ class EmulatedFunction:
         timeout: int = 60,
         runtime_port: int | None = None,
         seen_through: str | None = None,
+        code_layer: Path | None = None,
     ) -> AsyncIterator[Self]:
         """Run a function until the end of the context.
 
@@ -113,6 +117,7 @@ class EmulatedFunction:
             timeout: seconds that a call may take.
             runtime_port: where the emulator's Runtime API shall listen.
             seen_through: another address of it, that the Web Adapter shall use.
+            code_layer: a layer that lies over Tailrace's own.
         """
         port, runtime_port = free_port(), runtime_port or free_port()
         properties = built_template()["Resources"][RESOURCES[name]]["Properties"]
@@ -136,8 +141,9 @@ class EmulatedFunction:
             "POWERTOOLS_METRICS_NAMESPACE": "Tailrace",
             **environment,
         }
+        layers = str(LAYER) if code_layer is None else f"{code_layer}:{LAYER}"
         if handler.endswith(".sh"):
-            variables |= {"PYTHONPATH": str(LAYER), "ADAPTER": str(ADAPTER)}
+            variables |= {"PYTHONPATH": layers, "ADAPTER": str(ADAPTER)}
             if seen_through is not None:
                 variables["AWS_LWA_LAMBDA_RUNTIME_API_PROXY"] = seen_through
             bootstrap = folder / "bootstrap"
@@ -146,7 +152,7 @@ class EmulatedFunction:
             bootstrap.chmod(0o755)
             command = [str(bootstrap)]
         else:
-            variables["PYTHONPATH"] = f"{task_root}:{LAYER}:{CLIENT}"
+            variables["PYTHONPATH"] = f"{task_root}:{layers}:{CLIENT}"
             command = [str(folder / "python3"), "-s", "-m", "awslambdaric", handler]
         with (folder / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
