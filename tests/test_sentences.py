@@ -76,6 +76,7 @@ TEXT = st.lists(
 @given(TEXT, st.lists(st.integers(0, 10_000), max_size=30))
 @example("```\n" + "x " * 900 + "\n```\nThe end. Yes.", [5, 3, 900])
 @example("下雨了。[1]是。[", [5])
+@example("```\n" + "code. \n" * 60 + "x" * 300 + " " * 300 + "```\n" + "code. \n" * 60, [])
 def test_any_text_at_any_cuts(text: str, cuts: list[int]) -> None:
     """Joined they are the text; they are the same whole, at these cuts, and character by character."""
     whole = sentences(text)

@@ -184,7 +184,8 @@ class Sentences:
         self._gap = line
         if self._fence is not None:
             opened, self._opened = self._opened, False
-            if opened or not closes(text[first:place], self._fence):
+            # A line that was cut, since it is too long, closes nothing: how it began may be gone.
+            if opened or first < begin or not closes(text[first:place], self._fence):
                 return None
             self._fence = None
             before = "row"  # the code is over
