@@ -129,9 +129,7 @@ async def test_chunks_leave_one_by_one(api: EmulatedFunction, variables: dict[st
     assert b'"error_type":"cancelled"' in streamed.split(b"\n\n")[-2]
 
 
-async def test_an_agent_in_a_layer_of_its_own(
-    api: EmulatedFunction, variables: dict[str, str], tmp_path: Path
-) -> None:
+async def test_an_agent_in_a_layer_of_its_own(api: EmulatedFunction, variables: dict[str, str], tmp_path: Path) -> None:
     """examples/agent as `sam build` makes it: the built stream function asks the agent, whose tool runs there."""
     (folder := tmp_path / "agent").mkdir()
     own = {"TAILRACE_PROVIDERS": "support=agent:support", "TAILRACE_PROVIDER": "support"}
