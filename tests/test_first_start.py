@@ -146,14 +146,14 @@ async def test_additions_come_before_the_reply_in_their_order(backend: Backend) 
     assert [role for role, _ in await said(conversation)] == ["user", "tool_result", "user", "assistant"]
     with pytest.raises(Unprocessable, match="must be"):
         await conversation.stream_response(additions=[NewMessage("tool_result", "x")])
-    with pytest.raises(Unprocessable, match="may add or replace 97 messages at most"):
-        await conversation.stream_response(additions=[NewMessage("user", "x")] * 98)
+    with pytest.raises(Unprocessable, match="may add or replace 95 messages at most"):
+        await conversation.stream_response(additions=[NewMessage("user", "x")] * 96)
 
 
 async def test_long_messages_fit_into_one_start(backend: Backend) -> None:
     """As many as there may be: what has no room in the transaction is put before it."""
     conversation = await first(backend)
-    long = [NewMessage("user", f"{n} " + "水" * 20_000) for n in range(97)]
+    long = [NewMessage("user", f"{n} " + "水" * 20_000) for n in range(95)]
     await (await conversation.stream_response(additions=long)).complete()
     assert [text for _, text in await said(conversation)] == [*(each.content for each in long), ""]
 

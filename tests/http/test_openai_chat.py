@@ -212,14 +212,14 @@ async def test_a_long_history_is_posted_twice(sdk: AsyncOpenAI, client: Client) 
 async def test_what_is_named_takes_no_more_than_a_transaction(sdk: AsyncOpenAI, client: Client, name: str) -> None:
     """Or a start that broke off would leave a part of it there; nothing is stored, and the error says how many."""
     name = await client.conversation() if name == "ours" else name
-    with pytest.raises(openai.BadRequestError, match="takes 97 new messages at a time") as refused:
-        await ask(sdk, *[user(str(n)) for n in range(98)], name=name)
+    with pytest.raises(openai.BadRequestError, match="takes 95 new messages at a time") as refused:
+        await ask(sdk, *[user(str(n)) for n in range(96)], name=name)
     assert refused.value.param == "messages"
     _, listed = await client.json("GET", "/conversations")
     assert [each["id"] for each in listed["conversations"]] == ([name] if name != "a name" else [])
-    _, conversation = await ask(sdk, *[user(str(n)) for n in range(97)], name=name)
-    assert len(await stored(client, conversation)) == 98
-    answer, _ = await ask(sdk, *[user(str(n)) for n in range(97)], assistant("96"), user("And now?"), name=name)
+    _, conversation = await ask(sdk, *[user(str(n)) for n in range(95)], name=name)
+    assert len(await stored(client, conversation)) == 96
+    answer, _ = await ask(sdk, *[user(str(n)) for n in range(95)], assistant("94"), user("And now?"), name=name)
     assert answer.choices[0].message.content
 
 

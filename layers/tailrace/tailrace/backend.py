@@ -16,8 +16,9 @@ from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock, SystemClock
 from tailrace.errors import ConfigurationError
 from tailrace.identity.auth import Auth
+from tailrace.identity.limits import Limits
 from tailrace.ids import RandomBytes
-from tailrace.providers import Provider, check_name, names, open_provider, variables
+from tailrace.providers import Provider, ProviderRequest, check_name, names, open_provider, variables
 from tailrace.providers.own_code import load
 from tailrace.reply.open_replies import OpenReplies
 from tailrace.settings import Settings
@@ -33,6 +34,10 @@ CLOSE_SECONDS = 10.0
 
 ChannelRule = Callable[[str, str], bool | Awaitable[bool]]
 """Takes an owner and a channel's name; returns whether they may subscribe."""
+
+
+StartRule = Callable[[str, ProviderRequest], Awaitable[None] | None]
+"""Takes an owner, and what is to be asked for them; raises an error if it is not to be asked."""
 
 
 class Backend:
@@ -51,6 +56,9 @@ class Backend:
         own_tools: likewise.
         open_table: opens a connection to the table ahead of the first request; None where the store was handed in.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
+        limits: what one identity may use, by the settings.
+        start_rules: rules of your own for starts over HTTP, such as plans and credits: each is given the owner and what
+            is asked, and raises ``RateLimited``, or another error of ours, if that is not to be. Nothing is stored.
     """
 
     def __init__(
@@ -96,6 +104,13 @@ class Backend:
         self._sessions = Sessions(limit=1024)
         self.auth = Auth(self.settings, clock=self.clock, sessions=self._sessions, read_secret=_read_secret)
         self.channel_rules: list[ChannelRule] = []
+        self.start_rules: list[StartRule] = []
+        self.limits = Limits(
+            open=self.settings.limit_open,
+            starts=self.settings.limit_starts,
+            tokens=self.settings.limit_tokens,
+            conversations=self.settings.limit_conversations,
+        )
         self._broadcast: Broadcast | None = None
 
     @property

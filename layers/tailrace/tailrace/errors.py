@@ -18,6 +18,7 @@ ErrorType = Literal[
     "conflict",
     "too_large",
     "unprocessable",
+    "rate_limited",
     "api_error",
     "content_filter",
     "timeout",
@@ -127,6 +128,21 @@ class Unprocessable(RequestError):
 
     status = 422
     error_type: ClassVar[ErrorType] = "unprocessable"
+
+
+class RateLimited(RequestError):
+    """Whoever asks has used what they may use for now. Nothing was stored, and nobody was asked.
+
+    Args:
+        retry_after: seconds after which it may be tried again.
+    """
+
+    status = 429
+    error_type: ClassVar[ErrorType] = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class UnknownProvider(Unprocessable):

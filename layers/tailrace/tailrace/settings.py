@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -36,6 +36,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         provider, model: what a start uses that names none.
         own_providers: names of providers of your own, and where their code is: ``package.module:attribute``.
         own_tools: where the code of your own tools is, likewise.
+        limit_open: replies of one identity that may be written at once, or None.
+        limit_starts: replies that it may start a minute, or None.
+        limit_tokens: tokens that it may use a day, or None.
+        limit_conversations: conversations that it may make a day, or None.
+        allow: which providers and models a client may ask, as patterns ``provider/model``, or None for any.
+        max_tokens: what a client may ask for at most, and what is asked for where it says nothing, or None.
+        allow_options: the options that a client may set, or None for any.
         flush_interval: seconds between two flushes of a stream's log.
         lease: seconds of silence after which a reply's writer counts as dead; it writes at least six times as often.
         retention: seconds a log is kept after its end, and an idempotency key after its start.
@@ -71,6 +78,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     own_providers: Mapping[str, str] = msgspec.field(default_factory=dict)
     own_tools: tuple[str, ...] = ()
+    limit_open: int | None = None
+    limit_starts: int | None = None
+    limit_tokens: int | None = None
+    limit_conversations: int | None = None
+    allow: tuple[str, ...] | None = None
+    max_tokens: int | None = None
+    allow_options: tuple[str, ...] | None = None
     flush_interval: float = 0.1
     lease: float = 30.0
     retention: int = 24 * 3600
@@ -123,6 +137,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             model=environment.get("TAILRACE_MODEL") or None,
             own_providers=own_providers,
             own_tools=_places(environment, "TAILRACE_TOOLS"),
+            limit_open=_limit(environment, "TAILRACE_LIMIT_OPEN", 1000),
+            limit_starts=_limit(environment, "TAILRACE_LIMIT_STARTS", 60_000),
+            limit_tokens=_limit(environment, "TAILRACE_LIMIT_TOKENS", 10**12),
+            limit_conversations=_limit(environment, "TAILRACE_LIMIT_CONVERSATIONS", 10**9),
+            allow=_allow(environment, provider, own_providers, in_lambda=in_lambda),
+            max_tokens=_limit(environment, "TAILRACE_MAX_TOKENS", 10_000_000),
+            allow_options=_words(environment, "TAILRACE_ALLOW_OPTIONS"),
             flush_interval=_number(environment, "TAILRACE_FLUSH_MS", 100, 10, 10_000) / 1000,
             lease=_number(environment, "TAILRACE_LEASE_S", 30, 2, 900),
             retention=_number(environment, "TAILRACE_RETENTION_H", 24, 1, 24 * 365) * 3600,
@@ -264,6 +285,29 @@ def _own_providers(environment: Mapping[str, str]) -> dict[str, str]:
             raise ConfigurationError(f"{name} has {own}, and there is such a provider already.")
         found[own] = place
     return found
+
+
+def _limit(environment: Mapping[str, str], name: str, most: int) -> int | None:
+    """Return a limit; unset and 0 are none."""
+    return _number(environment, name, 0, 0, most) or None
+
+
+def _words(environment: Mapping[str, str], name: str) -> tuple[str, ...] | None:
+    """Return a list; None when it is unset."""
+    if name not in environment:
+        return None
+    return tuple(word for part in environment[name].split(",") if (word := part.strip()))
+
+
+def _allow(
+    environment: Mapping[str, str], provider: str, own: Iterable[str], *, in_lambda: bool
+) -> tuple[str, ...] | None:
+    """Return what may be asked. In Lambda, where others pay attention to nothing, that is what the stack has."""
+    given = _words(environment, "TAILRACE_ALLOW")
+    if given or not in_lambda:
+        return given or None
+    model = environment.get("TAILRACE_MODEL")
+    return (f"{provider}/{model}" if model else provider, *(name for name in own if name != provider))
 
 
 def _origins(environment: Mapping[str, str], default: str) -> tuple[str, ...]:

@@ -16,23 +16,30 @@ from tailrace.conversation.order import Positions
 from tailrace.conversation.parts import Input, check_parts, parts_metadata, read_parts, split_input
 from tailrace.conversation.prompt import check_tool_message
 from tailrace.conversation.request import Request
-from tailrace.errors import AlreadyStarted, NotFound, TailraceError, Unprocessable
+from tailrace.errors import AlreadyStarted, NotFound, RateLimited, TailraceError, Unprocessable
 from tailrace.events import TERMINAL, ConversationRecord, Json, Message, Role, Status
 from tailrace.ids import conversation_tag, message_address, new_conversation_id, new_message_id
 from tailrace.reply.ending import PROMPT_ESTIMATE
 from tailrace.reply.stream import MessageStream
 from tailrace.store import ConversationThere, Draft, Start
+from tailrace.store.dynamodb import Payload
+from tailrace.store.identities import IdentityChanged
 from tailrace.store.together import both
 
 if TYPE_CHECKING:
+    from tailrace.conversation.admission import Admission
     from tailrace.conversation.report import Report
 
 logger = logging.getLogger(__name__)
 
 COMPLETED: Final = frozenset[Status]({"completed"})
 
-MOST_WITH_REPLY: Final = MOST_AT_ONCE - 3
-"""Messages that one transaction may add or replace beside the reply, its key and the conversation."""
+MOST_WITH_REPLY: Final = MOST_AT_ONCE - 5
+"""Messages that one transaction may add or replace beside the reply, its key, the conversation, the reply that it goes
+on with, and what its owner has used."""
+
+MOST_TRIES: Final = 5
+"""How often a start is decided anew when others of the same owner come between."""
 
 Audience = tuple[str, str | None]
 """A channel, and the socket id that is left out there."""
@@ -63,6 +70,7 @@ class Conversation(Additions):
         system: str | None = None,
         metadata: Json | None = None,
         backend: Backend | None = None,
+        admission: Admission | None = None,
     ) -> Self:
         """Store and return a new conversation.
 
@@ -70,8 +78,10 @@ class Conversation(Additions):
             owner: whose it is.
             system: the system prompt of every reply.
             backend: the environment's when None.
+            admission: counts it for the limits of its owner, and may refuse it.
 
         Raises:
+            RateLimited: the owner has made as many as they may for now.
             StoreError: the table cannot be written.
         """
         backend = backend or default_backend()
@@ -85,10 +95,25 @@ class Conversation(Additions):
             created=now,
             updated=now,
         )
-        await backend.store.conversations.put(record)
+        if admission is None:
+            await backend.store.conversations.put(record)
+        else:
+            await cls._put_counted(backend, record, admission)
         conversation = cls(record, backend)
         conversation._count = 0
         return conversation
+
+    @classmethod
+    async def _put_counted(cls, backend: Backend, record: ConversationRecord, admission: Admission) -> None:
+        for _ in range(MOST_TRIES):
+            identity = await admission.conversation()
+            try:
+                await backend.store.conversations.put(record, identity=identity, nonce=backend.random_bytes(16))
+            except IdentityChanged:
+                admission.forget()
+                continue
+            return
+        raise RateLimited("Too many conversations are made at once.", retry_after=1)
 
     @classmethod
     async def load(cls, conversation_id: str, *, owner: str | None = None, backend: Backend | None = None) -> Self:
@@ -169,6 +194,7 @@ class Conversation(Additions):
         start: Start | None = None,
         replaced: Sequence[str] = (),
         continued: str | None = None,
+        admission: Admission | None = None,
     ) -> list[Message]:
         """Store messages under the next ordinals, as far as this object knows; and the conversation, if it is new."""
         if self._count is None:
@@ -185,19 +211,43 @@ class Conversation(Additions):
                 conversation=conversation,
                 replaced=replaced,
                 continued=continued,
+                identity=None if admission is None else await self._admitted(admission, drafts[-1].id, start),
             )
 
-        try:
-            stored = await put(self.record if self._is_new else None)
-        except ConversationThere:
-            # Two first starts at once: the other one has stored it. If it was deleted, it is not found.
-            self.record = await self._store.conversations.get(self.id)
-            stored = await put(None)
+        for tries in range(MOST_TRIES):
+            try:
+                stored = await put(self.record if self._is_new else None)
+                break
+            except ConversationThere:
+                # Two first starts at once: the other one has stored it. If it was deleted, it is not found.
+                self.record = await self._store.conversations.get(self.id)
+                self._is_new = False
+            except IdentityChanged:
+                # Another start of the same owner's came between: whether this one may be is decided anew.
+                assert admission is not None
+                admission.forget()
+                if tries + 1 == MOST_TRIES:
+                    raise RateLimited("Too many replies are started at once.", retry_after=1) from None
         self._is_new = False
         self._count += len(stored)
         system = [message.id for message in stored if message.role == "system"]
         self.record = msgspec.structs.replace(self.record, system_messages=(*self.record.system_messages, *system))
         return stored
+
+    async def _admitted(self, admission: Admission, reply: str, start: Start | None) -> Payload:
+        """Return the update that counts a reply.
+
+        Raises:
+            AlreadyStarted: it would be refused, and this very start was made before.
+            RateLimited: it is refused.
+        """
+        try:
+            return await admission.reply(reply, makes_conversation=self._is_new)
+        except RateLimited:
+            same = None if start is None else await self._store.messages.started(self.id, start)
+            if same is None:
+                raise
+            raise AlreadyStarted(same) from None
 
     async def messages(self, *, role: Role | None = None, status: Status | None = None) -> list[Message]:
         """Return all messages in order, or those of a role or a status.
@@ -362,6 +412,7 @@ class Conversation(Additions):
         replaced: Sequence[str] = (),
         earlier: Sequence[NewMessage] = (),
         continued: str | None = None,
+        admission: Admission | None = None,
     ) -> MessageStream:
         """Store an empty reply and return its stream.
 
@@ -379,8 +430,10 @@ class Conversation(Additions):
             earlier: messages that come before all of these, in transactions of their own: there may be any number. A
                 conversation that is made by this reply is there with it only, so nobody sees a part of them.
             continued: the id of the reply that this one goes on with, which only one may.
+            admission: counts it for the limits of its owner, and may refuse it.
 
         Raises:
+            RateLimited: the owner has used what they may for now.
             AlreadyStarted: the key was used for the same start; the error says which reply it started.
             Conflict: the key was used for another start, what is to be replaced is being written or gone, or somebody
                 has gone on with that reply before.
@@ -393,6 +446,8 @@ class Conversation(Additions):
         audience = self._audience(channel, except_socket)
         if len(additions) + (input is not None) + len(replaced) > MOST_WITH_REPLY:
             raise Unprocessable(f"A start may add or replace {MOST_WITH_REPLY} messages at most.")
+        if admission is not None and earlier:
+            await self._admitted(admission, "", start)  # before anything of it is stored
         if earlier:
             await self._put_earlier(earlier, now, audience, start)
         if input is not None:
@@ -418,6 +473,7 @@ class Conversation(Additions):
             start,
             [self._own(each) for each in replaced],
             None if continued is None else self._own(continued),
+            admission,
         )
         feed = None
         if audience is not None:

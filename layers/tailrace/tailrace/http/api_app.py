@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from tailrace.backend import Backend
+from tailrace.conversation.admission import Admission
 from tailrace.conversation.conversation import Conversation
 from tailrace.conversation.owner import Owner
 from tailrace.conversation.report import parse_day
@@ -102,8 +103,10 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.post("/conversations", status_code=201, response_model=ConversationOut)
     async def create_conversation(request: Request, body: NewConversation) -> Response:
         """Create a conversation. Its system prompt goes to the provider and is never sent back."""
+        owner = await backend.identify(request.scope)
         conversation = await Conversation.create(
-            owner=await backend.identify(request.scope),
+            owner=owner,
+            admission=Admission(backend, owner) if backend.limits.conversations is not None else None,
             title=body.title,
             system=body.system,
             metadata=body.metadata,

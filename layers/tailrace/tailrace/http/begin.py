@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from tailrace.conversation.request import Choice, Here, Running, open_source, pr
 from tailrace.delivery import Delivery, Progress
 from tailrace.errors import AlreadyStarted, NotFound, RequestError, TailraceError, Unprocessable
 from tailrace.events import ConversationRecord, Json, Message
+from tailrace.http.allowed import bounded_options, check_choices
 from tailrace.http.cursor import Cursor, last_event_id
 from tailrace.http.live import Live, Started
 from tailrace.http.replay import Replay
@@ -40,6 +41,10 @@ from tailrace.providers.fallback import Mode
 from tailrace.providers.options import read_options
 from tailrace.reply.steps import MAX_STEPS, Decision
 from tailrace.store import Start
+from tailrace.store.together import both
+
+if TYPE_CHECKING:
+    from tailrace.conversation.admission import Admission
 
 LONGEST_KEY: Final = 255
 """Characters of an idempotency key."""
@@ -95,12 +100,14 @@ class Begun(msgspec.Struct, frozen=True):
 
     Attributes:
         arrived: when the request came, by the monotonic clock.
+        admission: counts the reply for the limits of its owner; None where there are none.
     """
 
     conversation: Conversation
     past: Past
     owner: str
     arrived: float
+    admission: Admission | None = None
 
 
 async def find_conversation(backend: Backend, owner: str, page_id: str) -> str:
@@ -173,7 +180,7 @@ async def begin(
     Raises:
         NotFound, StoreError: as ``Conversation.load`` does.
     """
-    conversation, past = await Conversation.load_with_past(
+    loading = Conversation.load_with_past(
         conversation_id,
         history,
         has_question=has_question,
@@ -182,7 +189,13 @@ async def begin(
         new=new,
         before=before,
     )
-    return Begun(conversation, past, owner, arrived)
+    if not backend.limits.are_any:
+        conversation, past = await loading
+        return Begun(conversation, past, owner, arrived)
+    from tailrace.conversation.admission import Admission  # where there are limits
+
+    (conversation, past), known = await both(loading, backend.store.identities.get(owner))
+    return Begun(conversation, past, owner, arrived, Admission(backend, owner, known))
 
 
 async def answer(
@@ -233,7 +246,8 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     check_by_chunk(find_protocol(ask.protocol), is_paced=ask.delivery.is_paced)
     owner, conversation = begun.owner, begun.conversation
     first = Choice(ask.provider or backend.settings.provider, ask.model)
-    options = read_options(ask.options)
+    check_choices(backend.settings, [first, *ask.fallbacks])
+    options = read_options(bounded_options(backend.settings, ask.options))
     tools = await tools_here(backend, options)
     start = None if ask.key is None else Start(owner, _check_key(ask.key), digest(ask.asked))
     said = [as_said(each.role, each.content, each.metadata) for each in (*ask.earlier, *ask.additions)]
@@ -250,6 +264,9 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     running = Running(conversation, metadata=ask.metadata)
     here = Here(tools, running, options.max_steps or MAX_STEPS, None if before is None else before.pending)
     source = await open_source(backend, [first, *ask.fallbacks], request, options, ask.fallback, here)
+    for rule in backend.start_rules:
+        if (asked := rule(owner, msgspec.structs.replace(request, model=first.model))) is not None:
+            await asked
     if ask.channel is not None:
         await _check_channel(backend, owner, ask.channel)
     metadata = {**ask.metadata, **_what_was_left_out(past)}
@@ -274,6 +291,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
         start=start,
         except_socket=socket_id(scope),
         continued=None if before is None else before.message.id,
+        admission=begun.admission,
     )
     message = stream.message
     deadline = time_left(scope, backend)

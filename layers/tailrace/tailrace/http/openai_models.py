@@ -6,6 +6,7 @@ from typing import Any
 
 from tailrace.backend import Backend
 from tailrace.errors import ConfigurationError, NotFound
+from tailrace.http.allowed import is_allowed, is_any_allowed
 from tailrace.http.openai_errors import respond_error
 from tailrace.http.requests import Receive, Scope, Send
 from tailrace.http.responses import respond_json
@@ -28,6 +29,7 @@ async def get_models(backend: Backend, scope: Scope, receive: Receive, send: Sen
         is_named = bool(settings.provider_config(name).base_url) if needs_none else bool(variables(name).keys)
         if name != settings.provider and is_named and await _is_set_up(backend, name):
             found.append(name)
+    found = [name for name in found if is_any_allowed(settings.allow, name.partition("/")[0])]
     await respond_json(send, 200, {"object": "list", "data": [_model(backend, each) for each in found]})
 
 
@@ -36,11 +38,15 @@ async def get_model(backend: Backend, scope: Scope, receive: Receive, send: Send
     here: any of one that is set up is passed on to it.
 
     Raises:
-        NotFound: its provider is not set up.
+        NotFound: its provider is not set up, or it may not be asked here.
     """
     await backend.identify(scope)
     name = scope["path_params"]["model"]
-    if not await _is_set_up(backend, choose(backend, name)[0]):
+    provider, model = choose(backend, name)
+    allow = backend.settings.allow
+    if allow is not None and model is not None and not is_allowed(allow, provider, model):
+        raise NotFound("No such model: it may not be asked here.")
+    if not is_any_allowed(allow, provider) or not await _is_set_up(backend, provider):
         raise NotFound("No such model: its provider is not set up.")
     await respond_json(send, 200, _model(backend, name))
 

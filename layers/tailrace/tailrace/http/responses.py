@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace.errors import ConfigurationError, ProviderError, TailraceError, TooLarge, Unauthenticated
+from tailrace.errors import ConfigurationError, ProviderError, RateLimited, TailraceError, TooLarge, Unauthenticated
 from tailrace.events import Message
 from tailrace.http.requests import Scope, Send, header
 from tailrace.telemetry import logger
@@ -152,7 +152,7 @@ def error_content(error: Exception) -> tuple[int, dict[str, dict[str, str]], dic
         logger.error("not configured", extra={"missing": error.message})
         return 503, {"error": {"type": error.error_type, "message": UNCONFIGURED}}, {}
     headers = {}
-    if isinstance(error, ProviderError) and error.retry_after is not None:
+    if isinstance(error, ProviderError | RateLimited) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if isinstance(error, Unauthenticated) and error.challenge is not None:
         headers["WWW-Authenticate"] = f'Bearer error="{error.challenge}"' if error.challenge else "Bearer"

@@ -15,6 +15,7 @@ from tailrace.store.chat_requests import ChatRequests
 from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
 from tailrace.store.history import History
+from tailrace.store.identities import Identities
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
 from tailrace.store.messages import ConversationThere, Draft, Messages, Open, Start
 from tailrace.store.prune import prune
@@ -49,6 +50,7 @@ class Store:
         self.messages = Messages(named, self.log, retention)
         self.subscriptions = Subscriptions(named, clock, random_bytes)
         self.chat_requests = ChatRequests(named, clock)
+        self.identities = Identities(named, clock)
         self.history = History(named, self.messages)
         self.replies = Replies(named)
         self._table = named

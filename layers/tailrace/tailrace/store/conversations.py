@@ -9,7 +9,8 @@ from pynamodb.expressions.update import Action
 
 from tailrace.errors import NotFound, Unprocessable
 from tailrace.events import ConversationRecord, Json
-from tailrace.store.dynamodb import ConditionFailed, Payload
+from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
+from tailrace.store.identities import IdentityChanged
 from tailrace.store.items import DELETED, ConversationItem, conversation_key, conversation_record, message_key, to_json
 from tailrace.store.table import Key, Table
 
@@ -44,13 +45,28 @@ class Conversations:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def put(self, conversation: ConversationRecord) -> None:
+    async def put(
+        self, conversation: ConversationRecord, *, identity: Payload | None = None, nonce: bytes = b""
+    ) -> None:
         """Put a new conversation. Its id is fresh, so putting it again changes nothing.
+
+        Args:
+            identity: the update of what its owner has used, for the same transaction.
+            nonce: 16 random bytes for that.
 
         Raises:
             Unprocessable: a text or the metadata are too long for its item.
+            IdentityChanged: what its owner has used was changed by somebody else.
         """
-        await self._table.put(conversation_item(conversation))
+        item = conversation_item(conversation)
+        if identity is None:
+            await self._table.put(item)
+            return
+        writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}}, {"Update": identity}]
+        try:
+            await self._table.transact(writes, token=nonce.hex())
+        except TransactionCancelled as error:
+            raise IdentityChanged from error
 
     async def get(self, conversation_id: str) -> ConversationRecord:
         """Return a conversation.

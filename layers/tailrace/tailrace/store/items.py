@@ -148,6 +148,14 @@ class SubscriptionItem(Item):
     expires = NumberAttribute()
 
 
+class IdentityItem(Item):
+    """What one identity has used, as JSON; ``version`` changes with every write."""
+
+    version = NumberAttribute()
+    held = UnicodeAttribute()
+    expires = NumberAttribute()
+
+
 class SocketItem(Item):
     """A WebSocket connection of somebody who was identified."""
 
@@ -233,6 +241,11 @@ def socket_key(socket: str) -> dict[str, str]:
 
 def chat_request_key(socket: str, request: str) -> dict[str, str]:
     return {"pk": f"W#{socket}", "sk": f"R#{request}"}
+
+
+def identity_key(owner: str) -> dict[str, str]:
+    """Return where it lies what an identity has used; the key does not tell who that is."""
+    return {"pk": f"U#{hashlib.sha256(owner.encode()).hexdigest()}", "sk": "U"}
 
 
 def is_expired(item: Payload, now: int) -> bool:

@@ -15,6 +15,7 @@ from tailrace.events import TERMINAL, ConversationRecord, End, Event, Json, Mess
 from tailrace.store.content import Found, content_bytes, lay_out, read_contents, read_with_states
 from tailrace.store.conversations import conversation_item
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
+from tailrace.store.identities import IdentityChanged
 from tailrace.store.items import (
     DELETED,
     OPEN_SHARDS,
@@ -139,6 +140,7 @@ class Messages:
         conversation: ConversationRecord | None = None,
         replaced: Sequence[str] = (),
         continued: str | None = None,
+        identity: Payload | None = None,
     ) -> list[Message]:
         """Put new messages, all or none: a start puts the user's message and the empty reply.
 
@@ -151,18 +153,20 @@ class Messages:
             conversation: theirs, if it is put with them.
             replaced: the ids of messages in whose place these come: they are deleted, as ``History.delete`` does.
             continued: the id of a reply that the last of these goes on with, which only one may.
+            identity: the update of what their owner has used.
 
         Raises:
             AlreadyStarted: the key was used for the same body; the error has the message.
             Conflict: the key was used for another body, a message to replace is being written or gone, or the reply to
                 go on with is gone or was gone on with before.
             ConversationThere: the conversation was put by somebody else, or was deleted.
+            IdentityChanged: what their owner has used was changed by somebody else.
             Unprocessable: one of them does not fit into an item; nothing was stored.
         """
         values = [_values(draft) for draft in drafts]
         is_start = len(drafts) > 1 and drafts[-1].status not in TERMINAL
         # Beside the key, the conversation and its system messages.
-        room = min(MOST_PARTS, MOST_WRITES - len(drafts) - len(replaced) - 4)
+        room = min(MOST_PARTS, MOST_WRITES - len(drafts) - len(replaced) - 5)
         items: list[Payload] = []
         parts: list[Payload] = []
         for draft, value in zip(drafts, values, strict=True):
@@ -182,6 +186,8 @@ class Messages:
         writes += [{"Update": self._replace_request(each, drafts[-1].created)} for each in replaced]
         if continued is not None:
             writes.append({"Update": self._continue_request(continued, drafts[-1].id)})
+        if identity is not None:
+            writes.append({"Update": identity})
         systems = [draft.id for draft in drafts if draft.role == "system"]
         if systems:
             writes.append({"Update": self._system_request(drafts[0].conversation_id, systems)})
@@ -201,6 +207,9 @@ class Messages:
                     begin += len(replaced)
                     if continued is not None and codes[begin : begin + 1] == [FAILED]:
                         raise Conflict("Somebody has gone on with that reply already.") from error
+                    begin += continued is not None
+                    if identity is not None and codes[begin : begin + 1] == [FAILED]:
+                        raise IdentityChanged from error
                 if systems and codes[-1] == FAILED:
                     raise Unprocessable(f"A conversation may have {MOST_SYSTEM_MESSAGES} system messages.") from error
                 _check_key(error, start, drafts[-1].id)
