@@ -72,6 +72,7 @@ CHAPTERS: Final[dict[str, tuple[str, ...]]] = {
         "tailrace.errors.TooLarge",
         "tailrace.errors.UnsupportedType",
         "tailrace.errors.Unprocessable",
+        "tailrace.RateLimited",
         "tailrace.errors.UnknownProvider",
         "tailrace.ProviderError",
         "tailrace.ContentFiltered",

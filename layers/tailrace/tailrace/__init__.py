@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tailrace.errors import NotFound as NotFound
     from tailrace.errors import ProviderError as ProviderError
     from tailrace.errors import ProviderTimeout as ProviderTimeout
+    from tailrace.errors import RateLimited as RateLimited
     from tailrace.errors import StoreError as StoreError
     from tailrace.errors import StreamEnded as StreamEnded
     from tailrace.errors import TailraceError as TailraceError
@@ -70,6 +71,7 @@ _HOME = {
     "Piece": "delivery",
     "ProviderError": "errors",
     "ProviderTimeout": "errors",
+    "RateLimited": "errors",
     "Reasoning": "events",
     "Reply": "conversation.request",
     "Report": "conversation.report",
