@@ -322,7 +322,7 @@ async def _run(
             )
         assert joined(got) == text_of(reply.log[begin - 1 :])
         last = [chunk for chunk in got if "progress" in chunk][-1:]
-        if last and not got[-1].get("reset"):
+        if last and not [chunk for chunk in got if "part" not in chunk][-1].get("reset"):
             assert last[0]["progress"]["characters"] == len(text_of(reply.log))
         parts = [chunk["part"] for chunk in got if "part" in chunk]
         wanted = [event for event in reply.log[begin - 1 :] if isinstance(event, PART_EVENTS)]

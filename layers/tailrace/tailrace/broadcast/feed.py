@@ -178,7 +178,7 @@ class Feed:
             async with asyncio.timeout(None) as self._patience:
                 if self._impatient:
                     self._lose_patience()
-                await self._give_out()
+                await self._give_out(final)
                 if final:
                     await self._subscribers.drain()
         except TimeoutError:
@@ -195,9 +195,9 @@ class Feed:
             self._close()
             await self._note_fed()
 
-    async def _give_out(self) -> None:
-        upto = self._stored
-        if not self._pending.tells(self._subscribers.given, upto):
+    async def _give_out(self, is_last: bool) -> None:
+        given, upto = self._subscribers.given, self._stored
+        if not (self._pending.tells(given, upto) or (is_last and self._pending.has_parts(given, upto))):
             return
         if self._handed_over:
             await self._call(upto)

@@ -13,14 +13,18 @@ import msgspec
 
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.frames import LARGEST_FRAME
+from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.errors import StoreError
-from tailrace.events import Event, Reset, Text
+from tailrace.events import Event, Reasoning, Reset, Text
 from tailrace.store import Log, Segment
 
 logger = logging.getLogger(__name__)
 
 LARGEST_PENDING: Final = 4 * LARGEST_FRAME
 """Characters of text, with 64 for each event, that are kept for those who are behind."""
+
+TELLING: Final = (Text, Reset, *(kind for kind in PART_EVENTS if kind is not Reasoning))
+"""What is given to subscribers as soon as it is stored."""
 
 CREATED: Final = -1
 """The number that stands for ``MessageCreated``, before the first segment."""
@@ -33,7 +37,8 @@ class PendingSegment(msgspec.Struct, frozen=True):
     """A segment with events.
 
     Attributes:
-        tells: whether there is anything in it for a subscriber.
+        tells: whether subscribers are given it now. What does not tell goes with what comes next.
+        has_parts: whether there is anything in it for those who want what lies between the text.
     """
 
     number: int
@@ -41,6 +46,7 @@ class PendingSegment(msgspec.Struct, frozen=True):
     events: Sequence[Event]
     size: int
     tells: bool
+    has_parts: bool = False
 
 
 class Pending:
@@ -53,10 +59,13 @@ class Pending:
 
     Attributes:
         forgotten: the newest segment that it had to forget, whoever had it.
+        parts_are_wanted: whether somebody wants what lies between the text, so that reasoning is given as it comes.
+            What happens to tools always is: it is little, and may be long before the next text.
     """
 
     def __init__(self, frames: ChunkFrames, created: bytes, log: Log) -> None:
         self.forgotten = CREATED - 1
+        self.parts_are_wanted = False
         self.created: Final = created
         self.message_id: Final = frames.message_id
         self._frames = frames
@@ -70,9 +79,10 @@ class Pending:
         """Take a segment that was stored; return whether there is anything in it for a subscriber."""
         if not events:
             return False  # it only renewed the writer's lease
-        tells = any(isinstance(event, Text | Reset) for event in events)
-        size = sum(64 + (len(event.text) if isinstance(event, Text) else 0) for event in events)
-        self._entries.append(PendingSegment(number, first_seq, events, size, tells))
+        has_parts = any(isinstance(event, PART_EVENTS) for event in events)
+        tells = any(isinstance(event, TELLING) for event in events) or (has_parts and self.parts_are_wanted)
+        size = sum(64 + _length(event) for event in events)
+        self._entries.append(PendingSegment(number, first_seq, events, size, tells, has_parts))
         self._size += size
         while self._size > LARGEST_PENDING and len(self._entries) > 1:
             self.forgotten = self._entries[0].number
@@ -82,6 +92,10 @@ class Pending:
     def tells(self, after: int, upto: int) -> bool:
         """Return whether there is anything for a subscriber in the segments after one number, up to another."""
         return any(entry.tells for entry in self._entries if after < entry.number <= upto)
+
+    def has_parts(self, after: int, upto: int) -> bool:
+        """Return whether there is anything for those who want what lies between the text."""
+        return any(entry.has_parts for entry in self._entries if after < entry.number <= upto)
 
     def entries(self, seq: int, upto: int) -> Sequence[PendingSegment | Segment] | None:
         """Return the segments after an entry of the log, up to a segment; None when not all of them are here."""
@@ -104,7 +118,7 @@ class Pending:
             entries = [entry for entry in self._entries if after < entry.number <= upto]
             frames = [self.created] if entries[0].number == CREATED else []
             events = [event for entry in entries for event in entry.events]
-            self._cut[after] = frames + self._frames.at(entries[0].first_seq - 1).run(events)
+            self._cut[after] = frames + self._frames.at(entries[0].first_seq - 1).run(events, whole=True)
         return upto, self._cut[after]
 
     async def read(self, after: int) -> tuple[int, list[bytes]]:
@@ -132,6 +146,12 @@ class Pending:
 
     def _drop_first(self) -> None:
         self._size -= self._entries.popleft().size
+
+
+def _length(event: Event) -> int:
+    if isinstance(event, Text | Reasoning):
+        return len(event.text)
+    return sum(len(value) for value in msgspec.structs.astuple(event) if isinstance(value, str))
 
 
 class EveryChunk:

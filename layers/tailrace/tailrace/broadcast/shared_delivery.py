@@ -40,6 +40,7 @@ class SharedDelivery:
         waiting: segments it is to be fed, in order.
         paced: what holds back what is not due.
         end: how many pieces were released.
+        parts: whether it has what lies between the text.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SharedDelivery:
         self.fed = frames
         self.waiting: deque[PendingSegment | Segment] = deque()
         self.end = 0
+        self.parts = delivery.parts
         self._writer = copy(frames)
         self._clock = clock
         self._tell = released

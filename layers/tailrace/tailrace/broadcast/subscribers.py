@@ -166,6 +166,7 @@ class Subscribers:
                 stored = self._log.read(self._message.id, upto=upto)
                 segments = [each async for each in stored if each.first_seq > seq and each.events]
             shared.waiting = deque(segments)
+        self._pending.parts_are_wanted = any(shared.parts for shared in self._deliveries.values())
 
     def _open(self, text: str) -> SharedDelivery:
         delivery = delivery_of(text)
