@@ -16,8 +16,8 @@ from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.broadcast.subscribers import MOST_DELIVERIES
 from tailrace.delivery import Delivery, Part, Piece, Progress, Voided
 from tailrace.delivery.pieces import PART_EVENTS
-from tailrace.events import Event, Reasoning, Reset, Text, ToolCall
-from tailrace.protocols.parts import part_data
+from tailrace.events import Event, Reasoning, Reset, Text, ToolCall, ToolRun
+from tailrace.protocols.parts import part_data, shortened
 from tailrace.store.segment import text_of
 
 from tests.broadcast.test_catch_up import CHUNK, chunks, names, opened
@@ -419,3 +419,29 @@ async def test_what_waits_before_a_tool_call_or_a_reset() -> None:
         ("Yes.", None),
     ]
     assert CHUNK in reply.clients.names("one")
+
+
+@pytest.mark.anyio
+async def test_a_tool_is_told_while_it_runs() -> None:
+    """To who wants parts; whoever does not gets a frame without text, so that the numbers follow on each other."""
+    reply = Reply()
+    reply.feed.start()
+    await listen(reply, "parts", Delivery(parts=True))
+    await listen(reply, "plain", Delivery(progress=True))
+    await reply.pass_time(0.0)
+    await reply.append(Text("Let me see. "))
+    await reply.append(ToolCall("c", "weather", "{}"), ToolRun("c", "weather"))
+    await reply.pass_time(0.5)
+    told = reply.clients.chunks("parts")
+    assert [chunk.get("part") for chunk in told] == [
+        None,
+        {"tool_call": {"id": "c", "name": "weather", "arguments": "{}"}},
+        {"tool_run": {"id": "c", "name": "weather"}},
+    ]
+    await reply.append(Text("Warm."))
+    await reply.end()
+    await reply.pass_time(5)
+    await reply.feed.drain()
+    assert joined(reply.clients.chunks("parts")) == joined(reply.clients.chunks("plain")) == "Let me see. Warm."
+    long = {"tool_result": {"id": "c", "name": "weather", "result": "x" * 200_000}}
+    assert shortened(long) == {"tool_result": {"id": "c", "name": "weather", "omitted": "too long"}}
