@@ -93,6 +93,10 @@ async def deployed(name: str, aws: AwsEndpoint, settings: Settings, **environmen
             "ANTHROPIC_BASE_URL": aws.url,
             "GROQ_BASE_URL": aws.url,
             "OPENAI_BASE_URL": aws.url,
+            "TAILRACE_ALLOW": "*",  # each provider is asked
+            "TAILRACE_LIMIT_OPEN": "20",
+            "TAILRACE_LIMIT_TOKENS": "100000000",
+            "TAILRACE_LIMIT_CONVERSATIONS": "1000",
             "TAILRACE_AUTH": "iam",
             "TAILRACE_TABLE": settings.table,
             "TAILRACE_WEBSOCKET_URL": f"{aws.url}/live",
