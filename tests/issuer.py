@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -39,6 +40,8 @@ class Issuer:
         keys: what it publishes.
         asked: how often each path was asked for.
         answer: what it answers instead, with everything.
+        hang: what it waits for before it answers.
+        was_asked: set when it waits.
     """
 
     def __init__(self, url: str) -> None:
@@ -47,6 +50,8 @@ class Issuer:
         self.keys: list[Any] = [public("one")]
         self.asked: list[str] = []
         self.answer: web.Response | None = None
+        self.hang: asyncio.Event | None = None
+        self.was_asked = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -70,6 +75,9 @@ class Issuer:
     async def respond(self, request: web.Request) -> web.Response:
         """Answer with one of the two documents."""
         self.asked.append(request.path)
+        if self.hang is not None:
+            self.was_asked.set()
+            await self.hang.wait()
         if self.answer is not None:
             return web.Response(status=self.answer.status, body=self.answer.body, headers=self.answer.headers)
         if request.path == "/realm/.well-known/openid-configuration":

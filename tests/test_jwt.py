@@ -20,6 +20,7 @@ from tailrace.backend import Backend
 from tailrace.errors import ConfigurationError, IssuerUnavailable, Unauthenticated
 from tailrace.identity.jwt.claims import subject
 from tailrace.identity.jwt.issuer import FRESH_SECONDS, PAUSE_SECONDS, RETRY_SECONDS, STALE_SECONDS
+from tailrace.identity.jwt.issuer import Issuer as KnownIssuer
 from tailrace.identity.jwt.rsa import PublicKey
 from tailrace.settings import Settings
 from tailrace.testing import ManualClock
@@ -47,6 +48,12 @@ class Door:
 
     async def owner(self, token: str) -> str:
         return await self.backend.auth.owner(token)
+
+    async def fetched(self) -> None:
+        """Wait until keys that are fetched beside requests are there."""
+        signers = self.backend.auth._tokens and self.backend.auth._tokens._signers
+        assert isinstance(signers, KnownIssuer)
+        await asyncio.gather(*signers._beside.values())
 
     async def refuses(self, token: str, said: str) -> None:
         with pytest.raises(Unauthenticated, match=said) as caught:
@@ -112,6 +119,8 @@ async def test_a_key_without_a_name(door: Door) -> None:
     assert await door.owner(door.token(header={"kid": None})) == "user-1"
     await door.clock.advance(FRESH_SECONDS + 1)
     door.issuer.keys.append(public("two"))
+    assert await door.owner(door.token(header={"kid": None})) == "user-1"  # the keys are fetched beside this one
+    await door.fetched()
     await door.refuses(door.token(header={"kid": None}), r"that its issuer does not publish\.$")
 
 
@@ -291,11 +300,38 @@ async def test_requests_at_once_fetch_once(door: Door) -> None:
 
 
 async def test_keys_grow_old(door: Door) -> None:
-    """After an hour they are fetched again, so a key that was taken back is no longer believed."""
+    """After an hour they are fetched again, beside the request that finds it out; then a key that was taken back is no
+    longer believed."""
     assert await door.owner(door.token())
     door.issuer.keys = []
     await door.clock.advance(FRESH_SECONDS + 1)
+    assert await door.owner(door.token())
+    await door.fetched()
     await door.refuses(door.token(), r"does not publish\.$")
+
+
+async def test_an_issuer_that_hangs_delays_nobody_whose_key_is_known(door: Door) -> None:
+    """It takes the connection and never answers: requests go on with the keys of an hour ago, and ask once."""
+    assert await door.owner(door.token())
+    hanging = door.issuer.hang = asyncio.Event()
+    await door.clock.advance(FRESH_SECONDS + 1)
+    asked = len(door.issuer.asked)
+    async with asyncio.timeout(2):
+        assert await asyncio.gather(*(door.owner(door.token()) for _ in range(8))) == ["user-1"] * 8
+        assert await door.owner(door.token()) == "user-1"
+        await door.issuer.was_asked.wait()
+    assert len(door.issuer.asked) == asked + 1
+    hanging.set()
+    await door.fetched()
+    assert door.issuer.asked.count("/realm/keys") == 2
+
+
+async def test_whoever_waited_for_one_fetch_does_not_wait_for_another(door: Door) -> None:
+    """Eight first requests at once, and an issuer that is away: it is asked once, and all are told."""
+    door.issuer.answer = web.Response(status=500)
+    found = await asyncio.gather(*(door.owner(door.token()) for _ in range(8)), return_exceptions=True)
+    assert all(isinstance(each, IssuerUnavailable) for each in found)
+    assert len(door.issuer.asked) == 1
 
 
 async def test_an_issuer_that_is_away(door: Door) -> None:
@@ -305,8 +341,10 @@ async def test_an_issuer_that_is_away(door: Door) -> None:
     for _ in range(3):
         await door.clock.advance(FRESH_SECONDS + 1)
         assert await door.owner(door.token()) == "user-1"
+        await door.fetched()
     asked = len(door.issuer.asked)
     assert await door.owner(door.token()) == "user-1"
+    await door.fetched()
     assert len(door.issuer.asked) == asked
     await door.clock.advance(STALE_SECONDS)
     with pytest.raises(IssuerUnavailable, match=r"^The token cannot be checked now\. Please try again\.$"):

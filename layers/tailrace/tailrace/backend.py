@@ -220,6 +220,7 @@ class Backend:
             await asyncio.wait(replies, timeout=CLOSE_SECONDS)
         if self._broadcast is not None:
             await self._broadcast.close()
+        await self.auth.close()
         await self._sessions.close()
         for closer in self._closers:
             await closer()

@@ -65,6 +65,11 @@ class Auth:
             raise Unauthenticated("Tokens are not accepted here.")
         return await self._tokens.owner(token)
 
+    async def close(self) -> None:
+        """Fetch nothing more in the running event loop."""
+        if self._tokens is not None:
+            await self._tokens.close()
+
     async def connection_owner(self, event: Mapping[str, Any]) -> str | None:
         """Return the owner that a WebSocket connection acts for, or None if nobody can be seen behind it: it may have
         what is public or signed for it, and refused it would come back at once, and not alone.

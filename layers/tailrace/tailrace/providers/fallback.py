@@ -11,7 +11,6 @@ When even the last one's streaming fails, though it takes requests, it is asked 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -141,7 +140,7 @@ class Fallback:
 
     async def _check(self, answer: _Answer, candidate: Candidate) -> None:
         if self._schema is not None and answer.texts is not None and (answer.texts or not answer.called):
-            await asyncio.to_thread(self._schema.check, "".join(answer.texts), candidate.provider.name)
+            await self._schema.check("".join(answer.texts), candidate.provider.name)
 
     def _ask(self, candidate: Candidate, streamed: bool = True) -> AsyncGenerator[Sequence[ProviderEvent], None]:
         request = msgspec.structs.replace(self._request, model=candidate.model, streamed=streamed)

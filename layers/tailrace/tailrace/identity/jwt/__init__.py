@@ -34,6 +34,10 @@ class Signers(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Fetch nothing more in the running event loop."""
+        ...
+
 
 class Tokens:
     """The tokens of one deployment.
@@ -61,6 +65,10 @@ class Tokens:
         await self._signers.check(token)
         # What is in it is read only now: of a forged token nobody learns what would have been wrong with it.
         return subject(token.payload, issuer=self._issuer, audience=self._audience, now=self._clock.now() / 1_000_000)
+
+    async def close(self) -> None:
+        """Fetch nothing more in the running event loop."""
+        await self._signers.close()
 
 
 __all__ = ["Issuer", "SharedSecret", "Tokens"]

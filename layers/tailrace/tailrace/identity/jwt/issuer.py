@@ -2,7 +2,8 @@
 
 Its keys are fetched when the first token comes, kept for an hour, and fetched again when a token names one that is not
 among them: issuers publish a new key before they use it. That is done at most once a minute, so nobody who makes up
-names of keys makes us ask more often. An issuer that cannot be reached stops nobody for a day whose key is known.
+names of keys makes us ask more often. An issuer that cannot be reached, or does not answer, delays and stops nobody for
+a day whose key is known: keys that are an hour old are used, and fetched again beside.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class Issuer:
         self._fetched: float | None = None
         self._tried: float | None = None
         self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
+        self._beside: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
     async def check(self, token: Token) -> None:
         """Return if the token is signed with a key of the issuer.
@@ -84,9 +86,10 @@ class Issuer:
             raise Unauthenticated("The token's signature is wrong.", "invalid_token")
 
     async def _key(self, key_id: str | None) -> PublicKey:
-        if self._age(self._fetched) > FRESH_SECONDS or self._find(key_id) is None:
-            async with self._lock():
-                await self._refresh(key_id)
+        if self._find(key_id) is None or self._age(self._fetched) > STALE_SECONDS:
+            await self._refreshed(key_id)
+        elif self._age(self._fetched) > FRESH_SECONDS:
+            self._refresh_beside(key_id)
         if self._age(self._fetched) > STALE_SECONDS:
             raise IssuerUnavailable("The token cannot be checked now. Please try again.")
         key = self._find(key_id)
@@ -99,6 +102,25 @@ class Issuer:
         found = [key for name, key in self._keys if key_id in (None, name)]
         return found[0] if len(found) == 1 else None
 
+    async def _refreshed(self, key_id: str | None) -> None:
+        async with self._lock():
+            await self._refresh(key_id)
+
+    def _refresh_beside(self, key_id: str | None) -> None:
+        """Fetch the keys while requests go on with those that are known; one fetch at a time in an event loop."""
+        loop = asyncio.get_running_loop()
+        if loop in self._beside and not self._beside[loop].done():
+            return
+        self._beside = {each: task for each, task in self._beside.items() if not each.is_closed()}
+        self._beside[loop] = loop.create_task(self._refreshed(key_id))
+
+    async def close(self) -> None:
+        """Fetch nothing more in the running event loop."""
+        task = self._beside.pop(asyncio.get_running_loop(), None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def _refresh(self, key_id: str | None) -> None:
         """Fetch the keys, unless somebody else just has, or tried."""
         is_fresh = self._age(self._fetched) <= FRESH_SECONDS
@@ -106,7 +128,6 @@ class Issuer:
             return
         if self._age(self._tried) < (PAUSE_SECONDS if is_fresh else RETRY_SECONDS):
             return
-        self._tried = self._clock.monotonic()
         try:
             discovered = msgspec.json.decode(
                 await self._get(self._url.rstrip("/") + "/.well-known/openid-configuration"), type=_Discovery
@@ -116,6 +137,8 @@ class Issuer:
             listed = msgspec.json.decode(await self._get(discovered.jwks_uri), type=_KeySet).keys
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, ValueError):
             return  # what is known goes on to be good for a while
+        finally:
+            self._tried = self._clock.monotonic()  # whoever waited for this does not wait for another
         self._keys = [key for entry in listed[:MOST_KEYS] if (key := _public_key(entry)) is not None]
         self._fetched = self._clock.monotonic()
 

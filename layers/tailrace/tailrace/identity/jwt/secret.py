@@ -37,3 +37,6 @@ class SharedSecret:
             raise ConfigurationError(f"The secret of the tokens must have {SHORTEST} bytes or more.")
         if not hmac.compare_digest(hmac.digest(secret, token.signed, "sha256"), token.signature):
             raise Unauthenticated("The token's signature is wrong.", "invalid_token")
+
+    async def close(self) -> None:
+        """There is nothing to fetch."""
