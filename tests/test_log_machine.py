@@ -73,6 +73,7 @@ class StaleReads:
             return answer
         items = answer["Items"]
         return {
+            **answer,  # where the next page begins
             "Items": [
                 item for age, item in zip(range(len(items))[::-1], items, strict=True) if not self.missing >> age & 1
             ]
