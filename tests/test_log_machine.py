@@ -76,7 +76,7 @@ class StaleReads:
             **answer,  # where the next page begins
             "Items": [
                 item for age, item in zip(range(len(items))[::-1], items, strict=True) if not self.missing >> age & 1
-            ]
+            ],
         }
 
 
