@@ -241,6 +241,15 @@ def test_everything_for_anthropic() -> None:
     assert body["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
 
 
+def test_a_tool_that_failed_for_anthropic() -> None:
+    """It has a word for that."""
+    calls = PromptMessage("assistant", "", tool_calls=[ToolCall("c", "now", "{}")])
+    failed = PromptMessage("tool_result", "", tool_results=[ToolResult("c", "now", "It failed.", is_error=True)])
+    request = msgspec.structs.replace(full(), messages=[PromptMessage("user", "?"), calls, failed])
+    (result,) = sent("anthropic", request).body["messages"][-1]["content"]
+    assert result == {"type": "tool_result", "tool_use_id": "c", "content": "It failed.", "is_error": True}
+
+
 def test_everything_for_openai() -> None:
     """Each result is a message."""
     body = sent("openai", full()).body

@@ -251,6 +251,14 @@ async def own_tools(backend: Backend) -> Mapping[str, LocalTool]:
     return _loaded[backend]
 
 
+async def load_tools(backend: Backend) -> None:
+    """Import a backend's tools before the first request asks for one; who then does is told what is wrong with them."""
+    try:
+        await own_tools(backend)
+    except ConfigurationError as error:
+        logger.error("not configured", extra={"missing": error.message})
+
+
 _loaded: WeakKeyDictionary[Backend, Mapping[str, LocalTool]] = WeakKeyDictionary()
 
 

@@ -74,6 +74,10 @@ def create_stream_app(backend: Backend) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with backend.open():
+            if backend.own_tools:
+                from tailrace.conversation.tools import load_tools  # and with them pydantic
+
+                await load_tools(backend)
             yield
 
     return Starlette(

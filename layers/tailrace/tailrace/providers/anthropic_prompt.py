@@ -51,7 +51,12 @@ def _role(message: PromptMessage) -> str:
 def _content(message: PromptMessage, provider: str, citations: bool) -> str | list[dict[str, Any]]:
     blocks = [_part(part, provider, citations) for part in message.parts]
     blocks += [
-        {"type": "tool_result", "tool_use_id": question.tool_id(result.id), "content": result.result}
+        {
+            "type": "tool_result",
+            "tool_use_id": question.tool_id(result.id),
+            "content": result.result,
+            **({"is_error": True} if result.is_error else {}),
+        }
         for result in message.tool_results
     ]
     if (pieces := pieces_of(message, provider)) is not None:
