@@ -19,6 +19,7 @@ ALL = (
     "stuck_subscriber",
     "long_reply",
     "long_history",
+    "steps",
 )
 
 
