@@ -65,6 +65,11 @@ async def unprocessable(request: ProviderRequest) -> AsyncIterator[str]:
     raise Unprocessable("Only questions about mills are answered.")
 
 
+async def options(request: ProviderRequest) -> AsyncIterator[str]:
+    """Name the options that it is asked with."""
+    yield str(sorted(request.options))
+
+
 async def odd(request: ProviderRequest) -> AsyncIterator[object]:
     """Yield what is nothing."""
     yield 42

@@ -141,6 +141,17 @@ async def test_it_is_named_wherever_a_provider_is(client: Client) -> None:
     assert "everything" in content["error"]["message"]
 
 
+async def test_a_ceiling_for_tokens_is_the_vendors(settings: Settings, serve: Serve) -> None:
+    """Code of the operator's own, which may not know of such an option, is not given one that nobody asked for."""
+    own = Settings.from_environment({"TAILRACE_PROVIDERS": "options=tests.own_answers:options"})
+    limited = msgspec.structs.replace(settings, own_providers=own.own_providers, max_tokens=100)
+    async with serve(limited) as client:
+        _, body = await client.start({"input": "?", "provider": "options"})
+        assert events(body)[-1]["message"]["content"] == "[]"
+        _, body = await client.start({"input": "?", "provider": "options", "options": {"max_tokens": 7}})
+        assert events(body)[-1]["message"]["content"] == "['max_tokens']"
+
+
 async def test_in_the_library(settings: Settings) -> None:
     """Handed to the backend as it is."""
 

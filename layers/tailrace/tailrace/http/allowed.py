@@ -39,8 +39,11 @@ def is_any_allowed(patterns: Sequence[str] | None, provider: str) -> bool:
     return patterns is None or any(fnmatchcase(provider, pattern.partition("/")[0]) for pattern in patterns)
 
 
-def bounded_options(settings: Settings, options: Json) -> Json:
+def bounded_options(settings: Settings, options: Json, *, is_own: bool) -> Json:
     """Return the options of a start with no more tokens than an answer may have.
+
+    Args:
+        is_own: whether code of the operator's own may answer: it is asked for no less than it says itself.
 
     Raises:
         Unprocessable: there is one that a client may not set, or more tokens are asked for.
@@ -55,7 +58,7 @@ def bounded_options(settings: Settings, options: Json) -> Json:
         return options
     asked = options.get("max_tokens")
     if asked is None:
-        return {**options, "max_tokens": most}
+        return options if is_own else {**options, "max_tokens": most}
     if isinstance(asked, int) and asked > most:
         raise Unprocessable(f"max_tokens may be {most} at most here.")
     return options

@@ -246,8 +246,10 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     check_by_chunk(find_protocol(ask.protocol), is_paced=ask.delivery.is_paced)
     owner, conversation = begun.owner, begun.conversation
     first = Choice(ask.provider or backend.settings.provider, ask.model)
-    check_choices(backend.settings, [first, *ask.fallbacks])
-    options = read_options(bounded_options(backend.settings, ask.options))
+    choices = [first, *ask.fallbacks]
+    check_choices(backend.settings, choices)
+    is_own = any(choice.provider in backend.own_providers for choice in choices)
+    options = read_options(bounded_options(backend.settings, ask.options, is_own=is_own))
     tools = await tools_here(backend, options)
     start = None if ask.key is None else Start(owner, _check_key(ask.key), digest(ask.asked))
     said = [as_said(each.role, each.content, each.metadata) for each in (*ask.earlier, *ask.additions)]
@@ -263,7 +265,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     request = msgspec.structs.replace(request, system=[*request.system, *ask.instructions])
     running = Running(conversation, metadata=ask.metadata)
     here = Here(tools, running, options.max_steps or MAX_STEPS, None if before is None else before.pending)
-    source = await open_source(backend, [first, *ask.fallbacks], request, options, ask.fallback, here)
+    source = await open_source(backend, choices, request, options, ask.fallback, here)
     for rule in backend.start_rules:
         if (asked := rule(owner, msgspec.structs.replace(request, model=first.model))) is not None:
             await asked
@@ -272,7 +274,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     metadata = {**ask.metadata, **_what_was_left_out(past)}
     if tools:
         metadata["steps"] = 1  # until its end counts them
-    if tools or any(each.provider in backend.own_providers for each in (first, *ask.fallbacks)):
+    if tools or is_own:
         # Of the tools that run here, or at an agent, a protocol may have no form that its clients would not run.
         private = metadata.get("private") or {}
         if isinstance(private, dict):  # what else it is, is refused where it is stored
