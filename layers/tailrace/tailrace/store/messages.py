@@ -165,7 +165,7 @@ class Messages:
         """
         values = [_values(draft) for draft in drafts]
         is_start = len(drafts) > 1 and drafts[-1].status not in TERMINAL
-        # Beside the key, the conversation and its system messages.
+        # Beside the key, the conversation, its system messages, the reply that is gone on with, and the identity.
         room = min(MOST_PARTS, MOST_WRITES - len(drafts) - len(replaced) - 5)
         items: list[Payload] = []
         parts: list[Payload] = []
