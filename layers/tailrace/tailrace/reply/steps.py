@@ -199,11 +199,12 @@ class Steps:
             async with room:
                 return await self._call(call)
 
-        running = {asyncio.create_task(run(call)) for call in calls}
+        tasks = [asyncio.create_task(run(call)) for call in calls]
+        running = set(tasks)
         try:
             while running:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                yield [task.result() for task in done]
+                yield [task.result() for task in tasks if task in done]
         finally:
             for task in running:
                 task.cancel()
