@@ -91,6 +91,12 @@ async def fail() -> None:
     raise ValueError("secret")
 
 
+async def give_up() -> None:
+    """Break with a timeout of its own, not of the call's."""
+    effects["give_up"] += 1
+    raise TimeoutError("secret")
+
+
 @tool(timeout=0.05)
 async def hang() -> None:
     """Never come back."""
@@ -123,4 +129,7 @@ def long() -> str:
     return "x" * 300_000
 
 
-everything = [weather, distance, send_mail, pay, look_up, refuse, fail, hang, wait_for_it, sleep_in_a_thread, odd, long]
+everything = [
+    *(weather, distance, send_mail, pay, look_up),
+    *(refuse, fail, give_up, hang, wait_for_it, sleep_in_a_thread, odd, long),
+]

@@ -18,7 +18,7 @@ from tailrace.conversation.additions import NewMessage
 from tailrace.conversation.conversation import Conversation
 from tailrace.conversation.prompt import prompt_messages
 from tailrace.conversation.tools import tool
-from tailrace.errors import OutOfTime
+from tailrace.errors import ConfigurationError, OutOfTime
 from tailrace.events import Event, SourceEvent, StepEnd, Text, ToolCall, ToolResult, ToolRun
 from tailrace.http.begin import Ask, begin, store_start
 from tailrace.http.live import Started
@@ -370,3 +370,18 @@ async def test_no_call_is_made_before_it_is_stored() -> None:
         assert message.metadata["steps"] == 2
         assert seen[0][-1] == ToolRun("1", "look")
         assert response.tool_results[0].result == "null"
+
+
+@pytest.mark.anyio
+async def test_a_tool_that_is_given_does_not_stand_for_one_of_its_name() -> None:
+    """The options name one and the code gives another: which of them runs must not be a guess."""
+    async with World() as world:
+
+        async def plain(call: str) -> str:
+            return call
+
+        conversation = await Conversation.create(owner="u", backend=world.backend)
+        await conversation.add_user_message("Go.")
+        response = conversation.to_request().tools(plain).options(tools=["plain"]).stream()
+        with pytest.raises(ConfigurationError, match="Two tools have the name plain"):
+            await anext(aiter(response))

@@ -100,6 +100,7 @@ async def test_a_reply_in_two_steps(client: Client) -> None:
         ("weather", '{"city":"x","colour":"red"}', "colour: Extra inputs are not permitted"),
         ("refuse", "{}", "The library is closed."),
         ("fail", "{}", "The tool failed."),
+        ("give_up", "{}", "The tool failed."),
         ("hang", "{}", "The tool took longer than 0.05 s and was stopped."),
         ("sleepy", "", "The tool took longer than 0.05 s and was stopped."),
         ("odd", "{}", "The tool failed."),

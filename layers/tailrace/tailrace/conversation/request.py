@@ -321,14 +321,14 @@ async def tools_here(
     """Return the tools that run here: those that the options name, and those that were given.
 
     Raises:
-        Unprocessable: there is none of a name, or one name is that of two tools.
-        ConfigurationError: one of them cannot be a tool.
+        Unprocessable: there is none of a name, or it is also that of a tool of the client's.
+        ConfigurationError: one of those given cannot be a tool, or has the name of another.
     """
     if not options.own_tools and not given:
         return {}
     from tailrace.conversation.tools import named_tools, tools_by_name  # and with them pydantic
 
-    tools = {**await named_tools(backend, options.own_tools), **tools_by_name(given)}
+    tools = tools_by_name([*await named_tools(backend, options.own_tools), *given])
     for tool in options.tools:
         if tool.name in tools:
             raise Unprocessable(f"Two tools have the name {tool.name}.")

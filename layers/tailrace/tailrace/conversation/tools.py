@@ -141,15 +141,16 @@ class LocalTool:
             return self._failure(call, str(error))
         given = {"context": context, "conversation": None if context is None else context.conversation}
         values |= {name: given[what] for name, what in self._arguments.given.items()}
+        limit = asyncio.timeout(self.timeout)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with limit:
                 result = await self._run(values)
             text = result if isinstance(result, str) else self._arguments.to_json(result)
         except ToolError as error:
             return self._failure(call, str(error) or "The tool failed.")
-        except TimeoutError:
-            return self._failure(call, f"The tool took longer than {self.timeout:g} s and was stopped.")
         except Exception as error:
+            if limit.expired():
+                return self._failure(call, f"The tool took longer than {self.timeout:g} s and was stopped.")
             # Its text may be anything: a prompt, a password.
             logger.error("tool failed", extra={"tool": self.name, **where(error)})
             return self._failure(call, "The tool failed.")
@@ -273,18 +274,16 @@ def _load(given: Sequence[Any]) -> dict[str, LocalTool]:
     return tools_by_name(found)
 
 
-async def named_tools(backend: Backend, names: Sequence[str]) -> Mapping[str, LocalTool]:
+async def named_tools(backend: Backend, names: Sequence[str]) -> list[LocalTool]:
     """Return the tools that a start names.
 
     Raises:
         Unprocessable: there is none of a name; the message lists those there are.
         ConfigurationError: they cannot be imported.
     """
-    if not names:
-        return {}
-    known = await own_tools(backend)
+    known = await own_tools(backend) if names else {}
     for name in names:
         if name not in known:
             there = ", ".join(sorted(known)) or "none"
             raise Unprocessable(f"There is no tool {name[:64]!r} here. Tools here: {there}.")
-    return {name: known[name] for name in names}
+    return [known[name] for name in dict.fromkeys(names)]
