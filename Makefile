@@ -130,7 +130,7 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
 LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt requirements/ric.txt requirements/lint.txt \
 	requirements/clients.txt requirements/agents.txt \
-	layers/tailrace/requirements.txt examples/agent/requirements.txt
+	layers/tailrace/requirements.txt layers/tailrace/requirements-tokens.txt examples/agent/requirements.txt
 compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 define write_locks
@@ -143,6 +143,8 @@ $(compile) --python-version 3.13 requirements/ric.in --output-file requirements/
 $(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
 $(compile) --python-version 3.13 pyproject.toml --constraints requirements/dev.txt \
 	--output-file layers/tailrace/requirements.txt
+$(compile) --python-version 3.13 requirements/tokens.in --constraints requirements/dev.txt \
+	--output-file layers/tailrace/requirements-tokens.txt
 $(compile) --python-version 3.13 examples/agent/requirements.in --constraints requirements/agents.txt \
 	--no-universal --python-platform x86_64-manylinux_2_28 --output-file examples/agent/requirements.txt
 endef
@@ -158,7 +160,7 @@ check-locks: .venv/.uv
 	rm -rf .tools/locks
 	mkdir -p .tools/locks/layers/tailrace .tools/locks/examples/agent
 	cp -R pyproject.toml requirements .tools/locks/
-	cp layers/tailrace/requirements.txt .tools/locks/layers/tailrace/
+	cp layers/tailrace/requirements*.txt .tools/locks/layers/tailrace/
 	cp examples/agent/requirements.* .tools/locks/examples/agent/
 	cd .tools/locks
 	$(index_of_pip)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
@@ -10,7 +11,8 @@ from typing import Any, Self
 
 from aiohttp import web
 from joserfc import jwt
-from joserfc.jwk import OctKey, RSAKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 Json = dict[str, Any]
 
@@ -19,10 +21,22 @@ AUDIENCE = "app"
 SECRET = "a secret of the tests, long enough"
 
 
+CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+
+
 @cache
-def key(name: str, bits: int) -> RSAKey:
-    """Return the key of that name and size; making one takes a while."""
-    return RSAKey.generate_key(bits, {"kid": name})
+def key(name: str, algorithm: str = "RS256") -> RSAKey | ECKey | OKPKey:
+    """Return the key of that name for an algorithm; making one takes a while."""
+    if algorithm in CURVES:
+        return ECKey.generate_key(CURVES[algorithm], {"kid": name})
+    if algorithm in ("EdDSA", "Ed25519"):
+        return OKPKey.generate_key("Ed25519", {"kid": name})
+    return _rsa(name)
+
+
+@cache
+def _rsa(name: str) -> RSAKey:
+    return RSAKey.generate_key(2048, {"kid": name})
 
 
 def shared_token(claims: Mapping[str, Any], secret: str = SECRET, algorithm: str = "HS256") -> str:
@@ -100,9 +114,11 @@ class Issuer:
         """Return a token signed with the key of that name."""
         header = {"alg": "RS256", "kid": signer, **header}
         header = {name: value for name, value in header.items() if value is not None}
-        return str(jwt.encode(header, dict(claims), key(signer, 2048), algorithms=[header["alg"]]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SecurityWarning)  # of EdDSA by that name, which issuers still use
+            return str(jwt.encode(header, dict(claims), key(signer, header["alg"]), algorithms=[header["alg"]]))
 
 
-def public(name: str, **more: Any) -> Json:
+def public(name: str, algorithm: str = "RS256", **more: Any) -> Json:
     """Return the entry of a key in the published set."""
-    return {**key(name, 2048).as_dict(private=False), "use": "sig", **more}
+    return {**key(name, algorithm).as_dict(private=False), "use": "sig", **more}

@@ -65,6 +65,7 @@ CHAPTERS: Final[dict[str, tuple[str, ...]]] = {
         "tailrace.errors.RequestError",
         "tailrace.errors.Unauthenticated",
         "tailrace.errors.Forbidden",
+        "tailrace.errors.InsufficientScope",
         "tailrace.NotFound",
         "tailrace.errors.Conflict",
         "tailrace.errors.AlreadyStarted",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import tailrace
 
 ROOT = Path(__file__).parent.parent
@@ -115,19 +117,26 @@ def test_a_frame_does_not_pay_for_an_answer() -> None:
     assert not [name for name in loaded if name.startswith(("tailrace.http", "tailrace.conversation", "starlette"))]
 
 
-def test_tokens_are_paid_for_by_who_asks_for_them() -> None:
-    """With ``iam`` no function imports what checks tokens; with ``jwt`` nothing heavy comes with it."""
-    start = "from tailrace.settings import Settings; from tailrace.backend import Backend; Backend(Settings(auth={}))"
-    modules = "import sys; print(*sorted(sys.modules))"
-
-    def loaded(auth: str) -> set[str]:
-        code = f"{start.format(auth)}; {modules}"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-        return set(done.stdout.split())
-
-    without, with_tokens = loaded("'iam'"), loaded("'jwt', jwt_secret='x' * 32")
-    assert not any(name.startswith("tailrace.identity.jwt") for name in without)
-    assert all(name.startswith("tailrace.identity.jwt") or name == "hmac" for name in with_tokens - without)
+@pytest.mark.parametrize("function", ["stream", "api", "websocket", "broadcast", "chat", "sweep"])
+@pytest.mark.parametrize("auth", ["iam", "jwt"])
+def test_tokens_are_paid_for_by_who_asks_for_them(function: str, auth: str) -> None:
+    """With ``iam`` no function imports what checks tokens; with ``jwt`` those do, as they start, that ask for one. The
+    others have no layer with it."""
+    code = f"import functions.{function}.app, sys; print(*sorted(sys.modules))"
+    environment = {
+        **os.environ,
+        "TAILRACE_AUTH": auth,
+        "TAILRACE_JWT_SECRET": "x" * 32,
+        "TAILRACE_TABLE": "none",
+        "AWS_REGION": "eu-central-1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=environment, cwd=ROOT
+    )
+    asks = auth == "jwt" and function in ("stream", "api", "websocket")
+    assert {"jwt", "cryptography", "tailrace.identity.jwt"} & {*done.stdout.split()} == (
+        {"jwt", "cryptography", "tailrace.identity.jwt"} if asks else set()
+    )
 
 
 def test_the_public_names_are_those_listed() -> None:

@@ -152,7 +152,7 @@ def test_every_route_is_documented() -> None:
         found |= {(method, route.path) for method in route.methods or () if method != "HEAD"}
     routes = {(method, re.sub(r"\{[^}]+\}", "{id}", path)) for method, path in found}
     table = re.findall(r"^\| `([A-Z]+) ([^`?]+)", (ROOT / "docs" / "http.md").read_text(), re.MULTILINE)
-    assert set(table) == routes
+    assert {(method, re.sub(r"\{[^}]+\}", "{id}", path)) for method, path in table} == routes
 
 
 def test_every_error_type_is_documented() -> None:

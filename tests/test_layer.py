@@ -79,6 +79,7 @@ def needed(requirements: list[Requirement]) -> set[str]:
         "requirements/ric.txt",
         "requirements/lint.txt",
         "layers/tailrace/requirements.txt",
+        "layers/tailrace/requirements-tokens.txt",
     ],
 )
 def test_locks_have_hashes_and_name_no_index(lock: str) -> None:
@@ -124,6 +125,15 @@ def test_layer_has_what_the_dependencies_need_and_nothing_else() -> None:
     assert set(layer_pins()) == needed(dependencies)
 
 
+def test_the_layer_of_the_tokens_has_what_the_extra_asks_for_and_nothing_else() -> None:
+    """In the versions that are tested, and nothing that the other layer has."""
+    locked = pins(LAYER / "requirements-tokens.txt", LAMBDA)
+    extra = [Requirement(line) for line in project()["project"]["optional-dependencies"]["jwt"]]
+    assert set(locked) == needed(extra)
+    assert locked.items() <= pins(ROOT / "requirements" / "dev.txt", LAMBDA).items()
+    assert not locked.keys() & layer_pins().keys()
+
+
 def test_layer_has_nothing_of_the_development_group() -> None:
     """What only developers ask for by name stays out."""
     declared = project()
@@ -143,7 +153,8 @@ def test_template_and_makefile_name_the_same_layers() -> None:
     template = (ROOT / "template.yaml").read_text()
     makefile = (LAYER / "Makefile").read_text()
     layers = set(re.findall(r"^  (\w+):\n    Type: AWS::Serverless::LayerVersion$", template, re.MULTILINE))
-    assert layers == set(re.findall(r"^build-(\w+): PLATFORM", makefile, re.MULTILINE))
+    named = re.findall(r"^(build-\w+(?: build-\w+)*): PLATFORM", makefile, re.MULTILINE)
+    assert layers == {target.removeprefix("build-") for targets in named for target in targets.split()}
     (version,) = re.findall(r"^PYTHON_VERSION := (\S+)$", makefile, re.MULTILINE)
     assert set(re.findall(r"\bpython3\.\d+", template)) == {f"python{version}"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import traceback
 import uuid
 from collections.abc import Callable
@@ -15,9 +16,13 @@ from tailrace.backend import Backend
 from tailrace.clock import SystemClock
 from tailrace.errors import ConfigurationError, Unauthenticated
 from tailrace.identity.auth import Auth
+from tailrace.identity.grants import Grants
 from tailrace.providers import names
 from tailrace.providers.presets import PRESETS
 from tailrace.settings import Settings
+from tailrace.store import Store
+
+from tests.memory_calls import MemoryCalls
 
 
 def test_the_defaults_are_one_machine() -> None:
@@ -57,7 +62,12 @@ def test_inside_lambda_somebody_must_be_asking() -> None:
     ):
         Settings.from_environment({"AWS_LAMBDA_FUNCTION_NAME": "f"})
     settings = Settings.from_environment({"AWS_LAMBDA_FUNCTION_NAME": "f", **ISSUER})
-    assert (settings.auth, settings.jwt_issuer) == ("jwt", "https://issuer.example")
+    assert (settings.auth, settings.jwt_issuers) == ("jwt", ("https://issuer.example",))
+    assert (settings.jwt_owner_claim, settings.jwt_scopes) == ("sub", ())
+    more = {"TAILRACE_JWT_OWNER_CLAIM": "email", "TAILRACE_JWT_SCOPES": "GET *=chat:read, * /conversations/*=write"}
+    settings = Settings.from_environment({**ISSUER, "AWS_LAMBDA_FUNCTION_NAME": "f", **more})
+    assert settings.jwt_owner_claim == "email"
+    assert settings.jwt_scopes == (("GET *", "chat:read"), ("* /conversations/*", "write"))
     assert settings.jwt_audience == ("app", "other")
 
 
@@ -73,9 +83,17 @@ def test_inside_lambda_somebody_must_be_asking() -> None:
         ({**ISSUER, "TAILRACE_JWT_AUDIENCE": " , "}, r"TAILRACE_JWT_AUDIENCE"),
         (
             {**ISSUER, "TAILRACE_JWT_ISSUER": "http://issuer.example"},
-            r"^TAILRACE_JWT_ISSUER must be a URL with https\.$",
+            r"^TAILRACE_JWT_ISSUER must be a URL with https, or several with commas\.$",
         ),
-        ({**ISSUER, "TAILRACE_JWT_ISSUER": "issuer.example"}, r"must be a URL with https\.$"),
+        ({**ISSUER, "TAILRACE_JWT_ISSUER": "issuer.example"}, r"must be a URL with https, or several"),
+        ({**ISSUER, "TAILRACE_JWT_ISSUER": "https://a.example, b.example"}, r"must be a URL with https, or several"),
+        (
+            {**ISSUER, "TAILRACE_JWT_ISSUER": "https://a.example,https://b.example", "TAILRACE_JWT_SECRET": "x" * 32},
+            r"^TAILRACE_JWT_ISSUER must name one issuer where tokens are signed with a secret\.$",
+        ),
+        ({**ISSUER, "TAILRACE_JWT_SCOPES": "chat:read"}, r"^TAILRACE_JWT_SCOPES must list requests and scopes"),
+        ({**ISSUER, "TAILRACE_JWT_SCOPES": "get /x=a"}, r"^TAILRACE_JWT_SCOPES must list requests and scopes"),
+        ({**ISSUER, "TAILRACE_JWT_SCOPES": "GET /[a]=b"}, r"^TAILRACE_JWT_SCOPES must list requests and scopes"),
         ({"TAILRACE_JWT_SECRET": "too short"}, r"^TAILRACE_JWT_SECRET must have 32 bytes or more\.$"),
     ],
 )
@@ -297,7 +315,9 @@ def auth(settings: Settings) -> Auth:
     async def no_secret(name: str) -> str:
         raise AssertionError(name)
 
-    return Auth(settings, clock=SystemClock(), sessions=Sessions(limit=1), read_secret=no_secret)
+    clock = SystemClock()
+    grants = Grants(Store(MemoryCalls(), "table").grants, clock=clock, random_bytes=os.urandom)
+    return Auth(settings, grants=grants, clock=clock, sessions=Sessions(limit=1), read_secret=no_secret)
 
 
 @pytest.mark.anyio

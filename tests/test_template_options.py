@@ -109,9 +109,26 @@ def test_whatever_changes_the_function_publishes_a_version() -> None:
     parameters = template["Parameters"].keys()
     # On or off, of which the first is what makes the version: nothing else may hang on them.
     assert (changing & parameters) - described <= {"CapacityProviderArn"}
-    layers = {"TailraceLayerArm64", "TailraceLayerX86"}
+    layers = {"TailraceLayerArm64", "TailraceLayerX86", "TokensLayerArm64", "TokensLayerX86"}
     assert layers <= changing
     assert layers <= described
+
+
+def test_what_checks_tokens_is_there_for_who_has_them() -> None:
+    """A third more to fetch and mount: only with tokens, and only where somebody is asked for one."""
+
+    def who(stack: Resolved) -> set[str]:
+        return {
+            name
+            for name in stack.resources
+            if any("Tokens" in str(layer) for layer in stack.resources[name].get("Properties", {}).get("Layers", ()))
+        }
+
+    assert "TokensLayerArm64" not in Resolved().resources
+    assert who(Resolved()) == set()
+    assert who(Resolved(Auth="jwt", JwtSecret="s")) == {"StreamFunction", "ApiFunction", "WebSocketFunction"}
+    x86 = Resolved(Auth="jwt", JwtSecret="s", Architecture="x86_64")
+    assert {"TokensLayerX86", "TokensLayerArm64"} & x86.resources.keys() == {"TokensLayerX86"}
 
 
 def test_a_change_of_the_function_s_own_files_publishes_a_version() -> None:

@@ -15,6 +15,7 @@ from tailrace.broadcast.socket import Sockets
 from tailrace.telemetry import logger
 
 backend = Backend()
+auth = backend.auth  # what checks tokens is imported as the function starts
 
 
 def handler(event: Mapping[str, Any], context: object) -> dict[str, int]:
@@ -34,10 +35,10 @@ async def _answer(event: Mapping[str, Any]) -> dict[str, int]:
     if "requestPayload" in event:
         await _sockets().chat_failed(event["requestPayload"]["chat"])
         return {"statusCode": 200}
-    owner = None
+    caller = None
     if event["requestContext"]["eventType"] == "CONNECT":  # what is seen then holds for all that the connection sends
-        owner = await backend.auth.connection_owner(event)
-    return await _sockets().handle(event, owner)
+        caller = await auth.connecting(event)
+    return await _sockets().handle(event, caller)
 
 
 @cache
@@ -48,6 +49,7 @@ def _sockets() -> Sockets:
         broadcast.fan_out,
         broadcast.frames,
         backend.clock,
+        grants=backend.grants,
         secret=broadcast.secret,
         open_to_all=open_to_all,
         chats=_chats(open_to_all),

@@ -47,7 +47,14 @@ class ChatApi(WebSocketApi):
 
         chats = Chats(self.store, hand_over if has_function else None, cancel, open_to_all=open_to_all)
         self.sockets = Sockets(
-            self.store, self.fan_out, self.frames, self.clock, secret=no_secret, open_to_all=open_to_all, chats=chats
+            self.store,
+            self.fan_out,
+            self.frames,
+            self.clock,
+            grants=self.grants,
+            secret=no_secret,
+            open_to_all=open_to_all,
+            chats=chats,
         )
 
 
@@ -63,6 +70,14 @@ async def test_a_request_is_handed_over(kind: str) -> None:
     frame = json.dumps({**SEND, "type": kind, "owner": "eve", "socket": "s2"}, ensure_ascii=False) + " "
     assert await api.send("s1", frame) == []
     assert api.handed_over == [{"chat": {"socket": "s1", "owner": "ada", "frame": frame}}]
+
+
+async def test_a_connection_whose_token_is_not_for_chats() -> None:
+    """It may listen, as it is allowed to, and ask for nothing."""
+    api = ChatApi()
+    await api.connect("s1", "ada", may_chat=False)
+    assert await api.send("s1", SEND) == failed("The token of this connection is not for chats.")
+    assert api.handed_over == []
 
 
 async def test_nobody_s_connection() -> None:

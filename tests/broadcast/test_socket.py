@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from base64 import b64encode
 from typing import Any
 
 import pytest
 from tailrace.broadcast.channels import signature
 from tailrace.events import ConversationRecord
-from tailrace.ids import new_conversation_id
+from tailrace.identity.grants import Grants
+from tailrace.ids import new_conversation_id, new_message_id
+from tailrace.store import Caller, Grant, Store
 from tailrace.store.dynamodb import Payload
 
-from tests.broadcast.websocket import SECRET, Frame, WebSocketApi, event
+from tests.broadcast.websocket import SECRET, Frame, Hesitant, WebSocketApi, event, subscribing
+from tests.memory_calls import MemoryCalls
 
 pytestmark = pytest.mark.anyio
 
@@ -266,6 +271,90 @@ async def test_a_conversation_s_public_channel() -> None:
     assert await api.subscribe("s1", channel) == refused(channel, "No such conversation.")
 
 
+async def granting(api: WebSocketApi, **more: Any) -> tuple[Grant, str]:
+    """Return a grant of a conversation that is ada's, and the conversation's channel."""
+    record = ConversationRecord(id=CONVERSATION, owner="ada", created=1, updated=1)
+    await api.store.conversations.put(record)
+    granted, _ = await api.grants.make(record, "read", **more)
+    return granted, f"conversation.{CONVERSATION}"
+
+
+def connected_by(granted: Grant) -> dict[str, Any]:
+    return {"owner": granted.owner, "grant": granted.id, "conversation": granted.conversation, "may_chat": False}
+
+
+async def test_a_connection_by_a_grant() -> None:
+    """It may listen to its conversation and to no other of the same owner, for as long as the grant holds."""
+    api = WebSocketApi(open_to_all=False)
+    granted, channel = await granting(api, seconds=60)
+    other = new_conversation_id(os.urandom)
+    await api.store.conversations.put(ConversationRecord(id=other, owner="ada", created=1, updated=1))
+    await api.connect("s1", **connected_by(granted))
+    assert await api.subscribe("s1", channel) == succeeded(channel)
+    assert await api.subscribe("s1", f"conversation.{other}") == refused(
+        f"conversation.{other}", "No such conversation."
+    )
+    assert await listeners(api, channel) == {"s1"}
+    await api.clock.advance(60)
+    assert await listeners(api, channel) == set()
+    assert await api.subscribe("s1", channel) == refused(channel, "No such conversation.")
+
+
+async def test_a_connection_by_a_grant_for_one_message() -> None:
+    """A conversation's channel has all of its messages."""
+    api = WebSocketApi(open_to_all=False)
+    message = new_message_id(CONVERSATION, 1, os.urandom)
+    granted, channel = await granting(api, message_id=message)
+    await api.connect("s1", **connected_by(granted))
+    assert await api.subscribe("s1", channel) == refused(channel, "The grant is for one message alone.")
+
+
+async def test_another_owner_s_connection() -> None:
+    """May listen to what is shared with them; once that is revoked, who listens by it is taken off, and no other."""
+    api = WebSocketApi(open_to_all=False)
+    granted, channel = await granting(api, reader="bob")
+    for socket, owner in (("s1", "ada"), ("s2", "bob"), ("s3", "eve")):
+        await api.connect(socket, owner)
+    assert await api.subscribe("s1", channel) == await api.subscribe("s2", channel) == succeeded(channel)
+    assert await api.subscribe("s3", channel) == refused(channel, "No such conversation.")
+    await api.grants.revoke(CONVERSATION, granted.id)
+    await api.store.subscriptions.remove_granted(channel, granted.id)
+    assert await listeners(api, channel) == {"s1"}
+    assert await api.subscribe("s2", channel) == refused(channel, "No such conversation.")
+
+
+async def subscribing_while_revoked(moment: int) -> tuple[set[str], bool]:
+    """Revoke a grant before the nth call that a subscribing makes; return who listens then, and whether it was."""
+    memory, seen = MemoryCalls(), itertools.count(1)
+    api = WebSocketApi(open_to_all=False, calls=memory)
+    granted, channel = await granting(api, reader="bob")
+    await api.connect("s2", "bob")
+    was_revoked = False
+
+    async def revoke() -> None:
+        nonlocal was_revoked
+        if next(seen) == moment:
+            store = Store(memory, "table", clock=api.clock)
+            await Grants(store.grants, clock=api.clock, random_bytes=os.urandom).revoke(CONVERSATION, granted.id)
+            await store.subscriptions.remove_granted(channel, granted.id)
+            was_revoked = True
+
+    api.calls.inner = Hesitant(memory, revoke)
+    await api.receive("s2", subscribing("s2", channel))
+    api.calls.inner = memory
+    return await listeners(api, channel), was_revoked
+
+
+async def test_a_grant_that_is_revoked_while_somebody_subscribes_by_it() -> None:
+    """At every call that the subscribing makes: afterwards nobody listens by it."""
+    for moment in itertools.count(1):
+        listening, was_revoked = await subscribing_while_revoked(moment)
+        assert listening == (set() if was_revoked else {"s2"})
+        if not was_revoked:
+            assert moment > 8
+            return
+
+
 async def test_other_public_channels_are_open() -> None:
     """To everybody, known or not."""
     api = WebSocketApi(open_to_all=False)
@@ -279,7 +368,7 @@ async def test_where_nobody_is_asked_nothing_is_stored_of_a_connection() -> None
     assert api.calls.made == []
     await api.connect("s2", "ada")
     assert [operation for operation, _ in api.calls.made] == ["PutItem"]
-    assert await api.store.subscriptions.owner("s2") == "ada"
+    assert await api.store.subscriptions.caller("s2") == Caller(owner="ada")
 
 
 # ---- whispers ----
@@ -370,7 +459,7 @@ async def test_disconnecting_removes_all_of_a_socket() -> None:
     await api.disconnect("s1")
     for channel in ("a", "private-b"):
         assert await listeners(api, channel) == {"s2"}
-    assert await api.store.subscriptions.owner("s1") is None
+    assert await api.store.subscriptions.caller("s1") is None
 
 
 async def test_a_socket_that_goes_before_it_is_answered() -> None:

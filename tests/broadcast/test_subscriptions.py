@@ -9,7 +9,7 @@ from tailrace.backend import Backend
 from tailrace.clock import SystemClock
 from tailrace.events import Text
 from tailrace.settings import Settings
-from tailrace.store import NEVER, DynamoDB, Store
+from tailrace.store import NEVER, Caller, DynamoDB, Store
 from tailrace.testing import ManualClock
 
 from tests.broadcast.fake_management import FakeManagement
@@ -68,11 +68,11 @@ async def test_subscribing_again_takes_the_place(backend: Backend) -> None:
 async def test_a_socket_s_owner(backend: Backend) -> None:
     """It is known until the socket goes."""
     subscriptions = backend.store.subscriptions
-    await subscriptions.connect("one", "arn:me")
-    assert await subscriptions.owner("one") == "arn:me"
-    assert await subscriptions.owner("two") is None
+    await subscriptions.connect("one", Caller(owner="arn:me"))
+    assert await subscriptions.caller("one") == Caller(owner="arn:me")
+    assert await subscriptions.caller("two") is None
     await subscriptions.remove_socket("one")
-    assert await subscriptions.owner("one") is None
+    assert await subscriptions.caller("one") is None
 
 
 async def test_what_has_expired_is_not_there() -> None:
@@ -80,15 +80,15 @@ async def test_what_has_expired_is_not_there() -> None:
     clock = ManualClock()
     store = Store(MemoryCalls(), "t", clock=clock)
     await store.subscriptions.put("a", "one")
-    await store.subscriptions.connect("one", "me")
+    await store.subscriptions.connect("one", Caller(owner="me"))
     await clock.advance(2 * 3600 + 599)
     await store.subscriptions.put("a", "two")
     assert await sockets(store, "a") == ["one", "two"]
-    assert await store.subscriptions.owner("one") == "me"
+    assert await store.subscriptions.caller("one") == Caller(owner="me")
     await clock.advance(2)
     assert await sockets(store, "a") == ["two"]
     assert await store.subscriptions.get("a", "one") is None
-    assert await store.subscriptions.owner("one") is None
+    assert await store.subscriptions.caller("one") is None
     assert await store.subscriptions.put("a", "one") is None  # nobody was there
 
 

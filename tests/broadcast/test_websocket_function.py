@@ -17,6 +17,7 @@ from tailrace.broadcast.channels import signature
 from tailrace.broadcast.chats import TRIES
 from tailrace.conversation.conversation import Conversation
 from tailrace.settings import Auth, Settings
+from tailrace.store import Caller
 
 from local.lambda_function import LambdaContext, LambdaFunction, load_function
 from tests.broadcast.fake_management import FakeManagement
@@ -223,7 +224,8 @@ async def test_whose_connection_it_is(settings: Settings) -> None:
     async def owner(auth: Auth, event: dict[str, Any] = event) -> str | None:
         backend = Backend(msgspec.structs.replace(settings, auth=auth))
         try:
-            return await backend.auth.connection_owner(event)
+            caller = await backend.auth.connecting(event)
+            return None if caller is None else caller.owner
         finally:
             await backend.close()
 
@@ -246,12 +248,12 @@ async def test_a_connection_with_a_token(settings: Settings) -> None:
     event["requestContext"]["identity"]["userArn"] = ADA
     event.pop("queryStringParameters", None)
     token = shared_token({"sub": "ada", "exp": int(time.time()) + 600})
-    owner = backend.auth.connection_owner
+    connecting, ada = backend.auth.connecting, Caller(owner="ada")
     try:
-        assert await owner(event) is None
+        assert await connecting(event) is None
         headers = {**event["headers"], "Authorization": f"Bearer {token}"}
-        assert await owner({**event, "headers": headers}) == "ada"
-        assert await owner({**event, "queryStringParameters": {"access_token": token}}) == "ada"
-        assert await owner({**event, "queryStringParameters": {"access_token": token[:-2]}}) is None
+        assert await connecting({**event, "headers": headers}) == ada
+        assert await connecting({**event, "queryStringParameters": {"access_token": token}}) == ada
+        assert await connecting({**event, "queryStringParameters": {"access_token": token[:-2]}}) is None
     finally:
         await backend.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.presence import Presence
 from tailrace.broadcast.socket import Sockets
 from tailrace.errors import ConfigurationError
-from tailrace.store import Calls, Store
+from tailrace.identity.grants import Grants
+from tailrace.store import Caller, Calls, Store
 from tailrace.store.dynamodb import Payload
 from tailrace.testing import ManualClock
 
@@ -91,13 +93,21 @@ class WebSocketApi:
                 raise ConfigurationError("TAILRACE_CHANNEL_SECRET is not set.")
             return secret
 
+        self.grants = Grants(self.store.grants, clock=self.clock, random_bytes=os.urandom)
         self.sockets = Sockets(
-            self.store, self.fan_out, self.frames, self.clock, secret=read_secret, open_to_all=open_to_all
+            self.store,
+            self.fan_out,
+            self.frames,
+            self.clock,
+            grants=self.grants,
+            secret=read_secret,
+            open_to_all=open_to_all,
         )
 
-    async def connect(self, socket: str, owner: str | None = None) -> None:
+    async def connect(self, socket: str, owner: str | None = None, **more: Any) -> None:
         """Open a connection."""
-        await self._handle(event("websocket-connect", socket), owner)
+        caller = None if owner is None else Caller(owner=owner, **more)
+        await self._handle(event("websocket-connect", socket), caller)
 
     async def disconnect(self, socket: str) -> None:
         """Close a connection."""
@@ -123,8 +133,8 @@ class WebSocketApi:
         """Subscribe to a presence channel as a user."""
         return await self.send(socket, joining(socket, user_id, channel))
 
-    async def _handle(self, happened: dict[str, Any], owner: str | None) -> None:
-        assert await self.sockets.handle(happened, owner) == {"statusCode": 200}
+    async def _handle(self, happened: dict[str, Any], caller: Caller | None) -> None:
+        assert await self.sockets.handle(happened, caller) == {"statusCode": 200}
 
 
 class Hesitant:

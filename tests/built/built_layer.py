@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / ".aws-sam" / "build"
 LAYERS = {"arm64": BUILD / "TailraceLayerArm64" / "python", "x86_64": BUILD / "TailraceLayerX86" / "python"}
+TOKENS = {"arm64": BUILD / "TokensLayerArm64" / "python", "x86_64": BUILD / "TokensLayerX86" / "python"}
+"""What a stack with Auth=jwt has beside it."""
+
+ALL = [*LAYERS.items(), *TOKENS.items()]
 BUDGET = 40_000_000
+TOKENS_BUDGET = 14_000_000
 
 MACHINES = {"arm64": 183, "x86_64": 62}  # EM_AARCH64, EM_X86_64 (elf(5))
 UNCHECKED_HASH = 0b01  # PEP 552: found by hash, and the hash is not compared with the source
@@ -57,14 +63,15 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 bytecode = pytest.mark.skipif(os.environ.get("TAILRACE_BYTECODE") == "skip", reason="built without bytecode")
 both = pytest.mark.parametrize("architecture", LAYERS)
+every = pytest.mark.parametrize(("architecture", "layer"), ALL, ids=[str(layer.parent.name) for _, layer in ALL])
 
 
-def native() -> Path:
+def native(layers: Mapping[str, Path] = LAYERS) -> Path:
     """The layer whose code runs on this machine."""
     name = {"x86_64": "x86_64", "aarch64": "arm64"}.get(platform.machine()) if sys.platform == "linux" else None
     if name is None:
         pytest.skip("the layers hold code for Linux on arm64 and x86_64")
-    return LAYERS[name]
+    return layers[name]
 
 
 def python() -> str:
@@ -76,11 +83,11 @@ def python() -> str:
     return found.stdout.strip()
 
 
-def lambda_environment(layer: Path) -> dict[str, str]:
-    """Little more than the layer: nothing of this project's environment."""
+def lambda_environment(layer: Path, *more: Path) -> dict[str, str]:
+    """Little more than the layers: nothing of this project's environment."""
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(layer),
+        "PYTHONPATH": os.pathsep.join(map(str, (layer, *more))),
         "PYTHONDONTWRITEBYTECODE": "1",
         "AWS_REGION": "eu-central-1",
         "AWS_DEFAULT_REGION": "eu-central-1",
@@ -94,12 +101,18 @@ def lambda_environment(layer: Path) -> dict[str, str]:
     }
 
 
-def import_all(layer: Path) -> set[str]:
-    """Import the library and the functions from that layer alone; the top-level names that loaded."""
+def import_all(layer: Path, *more: Path) -> set[str]:
+    """Import the library and the functions from these layers alone; the top-level names that loaded."""
     # -S: no site-packages, so that nothing but the layer and the standard library can be found.
     command = [python(), "-S", "-s", "-c", IMPORT_ALL, str(ROOT / "functions"), *IMPORTED_LATER]
     done = subprocess.run(
-        command, env=lambda_environment(layer), cwd=layer, capture_output=True, text=True, check=False, timeout=120
+        command,
+        env=lambda_environment(layer, *more),
+        cwd=layer,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
@@ -130,6 +143,7 @@ def sizes(layer: Path) -> Counter[str]:
 def test_layer_is_within_its_budget(architecture: str) -> None:
     """At most 40 MB unzipped: all of it is fetched and mounted before the first line runs."""
     assert 0 < sizes(LAYERS[architecture]).total() <= BUDGET
+    assert 0 < sizes(TOKENS[architecture]).total() <= TOKENS_BUDGET
 
 
 @both
@@ -144,30 +158,28 @@ def test_layer_has_the_locked_versions(architecture: str) -> None:
     assert built == {(name, version) for name, version in pinned if name != "h11"}
 
 
-@both
-def test_layer_has_code_for_its_architecture_only(architecture: str) -> None:
+@every
+def test_layer_has_code_for_its_architecture_only(architecture: str, layer: Path) -> None:
     """Every shared object is for the machine the function asks for."""
-    objects = [path for path in files(LAYERS[architecture]) if ".so" in path.suffixes]
+    objects = [path for path in files(layer) if ".so" in path.suffixes]
     assert objects
     for path in objects:
         (machine,) = struct.unpack_from("<H", path.read_bytes(), 18)
         assert machine == MACHINES[architecture], path
 
 
-@both
-def test_layer_has_nothing_for_tests(architecture: str) -> None:
+@every
+def test_layer_has_nothing_for_tests(architecture: str, layer: Path) -> None:
     """No tests, no test tools, no sources for a compiler."""
-    layer = LAYERS[architecture]
     names = [path.relative_to(layer).as_posix() for path in layer.rglob("*")]
     useless = re.compile(r"(^|/)(tests?|conftest\.py|_testcapi.*|pytest.*|moto|mypy|hypothesis)$|\.(pyi|pyx|pxd|c|h)$")
     assert [name for name in names if useless.search(name)] == []
 
 
 @bytecode
-@both
-def test_every_module_has_bytecode_nobody_checks(architecture: str) -> None:
+@every
+def test_every_module_has_bytecode_nobody_checks(architecture: str, layer: Path) -> None:
     """Each source has bytecode of Python 3.13 that is used without a look at the source."""
-    layer = LAYERS[architecture]
     for source in layer.rglob("*.py"):
         compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
         magic, flags = struct.unpack_from("<H2xI", compiled.read_bytes())
@@ -178,17 +190,39 @@ def test_every_module_has_bytecode_nobody_checks(architecture: str) -> None:
 @bytecode
 def test_bytecode_is_used(tmp_path: Path) -> None:
     """With every source replaced by an error, everything still imports: so no source is compiled, or read."""
-    copy = tmp_path / "python"
-    shutil.copytree(native(), copy)
-    for source in copy.rglob("*.py"):
-        source.write_text("raise RuntimeError('compiled from source: ' + __file__)\n")
-    import_all(copy)
+    copies = [tmp_path / "library", tmp_path / "tokens"]
+    for layer, copy in zip((native(), native(TOKENS)), copies, strict=True):
+        shutil.copytree(layer, copy)
+        for source in copy.rglob("*.py"):
+            source.write_text("raise RuntimeError('compiled from source: ' + __file__)\n")
+    import_all(*copies)
 
 
 def test_all_of_the_layer_is_imported_by_somebody() -> None:
     """The library and the functions import from the layer alone, and what they never load is not shipped."""
-    layer = native()
-    assert packages(layer) - import_all(layer) == set()
+    layer, tokens = native(), native(TOKENS)
+    assert packages(layer) | packages(tokens) <= import_all(layer, tokens)
+
+
+def test_the_library_needs_no_tokens() -> None:
+    """With signed requests nothing of the other layer is missed."""
+    done = subprocess.run(
+        [python(), "-S", "-s", "-c", "from tailrace.backend import Backend; Backend().auth"],
+        env=lambda_environment(native()),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@both
+def test_tokens_have_the_locked_versions(architecture: str) -> None:
+    """Every pin is there, in its version, and no other distribution."""
+    text = (ROOT / "layers" / "tailrace" / "requirements-tokens.txt").read_text()
+    pinned = {f"{name}-{version}" for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.M)}
+    assert {path.name.removesuffix(".dist-info") for path in TOKENS[architecture].glob("*.dist-info")} == pinned
 
 
 def test_aws_clients_can_be_made() -> None:
@@ -226,12 +260,13 @@ def test_stream_function_starts_from_the_layer(tmp_path: Path) -> None:
 
 def main() -> None:
     """Print what each package weighs, largest first."""
-    weights = {architecture: sizes(layer) for architecture, layer in LAYERS.items()}
-    lines = [f"{'MB unzipped':<24}" + "".join(f"{architecture:>9}" for architecture in weights)]
-    names = sorted(weights["arm64"].keys() | weights["x86_64"].keys(), key=lambda name: -weights["arm64"][name])
-    rows = [(name, [weight[name] for weight in weights.values()]) for name in names]
-    rows.append((f"all (at most {BUDGET // 1_000_000})", [weight.total() for weight in weights.values()]))
-    lines += [f"{name:<24}" + "".join(f"{size / 1e6:>9.2f}" for size in row) for name, row in rows]
+    lines = [f"{'MB unzipped':<24}" + "".join(f"{architecture:>9}" for architecture in LAYERS)]
+    for layers, budget in ((LAYERS, BUDGET), (TOKENS, TOKENS_BUDGET)):
+        weights = {architecture: sizes(layer) for architecture, layer in layers.items()}
+        names = sorted(weights["arm64"].keys() | weights["x86_64"].keys(), key=lambda name: -weights["arm64"][name])
+        rows = [(name, [weight[name] for weight in weights.values()]) for name in names]
+        rows.append((f"all (at most {budget // 1_000_000})", [weight.total() for weight in weights.values()]))
+        lines += [f"{name:<24}" + "".join(f"{size / 1e6:>9.2f}" for size in row) for name, row in rows]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -63,6 +63,7 @@ BODIES: dict[tuple[str, str], Json] = {
     ("PATCH", "/conversations/{conversation_id}"): {"title": "mine"},
     ("POST", "/broadcasting/auth"): {"socket_id": "L0SM9cOFvHcCIhw=", "channel_name": "private-conversation.{id}"},
     ("POST", "/conversations"): {},
+    ("POST", "/conversations/{conversation_id}/grants"): {},
     ("POST", "/conversations/{conversation_id}/messages"): {"role": "user", "content": "hello"},
     ("POST", "/conversations/{conversation_id}/stream"): script("a"),
     ("POST", "/api/chat"): {
@@ -100,8 +101,10 @@ async def test_somebody_else_s_reply(serve: Serve, settings: Settings, auth: str
     mine, other = caller("me"), caller("you")
     async with serve(asking(settings, auth)) as client:
         conversation, message = await a_reply(client, mine)
+        _, grant = await client.json("POST", f"/conversations/{conversation}/grants", {}, headers=mine)
         for method, path in sorted(routes() - CLIENTS):
             filled = path.replace("{conversation_id}", conversation).replace("{message_id}", message)
+            filled = filled.replace("{grant_id}", grant["id"])
             assert "{" not in filled
             body = BODIES.get((method, path))
             if path == "/broadcasting/auth":
@@ -209,7 +212,7 @@ async def test_what_was_wrong_is_said(
 async def test_an_issuer_that_is_away(serve: Serve, settings: Settings) -> None:
     """503 says that it is not the caller's fault; health checks need nobody."""
     async with Issuer.open() as issuer:
-        believing = msgspec.structs.replace(settings, auth="jwt", jwt_issuer=issuer.url, jwt_audience=("app",))
+        believing = msgspec.structs.replace(settings, auth="jwt", jwt_issuers=(issuer.url,), jwt_audience=("app",))
         issuer.document = {"issuer": "another"}
         async with serve(believing) as client:
             headers = {"Authorization": f"Bearer {issuer.token(issuer.claims(int(time.time())))}"}

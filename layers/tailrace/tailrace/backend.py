@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock, SystemClock
 from tailrace.errors import ConfigurationError
 from tailrace.identity.auth import Auth
+from tailrace.identity.grants import Grants
 from tailrace.identity.limits import Limits
 from tailrace.ids import RandomBytes
 from tailrace.providers import Provider, ProviderRequest, check_name, names, open_provider, variables
@@ -57,6 +59,7 @@ class Backend:
         open_table: opens a connection to the table ahead of the first request; None where the store was handed in.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
         limits: what one identity may use, by the settings.
+        grants: what owners let others do in their conversations.
         start_rules: rules of your own for starts over HTTP, such as plans and credits: each is given the owner and what
             is asked, and raises ``RateLimited``, or another error of ours, if that is not to be. Nothing is stored.
     """
@@ -102,7 +105,7 @@ class Backend:
             keep_reasoning=self.settings.keep_reasoning,
         )
         self._sessions = Sessions(limit=1024)
-        self.auth = Auth(self.settings, clock=self.clock, sessions=self._sessions, read_secret=_read_secret)
+        self.grants = Grants(store.grants, clock=self.clock, random_bytes=random_bytes)
         self.channel_rules: list[ChannelRule] = []
         self.start_rules: list[StartRule] = []
         self.limits = Limits(
@@ -112,6 +115,18 @@ class Backend:
             conversations=self.settings.limit_conversations,
         )
         self._broadcast: Broadcast | None = None
+
+    @cached_property
+    def auth(self) -> Auth:
+        """Who is asking. Made when first asked for: with tokens that imports what checks them, which a function that
+        asks nobody does not have. One that does asks as it starts, so that no request waits for it."""
+        return Auth(
+            self.settings,
+            grants=self.grants,
+            clock=self.clock,
+            sessions=self._sessions,
+            read_secret=_read_secret,
+        )
 
     @property
     def broadcast(self) -> Broadcast:
@@ -178,6 +193,7 @@ class Backend:
 
         Raises:
             Unauthenticated: nobody can be seen behind it.
+            Forbidden, NotFound: it comes with a token that is not for this.
             IssuerUnavailable: the issuer of the tokens gives no keys now.
         """
         return await self.auth.identify(scope)
@@ -220,7 +236,8 @@ class Backend:
             await asyncio.wait(replies, timeout=CLOSE_SECONDS)
         if self._broadcast is not None:
             await self._broadcast.close()
-        await self.auth.close()
+        if "auth" in self.__dict__:
+            await self.auth.close()
         await self._sessions.close()
         for closer in self._closers:
             await closer()

@@ -77,10 +77,22 @@ class Unauthenticated(RequestError):
 
 
 class Forbidden(RequestError):
-    """The caller is known and may not do this. Only of channels: what is somebody else's is not found."""
+    """The caller is known and may not do this. Of channels, scopes and grants: what is somebody else's is not found."""
 
     status = 403
     error_type: ClassVar[ErrorType] = "forbidden"
+
+
+class InsufficientScope(Forbidden):
+    """The token is good, and not for this.
+
+    Args:
+        scope: what it would need.
+    """
+
+    def __init__(self, message: str, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
 
 
 class NotFound(RequestError):

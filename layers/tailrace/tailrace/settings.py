@@ -53,8 +53,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         keep_alive: seconds without an event after which an SSE connection gets a comment.
         auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
             caller that the function URL authenticated; ``jwt`` the subject of a signed token.
-        jwt_issuer: who issues the tokens: what they have as ``iss``, and below which its keys are found.
+        jwt_issuers: who may issue the tokens: what they have as ``iss``, and below which their keys are found.
         jwt_audience: whom they are for; empty if that does not matter.
+        jwt_owner_claim: the claim of a token that says whose it is.
+        jwt_scopes: which scope a token must have for which requests: patterns such as ``GET /messages/*``, of which
+            the first that fits counts, and the scope.
         jwt_secret: what they are signed with, if not with the issuer's keys.
         jwt_secret_id: the secret of Secrets Manager that it lies in, used when it is not given itself.
         cors_origins: whose pages may call, ``loopback`` among them for any port of this machine.
@@ -94,8 +97,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_reasoning: bool = True
     keep_alive: float = 12.0
     auth: Auth = "none"
-    jwt_issuer: str | None = None
+    jwt_issuers: tuple[str, ...] = ()
     jwt_audience: tuple[str, ...] = ()
+    jwt_owner_claim: str = "sub"
+    jwt_scopes: tuple[tuple[str, str], ...] = ()
     jwt_secret: str | None = None
     jwt_secret_id: str | None = None
     cors_origins: tuple[str, ...] = ()
@@ -215,22 +220,48 @@ def _websocket_url(environment: Mapping[str, str]) -> str | None:
 
 def _jwt(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of the tokens."""
-    issuer = environment.get("TAILRACE_JWT_ISSUER") or None
-    audience = tuple(name for part in environment.get("TAILRACE_JWT_AUDIENCE", "").split(",") if (name := part.strip()))
+    issuers = _words(environment, "TAILRACE_JWT_ISSUER") or ()
+    audience = _words(environment, "TAILRACE_JWT_AUDIENCE") or ()
     secret = environment.get("TAILRACE_JWT_SECRET") or None
     secret_id = environment.get("TAILRACE_JWT_SECRET_ID") or None
     if secret is None and secret_id is None:
-        if issuer is None or not audience:
+        if not issuers or not audience:
             raise ConfigurationError(
                 "TAILRACE_AUTH=jwt, the default in Lambda, needs TAILRACE_JWT_ISSUER and TAILRACE_JWT_AUDIENCE, "
                 "or TAILRACE_JWT_SECRET_ID, or TAILRACE_JWT_SECRET."
             )
-        url = urlsplit(issuer)
-        if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname))):
-            raise ConfigurationError("TAILRACE_JWT_ISSUER must be a URL with https.")
+        for issuer in issuers:
+            url = urlsplit(issuer)
+            if not url.hostname or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname))):
+                raise ConfigurationError("TAILRACE_JWT_ISSUER must be a URL with https, or several with commas.")
+    elif len(issuers) > 1:
+        raise ConfigurationError("TAILRACE_JWT_ISSUER must name one issuer where tokens are signed with a secret.")
     if secret is not None and len(secret.encode()) < 32:
         raise ConfigurationError("TAILRACE_JWT_SECRET must have 32 bytes or more.")
-    return {"jwt_issuer": issuer, "jwt_audience": audience, "jwt_secret": secret, "jwt_secret_id": secret_id}
+    return {
+        "jwt_issuers": issuers,
+        "jwt_audience": audience,
+        "jwt_owner_claim": environment.get("TAILRACE_JWT_OWNER_CLAIM") or "sub",
+        "jwt_scopes": _scopes(environment),
+        "jwt_secret": secret,
+        "jwt_secret_id": secret_id,
+    }
+
+
+_SCOPE: Final = re.compile(r"(\*|[A-Z]+) (/[^ =\[\]?]*|\*) *= *([\x21\x23-\x5b\x5d-\x7e]+)")
+"""A pattern of requests, and a scope (https://www.rfc-editor.org/rfc/rfc6749#section-3.3)."""
+
+
+def _scopes(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return which requests need which scope."""
+    name = "TAILRACE_JWT_SCOPES"
+    found = []
+    for text in _words(environment, name) or ():
+        match = _SCOPE.fullmatch(text)
+        if match is None:
+            raise ConfigurationError(f"{name} must list requests and scopes, such as GET /messages/*=chat:read.")
+        found.append((f"{match[1]} {match[2]}", match[3]))
+    return tuple(found)
 
 
 def is_loopback(host: str) -> bool:

@@ -15,10 +15,10 @@ import msgspec
 
 from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.client_frames import ClientFrame, UnknownFrame, client_frame
-from tailrace.errors import ConfigurationError, TailraceError, Unauthenticated
+from tailrace.errors import ConfigurationError, Forbidden, TailraceError, Unauthenticated
 from tailrace.events import Json
 from tailrace.identity.auth import ANYBODY
-from tailrace.store import Store
+from tailrace.store import Caller, Store
 
 logger = logging.getLogger(__name__)
 
@@ -113,10 +113,12 @@ class Chats:
             return
         if self._hand_over is None:
             raise ConfigurationError("TAILRACE_CHAT_FUNCTION is not set.")
-        owner = ANYBODY if self._open_to_all else await self._store.subscriptions.owner(socket)
-        if owner is None:
+        caller = Caller(owner=ANYBODY) if self._open_to_all else await self._store.subscriptions.caller(socket)
+        if caller is None:
             raise Unauthenticated("Nobody can be seen behind this connection: connect with a valid token.")
-        payload = {"chat": msgspec.structs.asdict(HandedOver(socket, owner, body.decode()))}
+        if not caller.may_chat:
+            raise Forbidden("The token of this connection is not for chats.")
+        payload = {"chat": msgspec.structs.asdict(HandedOver(socket, caller.owner, body.decode()))}
         for left in reversed(range(TRIES)):
             try:
                 await self._hand_over(payload)

@@ -33,9 +33,10 @@ from tailrace.broadcast.frames import SUCCEEDED, Frames, frame
 from tailrace.broadcast.presence import Presence, member
 from tailrace.clock import Clock
 from tailrace.delivery import Delivery
-from tailrace.errors import ConfigurationError, NotFound, RequestError, TailraceError, TooLarge, where
+from tailrace.errors import ConfigurationError, Forbidden, NotFound, RequestError, TailraceError, TooLarge, where
 from tailrace.events import Json
-from tailrace.store import NEVER, Store
+from tailrace.identity.grants import Grants
+from tailrace.store import NEVER, Caller, Grant, Store
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Sockets:
     """Answers the events of a WebSocket API.
 
     Args:
+        grants: what owners let others do.
         secret: gives what private and presence channels are signed with.
         open_to_all: whether nobody is asked who they are.
         chats: takes the frames of chats; None where there are none.
@@ -63,6 +65,7 @@ class Sockets:
         frames: Frames,
         clock: Clock,
         *,
+        grants: Grants,
         secret: Secret,
         open_to_all: bool,
         chats: Chats | None = None,
@@ -72,17 +75,18 @@ class Sockets:
         self._fan_out = fan_out
         self._presence = Presence(fan_out, store.subscriptions)
         self._catch_up = CatchUp(store, fan_out, frames, clock)
+        self._grants = grants
         self._secret = secret
         self._open_to_all = open_to_all
         self._chats = chats
 
-    async def handle(self, event: Mapping[str, Any], owner: str | None) -> dict[str, int]:
+    async def handle(self, event: Mapping[str, Any], caller: Caller | None) -> dict[str, int]:
         """Handle an event of API Gateway, whatever becomes of it, and return the response for it.
 
         Args:
             event: as Lambda gets it
                 (https://docs.aws.amazon.com/apigateway/latest/developerguide/websocket-api-develop-integrations.html).
-            owner: at ``$connect``, whose connection it is, or None if nobody can be seen.
+            caller: at ``$connect``, for whom the connection acts, or None if nobody can be seen.
         """
         context = event["requestContext"]
         socket: str = context["connectionId"]
@@ -93,8 +97,8 @@ class Sockets:
         try:
             if kind == "DISCONNECT":
                 await self._disconnect(socket)
-            elif owner is not None:
-                await self._subscriptions.connect(socket, owner)
+            elif caller is not None:
+                await self._subscriptions.connect(socket, caller)
         except TailraceError as error:
             logger.error("socket event failed", extra={"kind": kind, "reason": error.message})
         except Exception as error:
@@ -162,21 +166,25 @@ class Sockets:
         channel = check_channel(asked.channel)
         if len(asked.after) > MOST_MESSAGES:
             raise RequestError(f"after may name {MOST_MESSAGES} messages.")
-        who = await self._admit(socket, asked)
+        who, grant = await self._admit(socket, asked)
         delivery = asked.delivery or Delivery()
         missed = await self._catch_up.missed(channel, socket, asked.after)
         starts = {each.id: NEVER for each in missed}
         before = await self._subscriptions.put(
-            channel, socket, member=who, starts=starts, delivery=delivery_text(delivery)
+            channel, socket, member=who, starts=starts, delivery=delivery_text(delivery), grant=grant
         )
+        if grant is not None and await self._grants.get(grant.conversation, grant.id) is None:
+            # It was revoked meanwhile, by somebody who did not see this subscription yet.
+            await self._subscriptions.remove(channel, socket)
+            raise NotFound("No such conversation.")
         if who is None:
             await self._fan_out.post(socket, channel, frame(SUCCEEDED, channel, []))
         else:
             await self._presence.join(channel, socket, who, before)
         await self._catch_up.run(channel, socket, missed, delivery)
 
-    async def _admit(self, socket: str, asked: SubscribeFrame) -> Json | None:
-        """Return who a socket is on a presence channel, and None on every other one.
+    async def _admit(self, socket: str, asked: SubscribeFrame) -> tuple[Json | None, Grant | None]:
+        """Return who a socket is on a presence channel, and by which grant it may be on another's conversation's.
 
         Raises:
             RequestError: it may not be on the channel.
@@ -184,22 +192,39 @@ class Sockets:
         channel = asked.channel
         kind = kind_of(channel)
         if kind == "public":
-            await self._check_reader(socket, channel)
-            return None
+            conversation_id = conversation_of(channel)
+            return None, None if conversation_id is None else await self._reading(socket, conversation_id)
         # Only a presence channel signs more than its name; elsewhere channel_data would let one name pass for another.
         channel_data = asked.channel_data if kind == "presence" else None
         if not is_signed(asked.auth or "", await self._secret(), socket, channel, channel_data):
             raise RequestError("The auth of this channel is not valid for this socket.")
-        return member(channel_data) if kind == "presence" else None
+        return member(channel_data) if kind == "presence" else None, None
 
-    async def _check_reader(self, socket: str, channel: str) -> None:
-        conversation_id = conversation_of(channel)
-        if conversation_id is None or self._open_to_all:
-            return
-        owner = await self._subscriptions.owner(socket)
+    async def _reading(self, socket: str, conversation_id: str) -> Grant | None:
+        """Return the grant by which a socket may read a conversation; None if it needs none.
+
+        Raises:
+            RequestError: it may not read it.
+        """
+        if self._open_to_all:
+            return None
+        caller = await self._subscriptions.caller(socket)
         record = await self._store.conversations.get(conversation_id)
-        if record.owner != owner:
+        if caller is None:
             raise NotFound("No such conversation.")
+        if caller.grant is None and caller.owner == record.owner:
+            return None
+        if caller.grant is None:
+            grant = await self._grants.for_reader(record, caller.owner)
+        elif caller.conversation == record.id:
+            grant = await self._grants.get(record.id, caller.grant)
+        else:
+            grant = None
+        if grant is None:
+            raise NotFound("No such conversation.")
+        if grant.message is not None:
+            raise Forbidden("The grant is for one message alone.")
+        return grant
 
     async def _unsubscribe(self, socket: str, channel: str) -> None:
         check_channel(channel)

@@ -116,11 +116,19 @@ class Conversation(Additions):
         raise RateLimited("Too many conversations are made at once.", retry_after=1)
 
     @classmethod
-    async def load(cls, conversation_id: str, *, owner: str | None = None, backend: Backend | None = None) -> Self:
+    async def load(
+        cls,
+        conversation_id: str,
+        *,
+        owner: str | None = None,
+        backend: Backend | None = None,
+        may_be_shared: bool = False,
+    ) -> Self:
         """Return a stored conversation.
 
         Args:
             owner: whose it must be; anybody's when None.
+            may_be_shared: whether it may also be somebody's who lets the owner read it.
 
         Raises:
             NotFound: there is none, it was deleted, or it is somebody else's.
@@ -128,7 +136,9 @@ class Conversation(Additions):
         """
         backend = backend or default_backend()
         record = await backend.store.conversations.get(conversation_id)
-        if owner is not None and record.owner != owner:
+        if owner is None or record.owner == owner:
+            return cls(record, backend)
+        if not may_be_shared or await backend.grants.for_reader(record, owner) is None:
             raise NotFound("No such conversation.")
         return cls(record, backend)
 

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from tailrace.backend import Backend
+from tailrace.broadcast.channels import conversation_channel
 from tailrace.conversation.admission import Admission
 from tailrace.conversation.conversation import Conversation
 from tailrace.conversation.owner import Owner
@@ -35,13 +36,17 @@ from tailrace.http.schemas import (
     ConversationChange,
     ConversationList,
     ConversationOut,
+    GrantIn,
+    GrantList,
     MessageIn,
     MessageList,
     MessageOut,
     NewConversation,
+    NewGrantOut,
     ReportOut,
     channel_auth_request,
     conversation_out,
+    grant_out,
 )
 from tailrace.http.stream_app import hot_routes, on_http_exception, on_tailrace_error
 from tailrace.http.under_api import UnderApi
@@ -96,9 +101,9 @@ def create_api_app(backend: Backend) -> FastAPI:
         app.add_middleware(each.cls, *each.args, **each.kwargs)
     store = backend.store
 
-    async def load(request: Request, conversation_id: str) -> Conversation:
+    async def load(request: Request, conversation_id: str, *, may_be_shared: bool = False) -> Conversation:
         owner = await backend.identify(request.scope)
-        return await Conversation.load(conversation_id, owner=owner, backend=backend)
+        return await Conversation.load(conversation_id, owner=owner, backend=backend, may_be_shared=may_be_shared)
 
     @app.post("/conversations", status_code=201, response_model=ConversationOut)
     async def create_conversation(request: Request, body: NewConversation) -> Response:
@@ -124,7 +129,7 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.get("/conversations/{conversation_id}", response_model=ConversationOut)
     async def read_conversation(request: Request, conversation_id: str) -> Response:
         """Read a conversation."""
-        return _json(conversation_out((await load(request, conversation_id)).record))
+        return _json(conversation_out((await load(request, conversation_id, may_be_shared=True)).record))
 
     @app.patch("/conversations/{conversation_id}", response_model=ConversationOut)
     async def change_conversation(request: Request, conversation_id: str, body: ConversationChange) -> Response:
@@ -161,7 +166,7 @@ def create_api_app(backend: Backend) -> FastAPI:
         before: Before = None,
     ) -> Response:
         """List a conversation's messages in order, or newest first, without its system prompts."""
-        await load(request, conversation_id)
+        await load(request, conversation_id, may_be_shared=True)
         if before is not None and message_address(before).tag != conversation_tag(conversation_id):
             raise NotFound("No such message.")
         messages, following = await store.messages.list(
@@ -190,6 +195,29 @@ def create_api_app(backend: Backend) -> FastAPI:
         """Add up a conversation's replies: chunks, tokens, time to the first chunk, failures by type."""
         return _json(await (await load(request, conversation_id)).report())
 
+    @app.post("/conversations/{conversation_id}/grants", status_code=201, response_model=NewGrantOut)
+    async def make_grant(request: Request, conversation_id: str, body: GrantIn) -> Response:
+        """Let somebody else into a conversation, or to one message of it: by a token, or as another owner."""
+        record = (await load(request, conversation_id)).record
+        grant, token = await backend.grants.make(
+            record, body.right, message_id=body.message_id, reader=body.owner, seconds=body.expires_in
+        )
+        return _json(grant_out(grant) | ({} if token is None else {"token": token}), 201)
+
+    @app.get("/conversations/{conversation_id}/grants", response_model=GrantList)
+    async def list_grants(request: Request, conversation_id: str) -> Response:
+        """List who else may do what in a conversation. A token is shown only when it is made."""
+        await load(request, conversation_id)
+        return _json({"grants": [grant_out(grant) for grant in await backend.grants.of_conversation(conversation_id)]})
+
+    @app.delete("/conversations/{conversation_id}/grants/{grant_id}", status_code=204)
+    async def revoke_grant(request: Request, conversation_id: str, grant_id: str) -> Response:
+        """Take a grant back, at once; who follows the conversation by it over WebSocket hears no more."""
+        await load(request, conversation_id)
+        await backend.grants.revoke(conversation_id, grant_id)
+        await store.subscriptions.remove_granted(conversation_channel(conversation_id), grant_id)
+        return Response(status_code=204)
+
     @app.get("/report", response_model=ReportOut)
     async def report_day(request: Request, day: str | None = None) -> Response:
         """Add up your replies of a day in UTC, such as 2026-11-22; of today without one."""
@@ -199,7 +227,7 @@ def create_api_app(backend: Backend) -> FastAPI:
     @app.get("/messages/{message_id}", response_model=MessageOut)
     async def read_message(request: Request, message_id: str) -> Response:
         """Read a message as it stands: of a reply that is being written, the text so far."""
-        await check_owner(backend, request.scope, message_id)
+        await check_owner(backend, request.scope, message_id, may_be_shared=True)
         message: Message = await store.messages.get(message_id)
         if message.role == "system":
             raise NotFound("No such message.")

@@ -27,14 +27,17 @@ LONGEST_WAIT: Final = 25
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html)."""
 
 
-async def check_owner(backend: Backend, scope: Scope, message_id: str) -> None:
-    """Let only the owner of a message's conversation through.
+async def check_owner(backend: Backend, scope: Scope, message_id: str, *, may_be_shared: bool = False) -> None:
+    """Let only the owner of a message's conversation through; or those too with whom it is shared.
 
     Raises:
         NotFound: there is no such message, or it is somebody else's.
     """
     owner = await backend.identify(scope)
-    if (await backend.store.conversations.of_message(message_id)).owner != owner:
+    record = await backend.store.conversations.of_message(message_id)
+    if record.owner == owner:
+        return
+    if not may_be_shared or await backend.grants.for_reader(record, owner, message_id) is None:
         raise NotFound("No such message.")
 
 
@@ -233,7 +236,7 @@ class Replay:
 async def message_stream(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
     """``GET /messages/{id}/stream``: replay after the cursor, then live until the terminal event."""
     message_id = scope["path_params"]["message_id"]
-    await check_owner(backend, scope, message_id)
+    await check_owner(backend, scope, message_id, may_be_shared=True)
     cursor = last_event_id(scope, message_id) or Cursor(message_id, 0)
     await Replay(backend, cursor, asked_protocol(scope), asked_delivery(scope)).stream(scope, receive, send)
 
@@ -241,7 +244,7 @@ async def message_stream(backend: Backend, scope: Scope, receive: Receive, send:
 async def message_events(backend: Backend, scope: Scope, receive: Receive, send: Send) -> None:
     """``GET /messages/{id}/events``: the same events as a JSON array, after a wait if there are none yet."""
     message_id = scope["path_params"]["message_id"]
-    await check_owner(backend, scope, message_id)
+    await check_owner(backend, scope, message_id, may_be_shared=True)
     cursor = last_event_id(scope, message_id) or Cursor(message_id, 0)
     wait = query(scope).get("wait", "0")
     if not (wait.isascii() and wait.isdigit() and len(wait) <= 2 and int(wait) <= LONGEST_WAIT):

@@ -7,7 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace.errors import ConfigurationError, ProviderError, RateLimited, TailraceError, TooLarge, Unauthenticated
+from tailrace.errors import (
+    ConfigurationError,
+    InsufficientScope,
+    ProviderError,
+    RateLimited,
+    TailraceError,
+    TooLarge,
+    Unauthenticated,
+)
 from tailrace.events import Message
 from tailrace.http.requests import Scope, Send, header
 from tailrace.telemetry import logger
@@ -156,6 +164,8 @@ def error_content(error: Exception) -> tuple[int, dict[str, dict[str, str]], dic
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if isinstance(error, Unauthenticated) and error.challenge is not None:
         headers["WWW-Authenticate"] = f'Bearer error="{error.challenge}"' if error.challenge else "Bearer"
+    if isinstance(error, InsufficientScope):
+        headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope}"'
     return error.status, {"error": {"type": error.error_type, "message": error.message}}, headers
 
 

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.clock import rfc3339
 from tailrace.events import ConversationRecord, Role, Status
+from tailrace.identity.grants import LONGEST, SHORTEST, Right
+from tailrace.store import Grant
 
 Metadata = dict[str, Any]
 
@@ -109,6 +111,58 @@ class MessageList(BaseModel):
 
     messages: list[MessageOut]
     next_cursor: str | None
+
+
+class GrantIn(BaseModel):
+    """What somebody else is to be let do."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    right: Right = Field("read", description="Writing is reading, starting replies, adding messages and stopping too.")
+    message_id: str | None = Field(None, description="The only message that it is for; else all of the conversation.")
+    owner: str | None = Field(
+        None, min_length=1, max_length=1000, description="Another owner, who may read with a token of their own."
+    )
+    expires_in: int | None = Field(
+        None, ge=SHORTEST, le=LONGEST, description="Seconds; an hour, or with an owner until it is revoked."
+    )
+
+
+class GrantOut(BaseModel):
+    """What somebody else may do."""
+
+    id: str
+    right: Right
+    conversation_id: str
+    message_id: str | None
+    owner: str | None = Field(description="The other owner; null where it is for whoever has the token.")
+    created_at: str
+    expires_at: str | None
+
+
+class NewGrantOut(GrantOut):
+    """The same, with its token."""
+
+    token: str | None = Field(None, description="Shown this once; there is none with an owner.")
+
+
+class GrantList(BaseModel):
+    """The grants of a conversation that have not expired, the oldest first."""
+
+    grants: list[GrantOut]
+
+
+def grant_out(grant: Grant) -> dict[str, Any]:
+    """Return a grant as its owner may see it."""
+    return {
+        "id": grant.id,
+        "right": grant.right,
+        "conversation_id": grant.conversation,
+        "message_id": grant.message,
+        "owner": grant.reader,
+        "created_at": rfc3339(grant.created),
+        "expires_at": None if grant.expires is None else rfc3339(grant.expires * 1_000_000),
+    }
 
 
 class ChannelAuthIn(BaseModel):

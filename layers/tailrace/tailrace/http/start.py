@@ -80,7 +80,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
     if cursor is not None:
         if message_address(cursor.message_id).tag != conversation_tag(conversation_id):
             raise RequestError("The cursor is not one of ours.")
-        await Conversation.load(conversation_id, owner=owner, backend=backend)
+        await Conversation.load(conversation_id, owner=owner, backend=backend, may_be_shared=True)
         await Replay(backend, cursor, protocol, delivery).stream(scope, receive, send)
         return
     if "message" in parameters and scope.get(IS_HEAD):
@@ -102,7 +102,7 @@ async def get_stream(backend: Backend, scope: Scope, receive: Receive, send: Sen
         ask = _ask(body, protocol=protocol, key=key, first=first)
         await _answer(backend, scope, receive, send, owner, body, ask, arrived)
         return
-    await Conversation.load(conversation_id, owner=owner, backend=backend)
+    await Conversation.load(conversation_id, owner=owner, backend=backend, may_be_shared=True)
     newest = await backend.store.messages.newest_reply(conversation_id)
     await Replay(backend, Cursor(newest, 0), protocol, delivery).stream(scope, receive, send)
 

@@ -30,6 +30,7 @@ from tailrace.http.under_api import UnderApi
 
 def hot_routes(backend: Backend) -> list[BaseRoute]:
     """Return the routes that stream; the FastAPI application mounts them too."""
+    _ = backend.auth  # what checks tokens is imported here, and not in the first request
     return [
         Route("/health", health),
         _route(backend, "POST", "/conversations/{conversation_id}/stream", post_stream),

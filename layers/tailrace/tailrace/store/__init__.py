@@ -14,13 +14,14 @@ from tailrace.store.changes import Change, Image, StoredMessage, change
 from tailrace.store.chat_requests import ChatRequests
 from tailrace.store.conversations import Conversations
 from tailrace.store.dynamodb import Calls, DynamoDB
+from tailrace.store.grants import Grant, StoredGrants
 from tailrace.store.history import History
 from tailrace.store.identities import Identities
 from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
 from tailrace.store.messages import ConversationThere, Draft, Messages, Open, Start
 from tailrace.store.prune import prune
 from tailrace.store.replies import Replies
-from tailrace.store.subscriptions import NEVER, Subscription, Subscriptions
+from tailrace.store.subscriptions import NEVER, Caller, Subscription, Subscriptions
 from tailrace.store.table import Table
 
 
@@ -51,6 +52,7 @@ class Store:
         self.subscriptions = Subscriptions(named, clock, random_bytes)
         self.chat_requests = ChatRequests(named, clock)
         self.identities = Identities(named, clock)
+        self.grants = StoredGrants(named, clock)
         self.history = History(named, self.messages)
         self.replies = Replies(named)
         self._table = named
@@ -78,11 +80,13 @@ def create_table(table: str, region: str, endpoint_url: str) -> None:
 __all__ = [
     "LONGEST_REPLY",
     "NEVER",
+    "Caller",
     "Calls",
     "Change",
     "ConversationThere",
     "Draft",
     "DynamoDB",
+    "Grant",
     "Image",
     "Log",
     "Messages",
@@ -91,6 +95,7 @@ __all__ = [
     "Segment",
     "Start",
     "Store",
+    "StoredGrants",
     "StoredMessage",
     "Subscription",
     "Subscriptions",

@@ -7,13 +7,15 @@ One table, keys ``pk`` and ``sk``::
     C#<tag>          T#<position>#<random>#<nonce>   long content of theirs, in the same order
     S#<message id>   L#<number>                the log of a stream: its segments 0, 1, 2...
     S#<message id>   T#<nonce>#<number>        final content too long to lie there
+    G#<tag>          <grant id>                a grant of a conversation
     K#<digest>       K                         an idempotency key, and which reply it started
     N#<channel>      <socket id>               a subscription
     W#<socket id>    W                         a WebSocket connection, and whose it is
     W#<socket id>    R#<request id>            a request of a chat that came over it, and which reply answers it
 
-All but the first two and final content have ``expires``, which DynamoDB's TTL deletes by, hours or days late
-(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html); readers look at it themselves.
+All but the first two, final content, and grants that end by being revoked have ``expires``, which DynamoDB's TTL
+deletes by, hours or days late (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html); readers look
+at it themselves.
 
 They are no pynamodb models: those import its connections, and with them botocore's client, for what ``dynamodb.py``
 does, and that is a ninth of a cold start. ``table_model.py`` is the model that creates the table.
@@ -28,6 +30,7 @@ import msgspec
 from pynamodb.attributes import (
     AttributeContainer,
     BinaryAttribute,
+    BooleanAttribute,
     NumberAttribute,
     UnicodeAttribute,
     UnicodeSetAttribute,
@@ -138,6 +141,19 @@ class KeyItem(Item):
     expires = NumberAttribute()
 
 
+class GrantItem(Item):
+    """A grant. Its owner is not under the name by which an index finds conversations."""
+
+    id = UnicodeAttribute()
+    conversation = UnicodeAttribute()
+    owner = UnicodeAttribute(attr_name="owner_name")
+    right = UnicodeAttribute()
+    message = UnicodeAttribute(null=True)
+    reader = UnicodeAttribute(null=True)
+    created = NumberAttribute(attr_name="made")
+    expires = NumberAttribute(null=True)
+
+
 class SubscriptionItem(Item):
     """A subscription. ``from``, a map from message id to a segment's number, is not modelled."""
 
@@ -145,6 +161,7 @@ class SubscriptionItem(Item):
     since = NumberAttribute()
     member = UnicodeAttribute(null=True)
     delivery = UnicodeAttribute(null=True)
+    grant = UnicodeAttribute(null=True)  # the id of the one by which its socket may be here
     expires = NumberAttribute()
 
 
@@ -160,6 +177,9 @@ class SocketItem(Item):
     """A WebSocket connection of somebody who was identified."""
 
     owner = UnicodeAttribute()
+    grant = UnicodeAttribute(null=True)  # the grant that it was made with, if it was
+    conversation = UnicodeAttribute(null=True)  # the only one that it is for then
+    may_chat = BooleanAttribute(null=True)  # false where the token has not the scope for it
     expires = NumberAttribute()
 
 
@@ -229,6 +249,10 @@ def idempotency_key(owner: str, conversation_id: str, key: str) -> dict[str, str
     """Return where a key lies; the same text of another owner or conversation lies elsewhere."""
     digest = hashlib.sha256(msgspec.json.encode([owner, conversation_id, key])).hexdigest()
     return {"pk": f"K#{digest}", "sk": "K"}
+
+
+def grant_key(tag: str, grant_id: str) -> dict[str, str]:
+    return {"pk": f"G#{tag}", "sk": grant_id}
 
 
 def subscription_key(channel: str, socket: str) -> dict[str, str]:

@@ -31,7 +31,8 @@ async def prune(table: Table, deleted_before: int) -> int:
             await _delete_message(table, message)
         # Of messages that are gone already, because this was cut before or because a writer came too late.
         parts = [_key_of(part) async for part in table.query((Item.pk == entry["pk"]["S"]) & Item.sk.startswith("T#"))]
-        await table.delete_all([*parts, _key_of(entry)])
+        grants = [_key_of(grant) async for grant in table.query(Item.pk == f"G#{entry['pk']['S'][2:]}")]
+        await table.delete_all([*parts, *grants, _key_of(entry)])
         pruned += 1
     return pruned
 

@@ -15,6 +15,7 @@ from tailrace.clock import Clock
 from tailrace.events import Json
 from tailrace.ids import RandomBytes
 from tailrace.store.dynamodb import Payload, TransactionCancelled
+from tailrace.store.grants import Grant
 from tailrace.store.items import (
     SocketItem,
     SubscriptionItem,
@@ -47,6 +48,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
         member: of a presence channel, who it is.
         starts: message id to the first segment that a fan-out may send it, for what a catch-up sends before.
         delivery: how it wants its chunks, as text that is the same for those who want the same; None for every chunk.
+        grant: the id of the grant by which it is there, or None.
     """
 
     channel: str
@@ -56,6 +58,22 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     member: Json | None = None
     starts: Mapping[str, int] = msgspec.field(default_factory=dict)
     delivery: str | None = None
+    grant: str | None = None
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """For whom a socket acts.
+
+    Attributes:
+        grant: the id of the grant that it was made with, or None.
+        conversation: the only conversation that it is for then.
+        may_chat: whether it may ask for replies.
+    """
+
+    owner: str
+    grant: str | None = None
+    conversation: str | None = None
+    may_chat: bool = True
 
 
 class Subscriptions:
@@ -76,17 +94,26 @@ class Subscriptions:
         member: Json | None = None,
         starts: Mapping[str, int] | None = None,
         delivery: str | None = None,
+        grant: Grant | None = None,
     ) -> Subscription | None:
-        """Put a subscription; return the one that was there before, or None. One write, and one of the index."""
+        """Put a subscription; return the one that was there before, or None. One write, and one of the index.
+
+        Args:
+            grant: by which it is there: it ends no later.
+        """
+        expires = self._expires()
+        if grant is not None and grant.expires is not None:
+            expires = min(expires, grant.expires)
         key = subscription_key(channel, socket)
         item = SubscriptionItem(
             key["pk"],
             key["sk"],
             socket=socket,
-            expires=self._expires(),
+            expires=expires,
             since=self._clock.now(),
             member=to_json(member),
             delivery=delivery,
+            grant=None if grant is None else grant.id,
         ).serialize()
         if starts:
             item["from"] = {"M": {message_id: {"N": str(number)} for message_id, number in starts.items()}}
@@ -102,6 +129,11 @@ class Subscriptions:
         """Remove a subscription; return the one that was there, to one of those who do it at once."""
         item = await self._table.delete(subscription_key(channel, socket))
         return None if item is None else _subscription(item)
+
+    async def remove_granted(self, channel: str, grant_id: str) -> None:
+        """Remove the subscriptions of a channel that are there by a grant. It reads all of them."""
+        gone = [each.socket async for each in self.of_channel(channel) if each.grant == grant_id]
+        await self._table.delete_all([subscription_key(channel, socket) for socket in gone])
 
     async def of_channel(self, channel: str, *, limit: int | None = None) -> AsyncIterator[Subscription]:
         """Yield a channel's subscriptions, consistently, page after page, in no order that means anything.
@@ -164,15 +196,31 @@ class Subscriptions:
 
     # ---- sockets ----
 
-    async def connect(self, socket: str, owner: str) -> None:
-        """Remember whose a socket is: one write."""
+    async def connect(self, socket: str, caller: Caller) -> None:
+        """Remember for whom a socket acts: one write."""
         key = socket_key(socket)
-        await self._table.put(SocketItem(key["pk"], key["sk"], owner=owner, expires=self._expires()).serialize())
+        item = SocketItem(
+            key["pk"],
+            key["sk"],
+            owner=caller.owner,
+            grant=caller.grant,
+            conversation=caller.conversation,
+            may_chat=None if caller.may_chat else False,
+            expires=self._expires(),
+        )
+        await self._table.put(item.serialize())
 
-    async def owner(self, socket: str) -> str | None:
-        """Return whose a socket is, or None."""
+    async def caller(self, socket: str) -> Caller | None:
+        """Return for whom a socket acts, or None if nobody was seen behind it."""
         item = await self._table.get(socket_key(socket))
-        return None if item is None or is_expired(item, self._clock.now()) else str(item["owner"]["S"])
+        if item is None or is_expired(item, self._clock.now()):
+            return None
+        return Caller(
+            owner=item["owner"]["S"],
+            grant=item.get("grant", {}).get("S"),
+            conversation=item.get("conversation", {}).get("S"),
+            may_chat="may_chat" not in item,
+        )
 
     def _expires(self) -> int:
         return self._clock.now() // 1_000_000 + LONGEST_CONNECTION + GRACE
@@ -194,4 +242,5 @@ def _subscription(item: Payload) -> Subscription:
         member=from_json(item, "member"),
         starts={message_id: int(number["N"]) for message_id, number in starts.items()},
         delivery=item.get("delivery", {}).get("S"),
+        grant=item.get("grant", {}).get("S"),
     )

@@ -18,8 +18,14 @@ import msgspec
 from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock
 from tailrace.errors import IssuerUnavailable, Unauthenticated
-from tailrace.identity.jwt.rsa import HASHES, PublicKey
-from tailrace.identity.jwt.token import Token, decode
+from tailrace.identity.jwt.signed import (
+    PUBLISHED,
+    Header,
+    PublishedKey,
+    check_algorithm,
+    published_key,
+    verified_payload,
+)
 
 FRESH_SECONDS: Final = 3600.0
 STALE_SECONDS: Final = 24 * 3600.0
@@ -39,15 +45,6 @@ class _Discovery(msgspec.Struct):
     jwks_uri: str
 
 
-class _Key(msgspec.Struct):
-    kty: str
-    n: str = ""
-    e: str = ""
-    kid: str | None = None
-    use: str | None = None
-    alg: str | None = None
-
-
 class _KeySet(msgspec.Struct):
     keys: list[Any]
 
@@ -63,56 +60,55 @@ class Issuer:
         self._url = url
         self._sessions = sessions
         self._clock = clock
-        self._keys: list[tuple[str | None, PublicKey]] = []
+        self._keys: list[PublishedKey] = []
         self._fetched: float | None = None
         self._tried: float | None = None
         self._locks: dict[asyncio.AbstractEventLoop, asyncio.Lock] = {}
         self._beside: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
-    async def check(self, token: Token) -> None:
-        """Return if the token is signed with a key of the issuer.
+    async def check(self, token: str, header: Header) -> bytes:
+        """Return the payload of a token that is signed with a key of the issuer.
 
         Raises:
             Unauthenticated: it is not, or says that it is signed in another way.
             IssuerUnavailable: the keys cannot be had.
         """
-        if token.algorithm not in HASHES:
-            accepted = ", ".join(HASHES)
-            raise Unauthenticated(f"The token's algorithm is not accepted: it must be {accepted}.", "invalid_token")
-        key = await self._key(token.key_id)
-        if key.algorithm not in (None, token.algorithm):
+        check_algorithm(header, PUBLISHED)
+        key = await self._key(header)
+        if header.algorithm not in key.algorithms:
             raise Unauthenticated("The token's algorithm is not the one of its key.", "invalid_token")
-        if not key.verify(token.algorithm, token.signed, token.signature):
-            raise Unauthenticated("The token's signature is wrong.", "invalid_token")
+        return verified_payload(token, key.key, header.algorithm)
 
-    async def _key(self, key_id: str | None) -> PublicKey:
-        if self._find(key_id) is None or self._age(self._fetched) > STALE_SECONDS:
-            await self._refreshed(key_id)
+    async def _key(self, header: Header) -> PublishedKey:
+        if self._find(header) is None or self._age(self._fetched) > STALE_SECONDS:
+            await self._refreshed(header)
         elif self._age(self._fetched) > FRESH_SECONDS:
-            self._refresh_beside(key_id)
+            self._refresh_beside(header)
         if self._age(self._fetched) > STALE_SECONDS:
             raise IssuerUnavailable("The token cannot be checked now. Please try again.")
-        key = self._find(key_id)
+        key = self._find(header)
         if key is None:
             raise Unauthenticated("The token is signed with a key that its issuer does not publish.", "invalid_token")
         return key
 
-    def _find(self, key_id: str | None) -> PublicKey | None:
-        # A token that names no key is of the only one there is, or of none.
-        found = [key for name, key in self._keys if key_id in (None, name)]
+    def _find(self, header: Header) -> PublishedKey | None:
+        # A token that names no key is of the only one there is for its algorithm, or of none.
+        found = [key for key in self._keys if header.key_id in (None, key.name)]
+        if len(found) > 1:
+            found = [key for key in found if header.algorithm in key.algorithms]
         return found[0] if len(found) == 1 else None
 
-    async def _refreshed(self, key_id: str | None) -> None:
+    async def _refreshed(self, header: Header) -> None:
         async with self._lock():
-            await self._refresh(key_id)
+            await self._refresh(header)
 
-    def _refresh_beside(self, key_id: str | None) -> None:
+    def _refresh_beside(self, header: Header) -> None:
         """Fetch the keys while requests go on with those that are known; one fetch at a time in an event loop."""
         loop = asyncio.get_running_loop()
         if loop in self._beside and not self._beside[loop].done():
             return
         self._beside = {each: task for each, task in self._beside.items() if not each.is_closed()}
-        self._beside[loop] = loop.create_task(self._refreshed(key_id))
+        self._beside[loop] = loop.create_task(self._refreshed(header))
 
     async def close(self) -> None:
         """Fetch nothing more in the running event loop."""
@@ -121,10 +117,10 @@ class Issuer:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _refresh(self, key_id: str | None) -> None:
+    async def _refresh(self, header: Header) -> None:
         """Fetch the keys, unless somebody else just has, or tried."""
         is_fresh = self._age(self._fetched) <= FRESH_SECONDS
-        if is_fresh and self._find(key_id) is not None:
+        if is_fresh and self._find(header) is not None:
             return
         if self._age(self._tried) < (PAUSE_SECONDS if is_fresh else RETRY_SECONDS):
             return
@@ -139,7 +135,7 @@ class Issuer:
             return  # what is known goes on to be good for a while
         finally:
             self._tried = self._clock.monotonic()  # whoever waited for this does not wait for another
-        self._keys = [key for entry in listed[:MOST_KEYS] if (key := _public_key(entry)) is not None]
+        self._keys = [key for entry in listed[:MOST_KEYS] if (key := published_key(entry)) is not None]
         self._fetched = self._clock.monotonic()
 
     async def _get(self, url: str) -> bytes:
@@ -164,16 +160,3 @@ class Issuer:
         for old in [old for old in self._locks if old.is_closed()]:
             del self._locks[old]
         return self._locks.setdefault(loop, asyncio.Lock())
-
-
-def _public_key(entry: Any) -> tuple[str | None, PublicKey] | None:
-    """Return a key of the set with its name; None for one that is not for signatures that we can check."""
-    try:
-        key = msgspec.convert(entry, _Key)
-        modulus, exponent = (int.from_bytes(decode(text), "big") for text in (key.n, key.e))
-    except (msgspec.ValidationError, ValueError):
-        return None
-    public = PublicKey(modulus, exponent, key.alg)
-    if key.kty != "RSA" or key.use not in (None, "sig") or key.alg not in (None, *HASHES) or not public.is_sound:
-        return None
-    return key.kid, public
