@@ -117,7 +117,8 @@ class MemoryCalls:
             return
         item = self.items[_key(key)] = {**self.items.get(_key(key), key)}
         names, values = request["ExpressionAttributeNames"], request.get("ExpressionAttributeValues", {})
-        changing, _, adding = f" {request['UpdateExpression']}".partition(" ADD ")
+        changing, _, deleting = f" {request['UpdateExpression']}".partition(" DELETE ")
+        changing, _, adding = changing.partition(" ADD ")
         setting, _, removing = changing.partition(" REMOVE ")
         for assignment in filter(None, setting.removeprefix(" SET ").split(", ")):
             path, operand = assignment.split(" = ")
@@ -131,8 +132,12 @@ class MemoryCalls:
             item.pop(names[name], None)
         for addition in filter(None, adding.split(", ")):
             name, operand = addition.split(" ")
-            there = item.get(names[name], {"SS": []})["SS"]
-            item[names[name]] = {"SS": sorted({*there, *values[operand]["SS"]})}
+            item[names[name]] = _sum(item.get(names[name]), values[operand])
+        for deletion in filter(None, deleting.split(", ")):
+            name, operand = deletion.split(" ")
+            left = {*item.pop(names[name], {"SS": []})["SS"]} - {*values[operand]["SS"]}
+            if left:  # DynamoDB has no empty set
+                item[names[name]] = {"SS": sorted(left)}
 
     def _query(self, request: Mapping[str, Any]) -> Payload:
         if "FilterExpression" in request:
@@ -181,6 +186,8 @@ def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
             return value is not None
         case "attribute_not_exists":
             return value is None
+        case "contains":
+            return value is not None and wanted[0]["S"] in value["SS"]
         case "begins_with":
             return value is not None and str(value["S"]).startswith(wanted[0]["S"])
         case "IN":
@@ -192,6 +199,13 @@ def _true(expression: str, request: Mapping[str, Any], item: Item) -> bool:
         case "=" | "<" | "<=" | ">" | ">=":
             return value is not None and COMPARISONS[comparison](_number(value), _number(wanted[0]))
     raise NotImplementedError(expression)
+
+
+def _sum(value: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ADD makes of a number or a set, or of nothing."""
+    if "N" in more:
+        return {"N": str(Decimal((value or {"N": 0})["N"]) + Decimal(more["N"]))}
+    return {"SS": sorted({*(value or {"SS": []})["SS"], *more["SS"]})}
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 from tailrace.aws.event_loop import run
 from tailrace.aws.invoke import Invoke
 from tailrace.backend import Backend
+from tailrace.broadcast.allowance import Allowance
 from tailrace.broadcast.chats import Chats
 from tailrace.broadcast.socket import Sockets
 from tailrace.telemetry import logger
@@ -44,22 +45,24 @@ async def _answer(event: Mapping[str, Any]) -> dict[str, int]:
 @cache
 def _sockets() -> Sockets:
     broadcast, open_to_all = backend.broadcast, backend.settings.auth == "none"
+    allowance = Allowance(backend.store, backend.socket_limits, backend.clock, backend.random_bytes)
     return Sockets(
         backend.store,
         broadcast.fan_out,
         broadcast.frames,
         backend.clock,
+        allowance=allowance,
         grants=backend.grants,
         secret=broadcast.secret,
         open_to_all=open_to_all,
-        chats=_chats(open_to_all),
+        chats=_chats(allowance, open_to_all),
     )
 
 
-def _chats(open_to_all: bool) -> Chats:
+def _chats(allowance: Allowance, open_to_all: bool) -> Chats:
     settings, hand_over = backend.settings, None
     if settings.chat_function is not None:
         invoke = Invoke(settings.chat_function, region=settings.region, endpoint_url=settings.lambda_endpoint)
         backend.on_close(invoke.close)
         hand_over = invoke.hand_over
-    return Chats(backend.store, hand_over, backend.open_replies.cancel, open_to_all=open_to_all)
+    return Chats(backend.store, hand_over, backend.open_replies.cancel, allowance=allowance, open_to_all=open_to_all)

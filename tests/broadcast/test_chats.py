@@ -27,8 +27,8 @@ class ChatApi(WebSocketApi):
         fails: how often it cannot be called.
     """
 
-    def __init__(self, *, open_to_all: bool = False, has_function: bool = True) -> None:
-        super().__init__(open_to_all=open_to_all)
+    def __init__(self, *, open_to_all: bool = False, has_function: bool = True, **more: Any) -> None:
+        super().__init__(open_to_all=open_to_all, **more)
         self.handed_over: list[Json] = []
         self.cancelled: list[str] = []
         self.fails = 0
@@ -45,12 +45,15 @@ class ChatApi(WebSocketApi):
         async def no_secret() -> str:
             raise AssertionError("nothing is signed here")
 
-        chats = Chats(self.store, hand_over if has_function else None, cancel, open_to_all=open_to_all)
+        chats = Chats(
+            self.store, hand_over if has_function else None, cancel, allowance=self.allowance, open_to_all=open_to_all
+        )
         self.sockets = Sockets(
             self.store,
             self.fan_out,
             self.frames,
             self.clock,
+            allowance=self.allowance,
             grants=self.grants,
             secret=no_secret,
             open_to_all=open_to_all,

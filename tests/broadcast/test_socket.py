@@ -368,7 +368,7 @@ async def test_where_nobody_is_asked_nothing_is_stored_of_a_connection() -> None
     assert api.calls.made == []
     await api.connect("s2", "ada")
     assert [operation for operation, _ in api.calls.made] == ["PutItem"]
-    assert await api.store.subscriptions.caller("s2") == Caller(owner="ada")
+    assert await api.store.sockets.caller("s2") == Caller(owner="ada")
 
 
 # ---- whispers ----
@@ -459,7 +459,7 @@ async def test_disconnecting_removes_all_of_a_socket() -> None:
     await api.disconnect("s1")
     for channel in ("a", "private-b"):
         assert await listeners(api, channel) == {"s2"}
-    assert await api.store.subscriptions.caller("s1") is None
+    assert await api.store.sockets.caller("s1") is None
 
 
 async def test_a_socket_that_goes_before_it_is_answered() -> None:

@@ -67,12 +67,47 @@ async def test_subscribing_again_takes_the_place(backend: Backend) -> None:
 
 async def test_a_socket_s_owner(backend: Backend) -> None:
     """It is known until the socket goes."""
-    subscriptions = backend.store.subscriptions
-    await subscriptions.connect("one", Caller(owner="arn:me"))
-    assert await subscriptions.caller("one") == Caller(owner="arn:me")
-    assert await subscriptions.caller("two") is None
-    await subscriptions.remove_socket("one")
-    assert await subscriptions.caller("one") is None
+    sockets = backend.store.sockets
+    await sockets.put("one", Caller(owner="arn:me"))
+    assert await sockets.caller("one") == Caller(owner="arn:me")
+    assert await sockets.caller("two") is None
+    assert await sockets.remove("one") == Caller(owner="arn:me")
+    assert await sockets.caller("one") is None
+    assert await sockets.remove("one") is None
+
+
+async def test_a_socket_s_channels(backend: Backend) -> None:
+    """So many and no more, however many come at once; one that is there counts once, one that is dropped no more."""
+    sockets = backend.store.sockets
+    found = await asyncio.gather(*(sockets.add_channel("one", f"channel-{number}", 5) for number in range(12)))
+    assert found.count(True) == 5
+    there = f"channel-{found.index(True)}"
+    assert await sockets.add_channel("one", there, 5)
+    assert not await sockets.add_channel("one", "more", 5)
+    await sockets.drop_channel("one", "never there")
+    assert not await sockets.add_channel("one", "more", 5)
+    await sockets.drop_channel("one", there)
+    assert await sockets.add_channel("one", "more", 5)
+    assert await sockets.caller("one") is None  # it is nobody's all the same
+    assert await sockets.add_channel("two", "more", 5)
+
+
+async def test_a_socket_s_whispers(settings: Settings, dynamodb_url: str) -> None:
+    """So many at once, then they come back evenly."""
+    clock = ManualClock()
+    dynamodb = DynamoDB(region=settings.region, endpoint_url=dynamodb_url, clock=SystemClock())
+    sockets = Store(dynamodb, settings.table, clock=clock).sockets
+    try:
+        found = await asyncio.gather(*(sockets.whispered("one", 4) for _ in range(12)))
+        assert found.count(True) == 4
+        assert not await sockets.whispered("one", 4)
+        await clock.advance(0.25)
+        assert [await sockets.whispered("one", 4) for _ in range(2)] == [True, False]
+        await clock.advance(10)
+        assert [await sockets.whispered("one", 4) for _ in range(5)] == [True] * 4 + [False]
+        assert await sockets.whispered("two", 4)
+    finally:
+        await dynamodb.close()
 
 
 async def test_what_has_expired_is_not_there() -> None:
@@ -80,15 +115,15 @@ async def test_what_has_expired_is_not_there() -> None:
     clock = ManualClock()
     store = Store(MemoryCalls(), "t", clock=clock)
     await store.subscriptions.put("a", "one")
-    await store.subscriptions.connect("one", Caller(owner="me"))
+    await store.sockets.put("one", Caller(owner="me"))
     await clock.advance(2 * 3600 + 599)
     await store.subscriptions.put("a", "two")
     assert await sockets(store, "a") == ["one", "two"]
-    assert await store.subscriptions.caller("one") == Caller(owner="me")
+    assert await store.sockets.caller("one") == Caller(owner="me")
     await clock.advance(2)
     assert await sockets(store, "a") == ["two"]
     assert await store.subscriptions.get("a", "one") is None
-    assert await store.subscriptions.caller("one") is None
+    assert await store.sockets.caller("one") is None
     assert await store.subscriptions.put("a", "one") is None  # nobody was there
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from tailrace.broadcast.allowance import Allowance
 from tailrace.broadcast.channels import signature
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import FanOut
@@ -18,6 +19,7 @@ from tailrace.broadcast.presence import Presence
 from tailrace.broadcast.socket import Sockets
 from tailrace.errors import ConfigurationError
 from tailrace.identity.grants import Grants
+from tailrace.identity.limits import SocketLimits
 from tailrace.store import Caller, Calls, Store
 from tailrace.store.dynamodb import Payload
 from tailrace.testing import ManualClock
@@ -27,6 +29,8 @@ from tests.memory_calls import MemoryCalls
 
 EVENTS: Final = Path(__file__).parents[2] / "events"
 SECRET: Final = "the channels' secret"
+
+NO_LIMITS: Final = SocketLimits()
 
 Frame = dict[str, Any]
 
@@ -78,6 +82,7 @@ class WebSocketApi:
         calls: Calls | None = None,
         clock: ManualClock | None = None,
         namespace: str = "",
+        limits: SocketLimits = NO_LIMITS,
     ) -> None:
         self.clock = clock or ManualClock()
         self.calls = FaultyCalls(calls or MemoryCalls())
@@ -93,12 +98,14 @@ class WebSocketApi:
                 raise ConfigurationError("TAILRACE_CHANNEL_SECRET is not set.")
             return secret
 
+        self.allowance = Allowance(self.store, limits, self.clock, os.urandom)
         self.grants = Grants(self.store.grants, clock=self.clock, random_bytes=os.urandom)
         self.sockets = Sockets(
             self.store,
             self.fan_out,
             self.frames,
             self.clock,
+            allowance=self.allowance,
             grants=self.grants,
             secret=read_secret,
             open_to_all=open_to_all,

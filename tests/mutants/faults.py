@@ -280,7 +280,7 @@ FAULTS: Final = (
     Fault(
         "a client says whose chat it is",
         "broadcast/chats.py",
-        "caller = Caller(owner=ANYBODY) if self._open_to_all else await self._store.subscriptions.caller(socket)",
+        "caller = Caller(owner=ANYBODY) if self._open_to_all else await self._store.sockets.caller(socket)",
         "caller = Caller(owner=ANYBODY if self._open_to_all else msgspec.json.decode(body).get('owner'))",
         ("broadcast/test_chats.py",),
     ),

@@ -18,7 +18,7 @@ from tailrace.clock import Clock, SystemClock
 from tailrace.errors import ConfigurationError
 from tailrace.identity.auth import Auth
 from tailrace.identity.grants import Grants
-from tailrace.identity.limits import Limits
+from tailrace.identity.limits import Limits, SocketLimits
 from tailrace.ids import RandomBytes
 from tailrace.providers import Provider, ProviderRequest, check_name, names, open_provider, variables
 from tailrace.providers.own_code import load
@@ -58,7 +58,7 @@ class Backend:
         own_tools: likewise.
         open_table: opens a connection to the table ahead of the first request; None where the store was handed in.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
-        limits: what one identity may use, by the settings.
+        limits, socket_limits: what one identity, and one connection, may use, by the settings.
         grants: what owners let others do in their conversations.
         start_rules: rules of your own for starts over HTTP, such as plans and credits: each is given the owner and what
             is asked, and raises ``RateLimited``, or another error of ours, if that is not to be. Nothing is stored.
@@ -113,6 +113,11 @@ class Backend:
             starts=self.settings.limit_starts,
             tokens=self.settings.limit_tokens,
             conversations=self.settings.limit_conversations,
+        )
+        self.socket_limits = SocketLimits(
+            channels=self.settings.limit_channels,
+            whispers=self.settings.limit_whispers,
+            sockets=self.settings.limit_sockets,
         )
         self._broadcast: Broadcast | None = None
 

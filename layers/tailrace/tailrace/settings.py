@@ -40,6 +40,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         limit_starts: replies that it may start a minute, or None.
         limit_tokens: tokens that it may use a day, or None.
         limit_conversations: conversations that it may make a day, or None.
+        limit_channels: channels that one WebSocket connection may be subscribed to, or None.
+        limit_whispers: whispers of one connection a second, or None.
+        limit_sockets: WebSocket connections that one identity may have open, or None.
         allow: which providers and models a client may ask, as patterns ``provider/model``, or None for any.
         max_tokens: what a client may ask for at most, and what is asked for where it says nothing, or None.
         allow_options: the options that a client may set, or None for any.
@@ -85,6 +88,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     limit_starts: int | None = None
     limit_tokens: int | None = None
     limit_conversations: int | None = None
+    limit_channels: int | None = None
+    limit_whispers: int | None = None
+    limit_sockets: int | None = None
     allow: tuple[str, ...] | None = None
     max_tokens: int | None = None
     allow_options: tuple[str, ...] | None = None
@@ -146,6 +152,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             limit_starts=_limit(environment, "TAILRACE_LIMIT_STARTS", 60_000),
             limit_tokens=_limit(environment, "TAILRACE_LIMIT_TOKENS", 10**12),
             limit_conversations=_limit(environment, "TAILRACE_LIMIT_CONVERSATIONS", 10**9),
+            limit_channels=_limit(environment, "TAILRACE_LIMIT_CHANNELS", 1000),
+            limit_whispers=_limit(environment, "TAILRACE_LIMIT_WHISPERS", 1000),
+            limit_sockets=_limit(environment, "TAILRACE_LIMIT_SOCKETS", 1000),
             allow=_allow(environment, provider, own_providers, in_lambda=in_lambda),
             max_tokens=_limit(environment, "TAILRACE_MAX_TOKENS", 10_000_000),
             allow_options=_words(environment, "TAILRACE_ALLOW_OPTIONS"),

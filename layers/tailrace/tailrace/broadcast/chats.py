@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from tailrace.aws.invoke import InvokeError
+from tailrace.broadcast.allowance import Allowance
 from tailrace.broadcast.client_frames import ClientFrame, UnknownFrame, client_frame
 from tailrace.errors import ConfigurationError, Forbidden, TailraceError, Unauthenticated
 from tailrace.events import Json
@@ -81,6 +82,7 @@ class Chats:
     Args:
         hand_over: calls the chat function and waits for no answer; None where there is none.
         cancel: ends a reply, by its id.
+        allowance: what each connection may use.
         open_to_all: whether nobody is asked who they are.
     """
 
@@ -90,8 +92,10 @@ class Chats:
         hand_over: Callable[[Json], Awaitable[None]] | None,
         cancel: Callable[[str], Awaitable[object]],
         *,
+        allowance: Allowance,
         open_to_all: bool,
     ) -> None:
+        self._allowance = allowance
         self._store = store
         self._hand_over = hand_over
         self._cancel = cancel
@@ -113,9 +117,10 @@ class Chats:
             return
         if self._hand_over is None:
             raise ConfigurationError("TAILRACE_CHAT_FUNCTION is not set.")
-        caller = Caller(owner=ANYBODY) if self._open_to_all else await self._store.subscriptions.caller(socket)
+        caller = Caller(owner=ANYBODY) if self._open_to_all else await self._store.sockets.caller(socket)
         if caller is None:
             raise Unauthenticated("Nobody can be seen behind this connection: connect with a valid token.")
+        self._allowance.check(caller)
         if not caller.may_chat:
             raise Forbidden("The token of this connection is not for chats.")
         payload = {"chat": msgspec.structs.asdict(HandedOver(socket, caller.owner, body.decode()))}

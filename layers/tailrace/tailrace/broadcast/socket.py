@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tailrace.broadcast.allowance import Allowance
 from tailrace.broadcast.catch_up import MOST_MESSAGES, CatchUp
 from tailrace.broadcast.channels import check_channel, conversation_of, is_signed, kind_of
 from tailrace.broadcast.chats import ChatFrame, Chats, HandedOver, any_frame, chat_error
@@ -52,6 +53,7 @@ class Sockets:
     """Answers the events of a WebSocket API.
 
     Args:
+        allowance: what each may use.
         grants: what owners let others do.
         secret: gives what private and presence channels are signed with.
         open_to_all: whether nobody is asked who they are.
@@ -65,6 +67,7 @@ class Sockets:
         frames: Frames,
         clock: Clock,
         *,
+        allowance: Allowance,
         grants: Grants,
         secret: Secret,
         open_to_all: bool,
@@ -75,6 +78,7 @@ class Sockets:
         self._fan_out = fan_out
         self._presence = Presence(fan_out, store.subscriptions)
         self._catch_up = CatchUp(store, fan_out, frames, clock)
+        self._allowance = allowance
         self._grants = grants
         self._secret = secret
         self._open_to_all = open_to_all
@@ -98,7 +102,7 @@ class Sockets:
             if kind == "DISCONNECT":
                 await self._disconnect(socket)
             elif caller is not None:
-                await self._subscriptions.connect(socket, caller)
+                await self._allowance.connect(socket, caller)
         except TailraceError as error:
             logger.error("socket event failed", extra={"kind": kind, "reason": error.message})
         except Exception as error:
@@ -167,6 +171,7 @@ class Sockets:
         if len(asked.after) > MOST_MESSAGES:
             raise RequestError(f"after may name {MOST_MESSAGES} messages.")
         who, grant = await self._admit(socket, asked)
+        await self._allowance.subscribe(socket, channel)
         delivery = asked.delivery or Delivery()
         missed = await self._catch_up.missed(channel, socket, asked.after)
         starts = {each.id: NEVER for each in missed}
@@ -208,7 +213,7 @@ class Sockets:
         """
         if self._open_to_all:
             return None
-        caller = await self._subscriptions.caller(socket)
+        caller = await self._store.sockets.caller(socket)
         record = await self._store.conversations.get(conversation_id)
         if caller is None:
             raise NotFound("No such conversation.")
@@ -229,6 +234,7 @@ class Sockets:
     async def _unsubscribe(self, socket: str, channel: str) -> None:
         check_channel(channel)
         gone = await self._subscriptions.remove(channel, socket)
+        await self._allowance.unsubscribe(socket, channel)
         await self._post(socket, frame("unsubscription_succeeded", channel, []))
         if gone is not None:
             await self._presence.left(gone)
@@ -239,6 +245,7 @@ class Sockets:
                 await self._presence.left(gone)
             except TailraceError as error:  # the other channels still are to hear of it
                 logger.error("leaving not told", extra={"reason": error.message})
+        await self._allowance.disconnect(socket)
 
     # ---- whispering ----
 
@@ -249,6 +256,7 @@ class Sockets:
         others = [each for each in members if each.socket != socket]
         if len(others) == len(members):
             raise RequestError("Subscribe to this channel before you whisper on it.")
+        await self._allowance.whisper(socket)
         whispered = frame(event, channel, data)
         await self._fan_out.post_each([(each, [whispered]) for each in others])
 

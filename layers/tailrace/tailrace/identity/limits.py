@@ -47,6 +47,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return any(limit is not None for limit in msgspec.structs.astuple(self))
 
 
+class SocketLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is allowed over WebSocket; None is no limit.
+
+    Attributes:
+        channels: that one connection may be subscribed to.
+        whispers: of one connection, a second. As many may come at once; then they come back evenly.
+        sockets: connections of one identity at once.
+    """
+
+    channels: int | None = None
+    whispers: int | None = None
+    sockets: int | None = None
+
+
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an identity has used.
 

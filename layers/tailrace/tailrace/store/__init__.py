@@ -21,7 +21,8 @@ from tailrace.store.log import LONGEST_REPLY, Log, Outcome, Segment
 from tailrace.store.messages import ConversationThere, Draft, Messages, Open, Start
 from tailrace.store.prune import prune
 from tailrace.store.replies import Replies
-from tailrace.store.subscriptions import NEVER, Caller, Subscription, Subscriptions
+from tailrace.store.sockets import Caller, StoredSockets
+from tailrace.store.subscriptions import NEVER, Subscription, Subscriptions
 from tailrace.store.table import Table
 
 
@@ -49,7 +50,8 @@ class Store:
         self.conversations = Conversations(named)
         self.log = Log(named, clock, retention)
         self.messages = Messages(named, self.log, retention)
-        self.subscriptions = Subscriptions(named, clock, random_bytes)
+        self.sockets = StoredSockets(named, clock)
+        self.subscriptions = Subscriptions(named, self.sockets, clock, random_bytes)
         self.chat_requests = ChatRequests(named, clock)
         self.identities = Identities(named, clock)
         self.grants = StoredGrants(named, clock)
@@ -97,6 +99,7 @@ __all__ = [
     "Store",
     "StoredGrants",
     "StoredMessage",
+    "StoredSockets",
     "Subscription",
     "Subscriptions",
     "change",

@@ -11,7 +11,7 @@ from typing import Final
 from tailrace.clock import Clock
 from tailrace.store.dynamodb import ConditionFailed
 from tailrace.store.items import ChatRequestItem, chat_request_key
-from tailrace.store.subscriptions import GRACE, LONGEST_CONNECTION
+from tailrace.store.sockets import GRACE, LONGEST_CONNECTION
 from tailrace.store.table import Table, expressions
 
 _NOT_THERE: Final = ChatRequestItem.pk.does_not_exist()

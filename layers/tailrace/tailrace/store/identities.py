@@ -9,7 +9,7 @@ import msgspec
 
 from tailrace.clock import Clock
 from tailrace.events import TERMINAL, Usage
-from tailrace.store.dynamodb import Payload
+from tailrace.store.dynamodb import ConditionFailed, Payload
 from tailrace.store.items import IdentityItem, from_json, identity_key, message_key
 from tailrace.store.table import Table
 
@@ -40,12 +40,16 @@ class Identities:
         self._table = table
         self._clock = clock
 
-    async def get(self, owner: str) -> tuple[str, int]:
-        """Return what was stored of an identity, JSON, and its version; an empty text and 0 if there is nothing."""
-        item = await self._table.get(identity_key(owner))
+    async def get(self, owner: str, what: str = "U") -> tuple[str, int]:
+        """Return what was stored of an identity, JSON, and its version; an empty text and 0 if there is nothing.
+
+        Args:
+            what: of which kind, as ``identity_key`` has them.
+        """
+        item = await self._table.get(identity_key(owner, what))
         return ("", 0) if item is None else (item["held"]["S"], int(item["version"]["N"]))
 
-    def update_request(self, owner: str, held: str, version: int) -> Payload:
+    def update_request(self, owner: str, held: str, version: int, what: str = "U") -> Payload:
         """Return the update, for a transaction, that stores something in the place of a version."""
         known = IdentityItem.version == version if version else IdentityItem.pk.does_not_exist()
         expires = self._clock.now() // 1_000_000 + KEPT_SECONDS
@@ -54,7 +58,18 @@ class Identities:
             IdentityItem.version.set(version + 1),
             IdentityItem.expires.set(expires),
         ]
-        return self._table.update_request(identity_key(owner), known, actions)
+        return self._table.update_request(identity_key(owner, what), known, actions)
+
+    async def update(self, owner: str, held: str, version: int, what: str = "U") -> None:
+        """Store something in the place of a version.
+
+        Raises:
+            IdentityChanged: it is another version by now.
+        """
+        try:
+            await self._table.make(self.update_request(owner, held, version, what))
+        except ConditionFailed as error:
+            raise IdentityChanged from error
 
     async def spent(self, replies: Sequence[str]) -> dict[str, Spent]:
         """Return what those of the replies came to that have ended, by their ids. One that is gone came to nothing."""

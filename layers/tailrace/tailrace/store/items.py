@@ -174,12 +174,15 @@ class IdentityItem(Item):
 
 
 class SocketItem(Item):
-    """A WebSocket connection of somebody who was identified."""
+    """A WebSocket connection of somebody who was identified, or whose channels or whispers are counted."""
 
-    owner = UnicodeAttribute()
+    owner = UnicodeAttribute(null=True)
     grant = UnicodeAttribute(null=True)  # the grant that it was made with, if it was
     conversation = UnicodeAttribute(null=True)  # the only one that it is for then
     may_chat = BooleanAttribute(null=True)  # false where the token has not the scope for it
+    is_over = BooleanAttribute(null=True)  # true for one more than its owner may have
+    channels = UnicodeSetAttribute(null=True)
+    whispers_due = NumberAttribute(null=True)  # when the whispers so far will have been paid off
     expires = NumberAttribute()
 
 
@@ -267,9 +270,13 @@ def chat_request_key(socket: str, request: str) -> dict[str, str]:
     return {"pk": f"W#{socket}", "sk": f"R#{request}"}
 
 
-def identity_key(owner: str) -> dict[str, str]:
-    """Return where it lies what an identity has used; the key does not tell who that is."""
-    return {"pk": f"U#{hashlib.sha256(owner.encode()).hexdigest()}", "sk": "U"}
+def identity_key(owner: str, what: str = "U") -> dict[str, str]:
+    """Return where it lies what an identity has used; the key does not tell who that is.
+
+    Args:
+        what: ``U`` of replies and conversations, ``W`` of WebSocket connections.
+    """
+    return {"pk": f"U#{hashlib.sha256(owner.encode()).hexdigest()}", "sk": what}
 
 
 def is_expired(item: Payload, now: int) -> bool:

@@ -1,4 +1,4 @@
-"""Who listens: the subscriptions of channels, and the owners of sockets.
+"""Who listens: the subscriptions of channels.
 
 A subscription lies under its channel, so a fan-out is one query. By its socket it is found through the index
 ``by_socket``, which only has to know it when the socket goes. TTL deletes late; readers look at ``expires`` themselves.
@@ -17,23 +17,15 @@ from tailrace.ids import RandomBytes
 from tailrace.store.dynamodb import Payload, TransactionCancelled
 from tailrace.store.grants import Grant
 from tailrace.store.items import (
-    SocketItem,
     SubscriptionItem,
     from_json,
     is_expired,
     segment_key,
-    socket_key,
     subscription_key,
     to_json,
 )
+from tailrace.store.sockets import StoredSockets
 from tailrace.store.table import Table, expressions
-
-LONGEST_CONNECTION: Final = 2 * 3600
-"""Seconds that API Gateway keeps a connection
-(https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html)."""
-
-GRACE: Final = 600
-"""Seconds more, for clocks that differ."""
 
 NEVER: Final = 2**53
 """A segment's number that is never reached."""
@@ -61,26 +53,12 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     grant: str | None = None
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """For whom a socket acts.
-
-    Attributes:
-        grant: the id of the grant that it was made with, or None.
-        conversation: the only conversation that it is for then.
-        may_chat: whether it may ask for replies.
-    """
-
-    owner: str
-    grant: str | None = None
-    conversation: str | None = None
-    may_chat: bool = True
-
-
 class Subscriptions:
     """Every method raises ``StoreError`` when DynamoDB gives no answer before the deadline."""
 
-    def __init__(self, table: Table, clock: Clock, random_bytes: RandomBytes) -> None:
+    def __init__(self, table: Table, sockets: StoredSockets, clock: Clock, random_bytes: RandomBytes) -> None:
         self._table = table
+        self._sockets = sockets
         self._clock = clock
         self._random_bytes = random_bytes
 
@@ -101,7 +79,7 @@ class Subscriptions:
         Args:
             grant: by which it is there: it ends no later.
         """
-        expires = self._expires()
+        expires = self._sockets.expires()
         if grant is not None and grant.expires is not None:
             expires = min(expires, grant.expires)
         key = subscription_key(channel, socket)
@@ -161,9 +139,8 @@ class Subscriptions:
         ]
 
     async def remove_socket(self, socket: str) -> list[Subscription]:
-        """Remove all of a socket's subscriptions and its own item; return those that were there."""
+        """Remove all of a socket's subscriptions; return those that were there."""
         removed = [await self.remove(channel, socket) for channel in await self.of_socket(socket)]
-        await self._table.delete(socket_key(socket))
         return [subscription for subscription in removed if subscription is not None]
 
     async def open_from(self, channel: str, socket: str, message_id: str, number: int) -> bool:
@@ -193,37 +170,6 @@ class Subscriptions:
         except TransactionCancelled:
             return False
         return True
-
-    # ---- sockets ----
-
-    async def connect(self, socket: str, caller: Caller) -> None:
-        """Remember for whom a socket acts: one write."""
-        key = socket_key(socket)
-        item = SocketItem(
-            key["pk"],
-            key["sk"],
-            owner=caller.owner,
-            grant=caller.grant,
-            conversation=caller.conversation,
-            may_chat=None if caller.may_chat else False,
-            expires=self._expires(),
-        )
-        await self._table.put(item.serialize())
-
-    async def caller(self, socket: str) -> Caller | None:
-        """Return for whom a socket acts, or None if nobody was seen behind it."""
-        item = await self._table.get(socket_key(socket))
-        if item is None or is_expired(item, self._clock.now()):
-            return None
-        return Caller(
-            owner=item["owner"]["S"],
-            grant=item.get("grant", {}).get("S"),
-            conversation=item.get("conversation", {}).get("S"),
-            may_chat="may_chat" not in item,
-        )
-
-    def _expires(self) -> int:
-        return self._clock.now() // 1_000_000 + LONGEST_CONNECTION + GRACE
 
     def _on(self, key: Mapping[str, str]) -> dict[str, Any]:
         return {"TableName": self._table.name, "Key": {name: {"S": value} for name, value in key.items()}}

@@ -60,9 +60,15 @@ class Table:
         Raises:
             ConditionFailed: it does not hold.
         """
-        answer = await self._calls.call(
-            "UpdateItem", {**self.update_request(key, condition, actions), "ReturnValues": "ALL_NEW"}
-        )
+        return await self.make(self.update_request(key, condition, actions))
+
+    async def make(self, update: Payload) -> Payload:
+        """Make an update that could also be a part of a transaction; return the item whole.
+
+        Raises:
+            ConditionFailed: its condition does not hold.
+        """
+        answer = await self._calls.call("UpdateItem", {**update, "ReturnValues": "ALL_NEW"})
         attributes: Payload = answer["Attributes"]
         return attributes
 
