@@ -64,6 +64,9 @@ SERVE_USUAL = (
 )
 SERVE_OURS = "import app; from tailrace.http.server import serve; serve(app.app)"
 
+TOKENS = {"TAILRACE_AUTH": "jwt", "TAILRACE_JWT_ISSUER": "https://issuer.example", "TAILRACE_JWT_AUDIENCE": "app"}
+"""With these the function imports what checks tokens."""
+
 PARTS = {
     "starlette": "import starlette.applications, starlette.routing, starlette.responses",
     "uvicorn, httptools": "import uvicorn, uvicorn.lifespan.on, uvicorn.protocols.http.httptools_impl",
@@ -252,6 +255,7 @@ def main() -> int:
         usual = USUAL_APP.format(tracer=tracer)
         parts = {name: code for name, code in PARTS.items() if works(code, writing)}
         serve(SERVE_OURS, writing)
+        serve(SERVE_OURS, writing | TOKENS)
         serve(usual + SERVE_USUAL, writing)
         if given.modules:
             explain(bytecode.environment(compiled=True))
@@ -265,10 +269,12 @@ def report(usual: str, parts: dict[str, str], compiled: dict[str, str], plain: d
     """Measure and print everything; return the exit code."""
     runs = 3 if quick else 5
     measure.heading("Import to ready, over bare Python")
+    tokens = compiled | TOKENS
     starts: dict[str, Callable[[], Sequence[float]]] = {
         "bare": lambda: run("pass", compiled),
         "usual stack, app made": lambda: run(usual, compiled),
         "stream function, server made": lambda: run(OUR_APP, compiled),
+        "stream function, with tokens": lambda: run(OUR_APP, tokens),
     }
     starts |= {name: partial(run, code, compiled) for name, code in parts.items()}
     rows = measure.medians(starts, runs)
@@ -282,6 +288,7 @@ def report(usual: str, parts: dict[str, str], compiled: dict[str, str], plain: d
         {
             "usual stack": lambda: serve(usual + SERVE_USUAL, compiled),
             "stream function": lambda: serve(SERVE_OURS, compiled),
+            "stream function, with tokens": lambda: serve(SERVE_OURS, tokens),
             "usual stack, without bytecode": lambda: serve(usual + SERVE_USUAL, plain),
             "stream function, without bytecode": lambda: serve(SERVE_OURS, plain),
         },
