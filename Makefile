@@ -72,6 +72,10 @@ test-crash: .venv/.ready  ## a hundred times kill -9 in mid-reply, and every rea
 test-clients: .venv/.ready .tools/clients/.ready .tools/python-clients/.ready  ## the clients that people have, in Node 24 and in Python, against the whole stack
 	exec $(BIN)/python -m tests.clients
 
+.PHONY: test-api
+test-api: .venv/.ready .tools/api/.ready  ## every operation of the OpenAPI document, tried with made-up requests; some minutes
+	exec $(BIN)/python -m tests.api
+
 .PHONY: test-agents
 test-agents: .tools/agents/.ready  ## agents of frameworks as providers, each with a fake model, as PyPI has them
 	# An environment of its own, which the library is not installed in.
@@ -129,7 +133,7 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
 LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt requirements/ric.txt requirements/lint.txt \
-	requirements/clients.txt requirements/agents.txt \
+	requirements/clients.txt requirements/agents.txt requirements/api.txt \
 	layers/tailrace/requirements.txt layers/tailrace/requirements-tokens.txt examples/agent/requirements.txt
 compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -138,6 +142,7 @@ $(compile) --python-version 3.11 requirements/uv.in --output-file requirements/u
 $(compile) --python-version 3.11 requirements/sam.in --output-file requirements/sam.txt
 $(compile) --python-version 3.11 requirements/lint.in --output-file requirements/lint.txt
 $(compile) --python-version 3.11 requirements/clients.in --output-file requirements/clients.txt
+$(compile) --python-version 3.11 requirements/api.in --output-file requirements/api.txt
 $(compile) --python-version 3.11 pyproject.toml --all-extras requirements/agents.in --output-file requirements/agents.txt
 $(compile) --python-version 3.13 requirements/ric.in --output-file requirements/ric.txt
 $(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
@@ -240,6 +245,13 @@ REACT := examples/react
 	$(PYTHON) -m venv --without-pip .tools/python-clients
 	$(index_of_pip)
 	$(UV) pip sync --quiet --python .tools/python-clients/bin/python --require-hashes requirements/clients.txt
+	touch $@
+
+.tools/api/.ready: .venv/.uv requirements/api.txt
+	echo "Setting up .tools/api ..."
+	$(PYTHON) -m venv --without-pip .tools/api
+	$(index_of_pip)
+	$(UV) pip sync --quiet --python .tools/api/bin/python --require-hashes requirements/api.txt
 	touch $@
 
 .tools/agents/.ready: .venv/.uv requirements/agents.txt

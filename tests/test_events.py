@@ -29,6 +29,8 @@ EVENTS = Path(__file__).parent.parent / "events"
 STATUS = {
     "api-conversation-create": 201,
     "api-conversation-delete": 204,
+    "api-grant-create": 201,
+    "api-grant-revoke": 204,
     "api-invalid": 422,
     "api-message-add": 201,
     "api-message-delete": 204,
@@ -92,6 +94,9 @@ async def test_a_sample(name: str, module: Any) -> None:
         ids = {"CONVERSATION_ID": json.loads(created)["id"]}
         _, _, added = await function.call(sample("api-message-add", **ids))
         ids["MESSAGE_ID"] = json.loads(added)["id"]
+        if "GRANT_ID" in (EVENTS / f"{name}.json").read_text():
+            _, _, granted = await function.call(sample("api-grant-create", **ids))
+            ids["GRANT_ID"] = json.loads(granted)["id"]
         if name in OF_A_THREAD or "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
             _, started, _ = await function.call(sample("stream-start", **ids))
             ids["REPLY_ID"] = started["x-message-id"]

@@ -78,6 +78,7 @@ def needed(requirements: list[Requirement]) -> set[str]:
         "requirements/sam.txt",
         "requirements/ric.txt",
         "requirements/lint.txt",
+        "requirements/api.txt",
         "layers/tailrace/requirements.txt",
         "layers/tailrace/requirements-tokens.txt",
     ],

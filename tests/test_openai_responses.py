@@ -5,13 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai import omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
-from tailrace.events import Citation, Event, Reasoning, Reset, Text, ToolCall, ToolCallDelta, ToolCallStart, Usage
+from tailrace.events import (
+    Citation,
+    Event,
+    Reasoning,
+    Reset,
+    Text,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStart,
+    ToolResult,
+    Usage,
+)
 from tailrace.protocols.openai_responses import response_of
 from tailrace.protocols.reader import Opening, Reading
 
@@ -73,6 +84,7 @@ def test_every_event_is_one_of_theirs(events: list[Event], status: str) -> None:
 
 
 @given(events=entries, status=statuses)
+@example(events=[ToolCall("s0", "f", "{}"), ToolResult("s0", "f", "1")], status="completed")
 @settings(deadline=None)  # their types are slow
 def test_what_the_message_alone_tells(events: list[Event], status: str) -> None:
     """It is one of theirs, and has all of the text; so has a stream whose log has expired."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from tailrace.delivery import Progress
@@ -257,6 +257,7 @@ def test_openai_chat_is_what_its_sdk_reads(events: list[Event], status: Status) 
 
 
 @given(events=entries)
+@example(events=[ToolCall("s0", "f", "{}"), ToolResult("s0", "f", "1")])
 def test_openai_chat_tells_a_reply_whose_log_has_expired(events: list[Event]) -> None:
     """From the message alone; not streamed it is the same text."""
     message = ended(events, "completed")
@@ -264,3 +265,5 @@ def test_openai_chat_tells_a_reply_whose_log_has_expired(events: list[Event]) ->
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == message.content
     answer = ChatCompletion.model_validate(completion(message, "m", 1), strict=True)
     assert (answer.choices[0].message.content or "") == message.content
+    told = [call["id"] for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert told == [*dict.fromkeys(call.id for call in answer.choices[0].message.tool_calls or ())]

@@ -184,6 +184,21 @@ async def test_bad_input(
     assert content["error"]["message"].startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/conversations", "GET, POST"),
+        ("/conversations/x", "DELETE, GET, PATCH"),
+        ("/api/conversations/x/stream", "GET, HEAD, POST"),
+        ("/v1/responses/x", "DELETE, GET, HEAD"),
+    ],
+)
+async def test_a_method_that_there_is_not(client: Client, path: str, allowed: str) -> None:
+    """The answer names all that there are (RFC 9110, section 15.5.6)."""
+    async with client.session.put(path) as response:
+        assert (response.status, response.headers["Allow"]) == (405, allowed)
+
+
 async def test_a_role_that_may_not_be_added(client: Client) -> None:
     """A system prompt is given at the conversation's creation, not slipped in as a message."""
     conversation = await client.conversation()

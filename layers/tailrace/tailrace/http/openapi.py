@@ -44,7 +44,13 @@ _ERRORS: Final = {
     for status, said in STATUSES.items()
 }
 
-_STREAM: Final[dict[str, Any]] = {"text/event-stream": {"schema": {"type": "string"}}}
+# Each event by itself, as OpenAPI 3.2 has it (https://spec.openapis.org/oas/v3.2.0.html#media-type-object).
+_EVENT: Final = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("data", "event", "id")},
+    "required": ["data"],
+}
+_STREAM: Final[dict[str, Any]] = {"text/event-stream": {"itemSchema": _EVENT}}
 _EVENTS: Final = {"description": "Server-sent events.", "content": _STREAM}
 _NOTHING: Final = {"description": "The reader has everything."}
 _MESSAGE: Final = {"$ref": "#/components/schemas/MessageOut"}
@@ -104,6 +110,7 @@ STREAMS: Final[dict[str, dict[str, dict[str, Any]]]] = {
                 {
                     "200": {
                         "description": "The reply.",
+                        "headers": {"X-Message-Id": {"description": "Of the reply.", "schema": {"type": "string"}}},
                         "content": {**_STREAM, "application/json": {"schema": _WHOLE}},
                     },
                     "204": _NOTHING,
@@ -175,6 +182,27 @@ def _client_operation(route: ClientRoute) -> dict[str, Any]:
     return operation
 
 
+def _link(paths: dict[str, Any]) -> None:
+    """Say of what is made which operations take its id, and from where in the answer."""
+    conversation = {"conversation_id": "$response.body#/id"}
+    grant = {"conversation_id": "$response.body#/conversation_id", "grant_id": "$response.body#/id"}
+    for method, path, status, known in (
+        ("post", "/conversations", "201", conversation),
+        ("post", "/conversations/{conversation_id}/stream", "200", {"message_id": "$response.header.X-Message-Id"}),
+        ("post", "/conversations/{conversation_id}/messages", "201", {"message_id": "$response.body#/id"}),
+        ("post", "/conversations/{conversation_id}/grants", "201", grant),
+    ):
+        paths[path][method]["responses"][status]["links"] = {
+            operation["operationId"]: {"operationId": operation["operationId"], "parameters": known}
+            for taking, operations in paths.items()
+            for operation in operations.values()
+            if {*re.findall(r"{(\w+)}", taking)} == known.keys()
+        }
+
+
+_TOKEN: Final = {"type": "http", "scheme": "bearer", "description": "With TAILRACE_AUTH=jwt, and for grants."}
+
+
 def describe(app: FastAPI) -> None:
     """Let an application tell all of its routes."""
 
@@ -186,8 +214,11 @@ def describe(app: FastAPI) -> None:
                 path = route.path.replace(":path}", "}")
                 made["paths"].setdefault(path, {})[route.method.lower()] = _client_operation(route)
             _, components = msgspec.json.schema_components((StartBody,), ref_template="#/components/schemas/{name}")
-            schemas = made["components"]["schemas"]
-            schemas.update(components)
+            made["components"]["schemas"].update(components)
+            made["components"]["securitySchemes"] = {"token": _TOKEN}
+            made["security"] = [{"token": []}]
+            made["paths"]["/health"]["get"]["security"] = []
+            _link(made["paths"])
             app.openapi_schema = made
         return app.openapi_schema
 

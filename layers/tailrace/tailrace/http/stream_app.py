@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from tailrace.backend import Backend
 from tailrace.errors import TailraceError
@@ -60,7 +60,12 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     error_type = {404: "not_found", 405: "invalid_request"}.get(error.status_code, "invalid_request")
     content = {"error": {"type": error_type, "message": f"{error.detail}."}}
-    return JSONResponse(content, error.status_code, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # Starlette names those of the first route with this path; each method of ours is a route of its own.
+        here = [each for each in request.app.routes if each.matches(request.scope)[0] is not Match.NONE]
+        headers["Allow"] = ", ".join(sorted({method for each in here for method in getattr(each, "methods", ())}))
+    return JSONResponse(content, error.status_code, headers=headers)
 
 
 async def on_tailrace_error(request: Request, error: Exception) -> Response:

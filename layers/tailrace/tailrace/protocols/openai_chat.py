@@ -26,7 +26,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import ENDED_EARLY, Object, Opening, Reading, Shown
-from tailrace.protocols.stored import called_here, entries_of, is_client_s
+from tailrace.protocols.stored import entries_for_client, is_client_s
 
 _encode = msgspec.json.Encoder().encode
 
@@ -42,6 +42,7 @@ class OpenAIChatProtocol(FromBeginning):
     """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``include_usage``."""
 
     trailer: ClassVar[bytes] = b"data: [DONE]\n\n"
+    stored = staticmethod(entries_for_client)
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
@@ -157,11 +158,10 @@ def completion(message: Message, model: str, created: int) -> Object:
     """
     said: dict[str, Any] = {"role": "assistant", "content": message.content or None, "refusal": None}
     calls: list[Object] = []
-    here = called_here(message)
-    for event in entries_of(message):
+    for event in entries_for_client(message):
         if isinstance(event, Reasoning):
             said["reasoning_content"] = event.text
-        elif isinstance(event, ToolCall) and event.id not in here:
+        elif isinstance(event, ToolCall):
             function = {"name": event.name, "arguments": event.arguments}
             calls.append({"id": event.id, "type": "function", "function": function})
         elif isinstance(event, Citation) and event.url is not None:

@@ -40,7 +40,7 @@ from tailrace.events import (
 )
 from tailrace.protocols.from_beginning import FromBeginning
 from tailrace.protocols.reader import Object, Opening, Reading, Shown
-from tailrace.protocols.stored import called_here, entries_of, is_client_s
+from tailrace.protocols.stored import entries_for_client, is_client_s
 
 _encode = msgspec.json.Encoder().encode
 
@@ -291,6 +291,8 @@ class Items:
 class OpenAIResponsesProtocol(FromBeginning):
     """Its arguments are ``ReaderProtocol``'s."""
 
+    stored = staticmethod(entries_for_client)
+
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
         self._kept = kept_of(opening.private)
@@ -416,10 +418,8 @@ def response_of(message: Message, private: Json) -> Object:
 def output_items(message: Message) -> list[Object]:
     """Return the items that a stored reply has brought, with the ids that its stream has."""
     items = Items(message.id, {})
-    here = called_here(message)
-    for event in entries_of(message):
-        if not (isinstance(event, ToolCall) and event.id in here):
-            items.entry(event)
+    for event in entries_for_client(message):
+        items.entry(event)
     status = status_of(message)
     items.close(status if status in ("completed", "in_progress") else "incomplete")
     return items.output()

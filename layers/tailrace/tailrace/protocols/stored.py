@@ -66,6 +66,16 @@ def entries_of(message: Message) -> Iterator[Event]:
             yield call
 
 
+def entries_for_client(message: Message) -> Iterator[Event]:
+    """Yield the same without those calls that no client is to make: they have a result, or wait. For protocols whose
+    clients make every call that they see."""
+    results = _read(message.metadata.get("tool_results"), ToolResult)
+    made = {*(each.id for each in results), *(message.metadata.get("approvals") or ())}
+    for event in entries_of(message):
+        if not (isinstance(event, ToolCall) and event.id in made):
+            yield event
+
+
 def _read_ends(metadata: Json) -> list[tuple[int, int, int]]:
     """Return where the steps of a reply end; nothing of one that had none, or does not have all of its calls."""
     if "only_in_log" in metadata:
@@ -124,12 +134,6 @@ def is_client_s(private: Json, name: str) -> bool:
     """Return whether a tool that a reply called is for its client to run, as far as that can be told."""
     client_tools = private.get(CLIENT_TOOLS)
     return name in client_tools if isinstance(client_tools, list) else True
-
-
-def called_here(message: Message) -> set[str]:
-    """Return the ids of those calls of a stored reply that no client is to make: they have a result, or wait."""
-    results = _read(message.metadata.get("tool_results"), ToolResult)
-    return {*(each.id for each in results), *(message.metadata.get("approvals") or ())}
 
 
 def calls_of(message: Message) -> dict[str, ToolCall]:
