@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -19,7 +19,6 @@ class FromBeginning(ReaderProtocol):
     """A wire format that needs a method for one entry, and the ends. Its arguments are ``ReaderProtocol``'s.
 
     Attributes:
-        stored: yields the entries that a stored message alone tells.
         seq: of the last entry.
         written: characters of text that were shown and are not void.
         around: what stands before and behind the JSON of a piece of text as long as nothing else comes: then text is
@@ -28,7 +27,6 @@ class FromBeginning(ReaderProtocol):
 
     has_ids: ClassVar[bool] = False
     needs_beginning: ClassVar[bool] = True
-    stored: ClassVar[Callable[[Message], Iterator[Event]]] = staticmethod(entries_of)
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
@@ -68,6 +66,10 @@ class FromBeginning(ReaderProtocol):
                 around = self.around
         self.seq = first_seq + len(events) - 1
         return b"".join(blocks)
+
+    def stored(self, message: Message) -> Iterator[Event]:
+        """Yield the entries that a stored message alone tells."""
+        return entries_of(message)
 
     def missing(self, message: Message) -> Iterator[Event]:
         """Yield what of an answer was not shown when its end comes: all of it, if its log has expired."""

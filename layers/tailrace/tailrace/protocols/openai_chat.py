@@ -7,6 +7,7 @@ Nor has it one for tools that run here: clients would run them, so they are not 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -42,7 +43,6 @@ class OpenAIChatProtocol(FromBeginning):
     """Its arguments are ``ReaderProtocol``'s. ``wants`` may have ``include_usage``."""
 
     trailer: ClassVar[bytes] = b"data: [DONE]\n\n"
-    stored = staticmethod(entries_for_client)
 
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
@@ -90,6 +90,10 @@ class OpenAIChatProtocol(FromBeginning):
         if self.wants.get("include_usage"):
             found.append({**self._head, "choices": [], "usage": usage_of(message.usage)})
         return found
+
+    def stored(self, message: Message) -> Iterator[Event]:
+        """Yield the entries that a stored message alone tells to a client that makes every call it sees."""
+        return entries_for_client(message)
 
     def _deltas(self, event: Event) -> list[Object]:
         if isinstance(event, Text):

@@ -18,7 +18,7 @@ Deliberate oddities:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -291,8 +291,6 @@ class Items:
 class OpenAIResponsesProtocol(FromBeginning):
     """Its arguments are ``ReaderProtocol``'s."""
 
-    stored = staticmethod(entries_for_client)
-
     def __init__(self, opening: Opening, reading: Reading) -> None:
         super().__init__(opening, reading)
         self._kept = kept_of(opening.private)
@@ -353,6 +351,10 @@ class OpenAIResponsesProtocol(FromBeginning):
     def entry(self, event: Event) -> list[Object]:
         """Return the events that an entry is."""
         return self._items.entry(event)
+
+    def stored(self, message: Message) -> Iterator[Event]:
+        """Yield the entries that a stored message alone tells to a client that makes every call it sees."""
+        return entries_for_client(message)
 
     def end_objects(self, message: Message) -> list[Shown]:
         """Return what is missing, the ends of what is open, and the terminal event."""
