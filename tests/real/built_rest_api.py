@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.issuer import SECRET, shared_token
 from tests.real.built_functions import a_conversation, start
-from tests.real.lambda_emulator import EmulatedFunction, free_port
+from tests.real.lambda_emulator import BUILT, EmulatedFunction, free_port
 from tests.real.recording import Recording
 from tests.test_events import ASKED, EVENTS, OF_A_THREAD, REQUESTS, REST, STATUS, sample, through_rest
 from tests.test_template_rest import integration, rest
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.anyio
 
 DELIMITER: Final = b"\x00" * 8
 """Between what an answer is and its bytes."""
+
+TOKENS_LAYER: Final = BUILT / "TokensLayerX86" / "python"
 
 ORIGIN: Final = "https://app.example.com"
 
@@ -49,6 +53,12 @@ def posted(sent: bytes) -> tuple[bytes, bytes]:
         body += framed[:length]
         framed = framed[length + 2 :]
     return head, body
+
+
+def with_header(event: dict[str, Any], name: str, value: str) -> None:
+    """Give a request of the REST API a header."""
+    event["headers"][name] = value
+    event["multiValueHeaders"][name] = [value]
 
 
 async def ids_for(name: str, api: EmulatedFunction, stream: EmulatedFunction) -> dict[str, str]:
@@ -152,8 +162,7 @@ async def test_who_signed_is_believed_of_api_gateway_alone(api: EmulatedFunction
     forged = json.dumps({"identity": {"userArn": event["requestContext"]["identity"]["userArn"]}})
     event["requestContext"]["identity"]["userArn"] = None
     for name in ("X-Amzn-Request-Context", "x-amzn-request-context"):
-        event["headers"][name] = forged
-        event["multiValueHeaders"][name] = [forged]
+        with_header(event, name, forged)
         status, headers, body = await stream.request(event)
         assert (status, json.loads(body)["error"]["type"]) == (401, "unauthenticated")
         assert "x-message-id" not in headers
@@ -162,6 +171,40 @@ async def test_who_signed_is_believed_of_api_gateway_alone(api: EmulatedFunction
     listing = sample("api-rest-conversation-list")
     listing["requestContext"]["identity"]["userArn"] = MALLORY
     assert json.loads((await api.request(listing))[2])["conversations"] == []
+
+
+async def test_tokens_are_asked_for_behind_it_too(variables: dict[str, str], tmp_path: Path) -> None:
+    """With Auth=jwt the functions look at the token themselves, in the header and, where a browser's EventSource reads,
+    in the query; what an authorizer of the API says does not stand in for one."""
+    given = {**variables, "TAILRACE_AUTH": "jwt", "TAILRACE_JWT_SECRET": SECRET}
+    (tmp_path / "api").mkdir()
+    (tmp_path / "stream").mkdir()
+    token = shared_token({"sub": "ada", "exp": int(time.time()) + 600})
+    async with (
+        EmulatedFunction.run("api", tmp_path / "api", given, code_layer=TOKENS_LAYER) as api,
+        EmulatedFunction.run("stream", tmp_path / "stream", given, code_layer=TOKENS_LAYER) as stream,
+    ):
+        create = sample("api-rest-conversation-create")
+        assert (await api.request(create))[0] == 401  # signed, which counts for nothing here
+        with_header(create, "Authorization", f"Bearer {token}")
+        _, _, created = await api.request(create)
+        ids = {"CONVERSATION_ID": json.loads(created)["id"]}
+        event = sample("stream-rest-start", **ids)
+        event["requestContext"]["authorizer"] = {
+            "principalId": "ada",
+            "claims": {"sub": "ada"},
+            "integrationLatency": 5,
+        }
+        status, _, body = await stream.request(event)
+        assert (status, json.loads(body)["error"]["type"]) == (401, "unauthenticated")
+        with_header(event, "Authorization", f"Bearer {token}")
+        assert (await stream.request(event))[0] == 200
+        asked = sample("stream-rest-conversation-get", **ids)
+        assert (await stream.request(asked))[0] == 401
+        asked["queryStringParameters"]["access_token"] = token
+        asked["multiValueQueryStringParameters"]["access_token"] = [token]
+        status, _, echoed = await stream.request(asked)
+        assert (status, echoed.count(b'"done":true')) == (200, 1)
 
 
 async def test_pages_of_other_origins(variables: dict[str, str], tmp_path: Path) -> None:
@@ -182,8 +225,7 @@ async def test_pages_of_other_origins(variables: dict[str, str], tmp_path: Path)
             "Access-Control-Request-Method": "POST",
             "Access-Control-Request-Headers": "authorization,content-type,x-api-key",
         }.items():
-            preflight["headers"][name] = value
-            preflight["multiValueHeaders"][name] = [value]
+            with_header(preflight, name, value)
         answer = json.loads(await api.call(preflight))
         assert answer["statusCode"] == 200
         allowed = {name.lower(): value for name, value in answer["headers"].items()}
@@ -192,8 +234,7 @@ async def test_pages_of_other_origins(variables: dict[str, str], tmp_path: Path)
         assert "x-api-key" in allowed["access-control-allow-headers"]
 
         event = sample("stream-rest-start", **ids)
-        event["headers"]["Origin"] = ORIGIN
-        event["multiValueHeaders"]["Origin"] = [ORIGIN]
+        with_header(event, "Origin", ORIGIN)
         found = prelude(await stream.call(event))["headers"]
         assert found["access-control-allow-origin"] == ORIGIN
         assert all(isinstance(value, str) for value in found.values())
