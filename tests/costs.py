@@ -46,6 +46,10 @@ PRICES: Final[Mapping[str, tuple[float, str]]] = {
     "streamed": (0.008, "Lambda, GB streamed beyond the first 6 MB of a response"),
     "message": (1.00e-6, "API Gateway WebSocket, message of up to 32 KB"),
     "connection_minute": (0.25e-6, "API Gateway WebSocket, minute of a connection"),
+    "rest_request": (3.50e-6, "API Gateway REST API, request, and each 10 MB of a streamed answer"),
+    "waf_request": (0.60e-6, "WAF, request"),
+    "waf_acl": (5.00, "WAF, web ACL and month"),
+    "waf_rule": (1.00, "WAF, rule of a web ACL and month"),
     "logged": (0.50, "CloudWatch Logs, GB taken in"),
     "out": (0.09, "data transfer out to the internet, GB"),
     "metric": (0.30, "CloudWatch, metric and month"),
@@ -74,6 +78,10 @@ STREAMED_FREE: Final = 6 * 1024**2
 
 METERED: Final = 32 * 1024
 """Bytes of a WebSocket message that are one (https://aws.amazon.com/api-gateway/pricing/)."""
+
+REST_METERED: Final = 10 * 1024**2
+"""Bytes of a streamed answer that are one request of a REST API
+(https://aws.amazon.com/blogs/compute/building-responsive-apis-with-amazon-api-gateway-response-streaming/)."""
 
 NOBODY: Final = "http://127.0.0.1:9/nobody-is-called"
 
@@ -177,6 +185,14 @@ class ReplyUnits:
         looks = self.seconds / QUICK
         return REPLIES * (looks / 2 * price("read_unit") + call("StreamFunction", self.seconds))
 
+    def through_rest(self) -> float:
+        """One request more, and one for each further 10 MB that it streams; of who starts one, and of who follows."""
+        return REPLIES * math.ceil(self.sent_bytes / REST_METERED) * price("rest_request")
+
+    def through_waf(self) -> float:
+        """The request that a web ACL looks at, with rules that cost no more by the request."""
+        return REPLIES * price("waf_request")
+
     def rows(self) -> list[tuple[str, Callable[[], float]]]:
         """Return what is paid for."""
         return [
@@ -245,6 +261,8 @@ def replies_table() -> str:
     rows.append(("**together**", [f"**{dollars(each.total())}**" for each in units]))
     rows.append(("each WebSocket subscriber, more", [dollars(each.subscriber()) for each in units]))
     rows.append(("each follower over HTTP, more", [dollars(each.follower()) for each in units]))
+    rows.append(("through the REST API, each of them more", [dollars(each.through_rest()) for each in units]))
+    rows.append(("and behind a web ACL, more", [dollars(each.through_waf()) for each in units]))
     lines = ["| for 1,000 replies of | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     return "\n".join([*lines, *(f"| {name} | " + " | ".join(values) + " |" for name, values in rows)])
 
@@ -259,6 +277,7 @@ def month_table() -> str:
         ("alarms", kinds.count("AWS::CloudWatch::Alarm") * price("alarm")),
         ("dashboard", kinds.count("AWS::CloudWatch::Dashboard") * price("dashboard")),
         ("metrics, for each provider that was used", len(metrics()) * price("metric")),
+        ("a web ACL of yours, with one rule", price("waf_acl") + price("waf_rule")),
     ]
     return "\n".join(
         ["| a month | US dollars |", "|---|---|", *(f"| {name} | {dollars(v)} |" for name, v in rows if v)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from local.lambda_event import http_response
 from local.lambda_function import Handler, LambdaContext, LambdaFunction, load_function
 from local.schedule import scheduled_event
 from tests.conftest import REGION
+from tests.rest_event import STAGE, rest_event
+from tests.test_template_rest import integration, rest, serving
 
 EVENTS = Path(__file__).parent.parent / "events"
 
@@ -35,12 +37,17 @@ STATUS = {
     "api-message-add": 201,
     "api-message-delete": 204,
     "api-not-found": 404,
+    "api-rest-conversation-create": 201,
 }
 """Every other sample is answered with 200."""
 
 
 OF_A_THREAD = ("stream-ag-ui-connect", "stream-ag-ui-stop")
 """Those that need a reply in the conversation and do not name it."""
+
+
+ASKED = "Hallo & guten Tag, 100 % + ä 🤖 = ?"
+"""In the query of stream-rest-conversation-get, of which API Gateway gives the decoded text."""
 
 
 class Function:
@@ -83,11 +90,40 @@ def sample(name: str, **ids: str) -> dict[str, Any]:
 REQUESTS = sorted(path.stem for path in EVENTS.glob("*.json") if path.stem.startswith(("api-", "stream-")))
 """Those of the other functions have tests of their own."""
 
+REST = [name for name in REQUESTS if "-rest-" in name]
+"""Those that came through the REST API; all others came through function URLs."""
+
+
+def through_rest(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the event of the same request through the REST API."""
+    return rest_event(event, serving(rest(), event["requestContext"]["http"]["method"], event["rawPath"])[0])
+
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_a_sample(name: str, module: Any) -> None:
     """The sample is answered, in JSON or as a whole stream."""
+    await check_sample(name, module)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", [name for name in REQUESTS if name not in REST])
+async def test_a_sample_through_the_rest_api(name: str, module: Any) -> None:
+    """What a function URL can be asked, the REST API can, with the same answer, for the same owner."""
+    await check_sample(name, module, through_rest)
+
+
+def as_it_is(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event that came through no other door."""
+    return event
+
+
+async def check_sample(name: str, module: Any, through: Callable[[dict[str, Any]], dict[str, Any]] = as_it_is) -> None:
+    """Check what the API function answers to a sample.
+
+    Args:
+        through: makes of its event what another door would give.
+    """
     function = Function(module)
     try:
         _, _, created = await function.call(sample("api-conversation-create"))
@@ -100,7 +136,7 @@ async def test_a_sample(name: str, module: Any) -> None:
         if name in OF_A_THREAD or "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
             _, started, _ = await function.call(sample("stream-start", **ids))
             ids["REPLY_ID"] = started["x-message-id"]
-        status, headers, body = await function.call(sample(name, **ids))
+        status, headers, body = await function.call(through(sample(name, **ids)))
     finally:
         await function.close()
     assert status == STATUS.get(name, 200), body
@@ -112,13 +148,14 @@ async def test_a_sample(name: str, module: Any) -> None:
         assert headers["content-type"] == "application/json"
         answer = json.loads(body)
         assert (isinstance(answer, dict) and isinstance(answer.get("error"), dict)) is (status >= 400)
-        if name == "stream-message-events":
+        if name.endswith("-message-events"):
             assert answer[0]["id"] == f"{ids['REPLY_ID']}:3"
             assert answer[-1]["done"] is True
 
 
 def check_stream(name: str, message_id: str, body: str) -> None:
     """Check a stream that the API function gives whole: its blocks and its end."""
+    name = name.replace("-rest-", "-")
     if not name.startswith(("stream-conversation", "stream-message", "stream-start")):
         assert re.match("(event|data): ", body)  # of another protocol, which has tests of its own
         assert body.endswith("\n\n")
@@ -128,8 +165,11 @@ def check_stream(name: str, message_id: str, body: str) -> None:
     assert all(re.fullmatch(rf"data: \{{.*\}}\nid: {message_id}:\d+", block) for block in blocks)
     assert '"done":true' in blocks[-1]
     first = json.loads(blocks[0].split("\n")[0].removeprefix("data: "))
-    if name == "stream-start":
+    if name.startswith("stream-start"):
         assert first["progress"]["chunks"] == 1
+    if name == "stream-conversation-get":
+        (asked,) = {"Hello", ASKED} & {json.loads(blocks[-1].split("\n")[0][6:])["message"]["content"]}
+        assert asked
     if name == "stream-message-stream":
         assert blocks[0].endswith(f"id: {message_id}:3")
 
@@ -147,7 +187,7 @@ def check_ag_ui(name: str, message_id: str, body: str) -> None:
 @pytest.mark.anyio
 async def test_there_is_a_sample_for_each_route(module: Any) -> None:
     """No route is without one."""
-    samples = [sample(name) for name in REQUESTS]
+    samples = [sample(name) for name in REQUESTS if name not in REST]
     called = {(event["requestContext"]["http"]["method"], event["rawPath"]) for event in samples}
     schema = module.app.openapi()["paths"]
     routes = {(method.upper(), path) for path, methods in schema.items() for method in methods}
@@ -158,6 +198,24 @@ async def test_there_is_a_sample_for_each_route(module: Any) -> None:
     for method, path in routes:
         pattern = re.sub(r"\{[^}]+\}", "[^/]+", path)
         assert any(method == m and re.fullmatch(pattern, p) for m, p in called), f"{method} {path}"
+
+
+@pytest.mark.parametrize("name", REST)
+def test_a_sample_of_the_rest_api_is_what_it_sends(name: str) -> None:
+    """It has the fields of the format, the path without the stage, and comes to the function that it is named for."""
+    event = sample(name)
+    made = through_rest(sample("stream-start"))
+    assert event.keys() == made.keys()
+    context = event["requestContext"]
+    assert context.keys() == made["requestContext"].keys()
+    assert context["identity"].keys() == made["requestContext"]["identity"].keys()
+    assert context["path"] == f"/{STAGE}{event['path']}"
+    assert event["resource"] == serving(rest(), event["httpMethod"], event["path"])[0]
+    streamed = integration(rest(), event["httpMethod"], event["path"]).get("responseTransferMode") == "STREAM"
+    assert streamed is name.startswith("stream-")
+    # In headers and queryStringParameters is the last value of each.
+    for one, many in (("headers", "multiValueHeaders"), ("queryStringParameters", "multiValueQueryStringParameters")):
+        assert event[one] == (event[many] and {key: values[-1] for key, values in event[many].items()})
 
 
 # ---- the sweep function, which a schedule calls ----

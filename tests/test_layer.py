@@ -163,19 +163,27 @@ def test_template_and_makefile_name_the_same_layers() -> None:
 def test_template_exposes_nothing_without_iam_or_tokens() -> None:
     """Nobody reaches a function without AWS credentials, unless that function asks for tokens."""
     template = (ROOT / "template.yaml").read_text()
-    urls = re.findall(r"FunctionUrlConfig:\n +AuthType: (.+)\n|Type: AWS::Lambda::Url\n", template)
-    assert template.count("FunctionUrlConfig:") + template.count("AWS::Lambda::Url") == len(urls) == 2
-    assert re.findall(r"\bAuthType: (.+)", template) == ["!If [WithJwt, NONE, AWS_IAM]"] * len(urls)
+    urls = template.count("Type: AWS::Lambda::Url\n")
+    assert (urls, template.count("FunctionUrlConfig:")) == (2, 0)
+    assert re.findall(r"\bAuthType: (.+)", template) == ["!If [WithJwt, NONE, AWS_IAM]"] * urls
     assert "WithJwt: !Equals [!Ref Auth, jwt]" in template
     assert "TAILRACE_AUTH: !Ref Auth" in template
     assert "  Auth:\n    Type: String\n    Default: iam\n    AllowedValues: [iam, jwt]\n" in template
     permissions = re.findall(r"Type: AWS::Lambda::Permission\n(.+?)\n\n", template, re.DOTALL)
-    # API Gateway's own, whose $connect is as guarded, is narrowed to this WebSocket API.
-    (gateway,) = (permission for permission in permissions if "Principal: apigateway.amazonaws.com" in permission)
-    assert "${WebSocketApi}/live/*" in gateway
-    permissions.remove(gateway)
-    assert len(permissions) == 2 * len(urls)
-    assert all(permission.startswith("    Condition: WithJwt\n") for permission in permissions)
+    # API Gateway's own are narrowed to this WebSocket API, whose $connect is as guarded, and to this REST API, whose
+    # methods are (test_template_rest.py).
+    gateways = [permission for permission in permissions if "Principal: apigateway.amazonaws.com" in permission]
+    sources = [re.findall(r"\$\{AWS::AccountId\}:(.+)", gateway) for gateway in gateways]
+    assert sources == [
+        ["${WebSocketApi}/live/*"],
+        ["${RestApi}/live/*"],
+        ["${RestApi}/live/*"],
+        ["${RestApi}/authorizers/*"],
+    ]
+    others = [permission for permission in permissions if permission not in gateways]
+    assert len(others) == 2 * urls
+    assert all(permission.startswith("    Condition: TokensAtUrls\n") for permission in others)
+    assert "TokensAtUrls: !And [!Condition HasFunctionUrls, !Condition WithJwt]" in template
     assert "AWS::Serverless::HttpApi" not in template
 
 

@@ -330,7 +330,35 @@ async def test_the_caller_of_a_function_url() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("context", ["{", "null", "[]", "{}", '{"authorizer":null}', '{"authorizer":{"iam":{}}}'])
+async def test_the_caller_of_a_rest_api() -> None:
+    """The same ARN as at a function URL, so the same owner; what an authorizer of the API says does not count."""
+    me = "arn:aws:iam::123456789012:user/me"
+    identity: dict[str, str | None] = {"userArn": me, "user": "AIDA"}
+    context = {"authorizer": {"principalId": "somebody", "iam": "else"}, "identity": identity}
+    for asked in (scope(event={"requestContext": context}), scope({"x-amzn-request-context": json.dumps(context)})):
+        assert await auth(IAM).identify(asked) == me
+    identity["userArn"] = None  # as a method without AWS_IAM has it
+    for asked in (scope(event={"requestContext": context}), scope({"x-amzn-request-context": json.dumps(context)})):
+        with pytest.raises(Unauthenticated, match="not signed"):
+            await auth(IAM).identify(asked)
+
+
+NOBODY = [
+    "{",
+    "null",
+    "[]",
+    "{}",
+    '{"authorizer":null}',
+    '{"authorizer":{"iam":{}}}',
+    '{"identity":null}',
+    '{"identity":{"userArn":null}}',
+    '{"identity":{"userArn":["me"]}}',
+    '{"authorizer":{"principalId":"me"},"identity":{"userArn":""}}',
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("context", NOBODY)
 async def test_no_caller_is_refused(context: str) -> None:
     """Whatever the context looks like without one."""
     for asked in (scope({"x-amzn-request-context": context}), scope(event={"requestContext": {}}), scope()):

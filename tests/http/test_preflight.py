@@ -1,6 +1,7 @@
 """What a browser asks before it sends the request of another origin's page.
 
-A function URL with CORS answers that itself and never calls us; without it the answer must not be a yes.
+A function URL with CORS answers that itself and never calls us, and a REST API hands it on, where we know which origins
+may call (tests/real/built_rest_api.py); without any the answer must not be a yes.
 """
 
 from __future__ import annotations

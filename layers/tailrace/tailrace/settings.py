@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         keep_reasoning: whether a message keeps the text of its reasoning.
         keep_alive: seconds without an event after which an SSE connection gets a comment.
         auth: ``none`` lets everybody in as one owner and is refused inside Lambda; ``iam`` takes the
-            caller that the function URL authenticated; ``jwt`` the subject of a signed token.
+            caller that the function URL or the REST API authenticated; ``jwt`` the subject of a signed token.
         jwt_issuers: who may issue the tokens: what they have as ``iss``, and below which their keys are found.
         jwt_audience: whom they are for; empty if that does not matter.
         jwt_owner_claim: the claim of a token that says whose it is.

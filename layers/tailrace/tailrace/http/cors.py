@@ -1,6 +1,7 @@
 """Which pages of other origins may call: on one machine those of a dev server there, elsewhere those that are listed.
 
-In AWS the function URLs answer preflights themselves (``CorsOrigins`` in template.yaml), so in Lambda none are listed.
+In AWS the function URLs answer preflights themselves (``CorsOrigins`` in template.yaml), so in Lambda none are listed,
+unless a REST API stands in front, which hands preflights on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def cors(settings: Settings) -> list[Middleware]:
     """Return what answers preflights and marks responses; nothing where no origin is listed."""
     if not settings.cors_origins:
         return []
-    from starlette.middleware.cors import CORSMiddleware  # not in Lambda
+    from starlette.middleware.cors import CORSMiddleware  # in Lambda few need it
 
     listed = [origin for origin in settings.cors_origins if origin != LOOPBACK]
     return [

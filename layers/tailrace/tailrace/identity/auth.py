@@ -175,18 +175,21 @@ def _no_token(scope: Scope) -> tuple[str, str]:
 
 
 def _signer(scope: Scope, settings: Settings) -> str:
-    """Return the caller that the function URL authenticated: Mangum hands its event over in the scope, the Lambda Web
-    Adapter its request context in a header, which is believed only inside Lambda, where the adapter sets it whatever a
-    client sent (https://github.com/awslabs/aws-lambda-web-adapter#request-context)."""
+    """Return the caller that a function URL or a REST API authenticated with ``AWS_IAM``: the same ARN, in one of two
+    places of the request context (https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html#urls-payloads,
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html). Mangum hands
+    the event over in the scope, the Lambda Web Adapter its request context in a header, which is believed only inside
+    Lambda, where the adapter sets it whatever a client sent
+    (https://github.com/awslabs/aws-lambda-web-adapter#request-context)."""
     event = scope.get("aws.event")
     context = event.get("requestContext", {}) if event is not None else _adapter_context(scope, settings)
-    try:
-        caller = context["authorizer"]["iam"]["userArn"]
-    except (KeyError, TypeError):
-        caller = None
-    if not isinstance(caller, str) or not caller:
-        raise Unauthenticated("The request is not signed by an AWS identity.")
-    return caller
+    for place in (("authorizer", "iam"), ("identity",)):
+        caller: Any = context
+        for name in (*place, "userArn"):
+            caller = caller.get(name) if isinstance(caller, Mapping) else None
+        if isinstance(caller, str) and caller:
+            return caller
+    raise Unauthenticated("The request is not signed by an AWS identity.")
 
 
 def _connection_signer(event: Mapping[str, Any]) -> str | None:
