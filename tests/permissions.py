@@ -37,6 +37,7 @@ WORDS: Final = {
     "JwtSecret": "the tokens' secret",
     "ChannelSecret": "the channels' secret",
     "KeysKmsKeyArn": "the keys' KMS key",
+    "DataKmsKeyArn": "the table's KMS key",
     "BedrockModels": "the Bedrock models",
     "BroadcastFunction": "the broadcast function",
     "ChatFunction": "the chat function",

@@ -62,6 +62,12 @@ BY_AWS: Final = {
 }
 """What AWS itself does with a function's role, which nothing here can call."""
 
+TABLE_S_KEY: Final = {
+    Permission(f"kms:{action}", "the table's KMS key")
+    for action in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")
+}
+"""What DynamoDB does in its caller's name, whoever that is."""
+
 
 @pytest.fixture
 async def aws(settings: Settings, emulator_url: str) -> AsyncIterator[AwsEndpoint]:
@@ -246,7 +252,7 @@ async def test_sweep(aws: AwsEndpoint, settings: Settings) -> None:
 
 def check(function: str, aws: AwsEndpoint, settings: Settings) -> None:
     """Hold what a function called against what it may call."""
-    by_aws = BY_AWS.get(function, set())
+    by_aws = BY_AWS.get(function, set()) | TABLE_S_KEY
     may, did = allowed(function), seen(aws, settings)
     assert sorted(did - may) == [], "template.yaml does not allow what is called"
     assert sorted(may - did) == sorted(by_aws), "template.yaml allows what nobody calls"

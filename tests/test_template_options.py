@@ -114,6 +114,28 @@ def test_whatever_changes_the_function_publishes_a_version() -> None:
     assert layers <= described
 
 
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
+
+
+def test_the_table_may_have_a_key_of_its_owner_s() -> None:
+    """Then every function may use it, through DynamoDB and in no other way; else it is AWS's own."""
+    assert Resolved().properties("Table")["SSESpecification"] == {"SSEEnabled": True}
+    assert "DataKeyAccess" not in Resolved().resources
+    stack = Resolved(DataKmsKeyArn=KEY)
+    assert stack.properties("Table")["SSESpecification"] == {
+        "SSEEnabled": True,
+        "SSEType": "KMS",
+        "KMSMasterKeyId": KEY,
+    }
+    (statement,) = read_template()["Resources"]["DataKeyAccess"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Resource"] == "DataKmsKeyArn"
+    via = statement["Condition"]["StringEquals"]["kms:ViaService"]
+    assert via == "dynamodb.${AWS::Region}.${AWS::URLSuffix}"
+    functions = [name for name, each in stack.resources.items() if each["Type"] == "AWS::Serverless::Function"]
+    assert len(functions) == 6
+    assert all("<DataKeyAccess>" in stack.properties(name)["Policies"] for name in functions)
+
+
 def test_what_checks_tokens_is_there_for_who_has_them() -> None:
     """A third more to fetch and mount: only with tokens, and only where somebody is asked for one."""
 

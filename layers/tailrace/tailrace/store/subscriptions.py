@@ -110,8 +110,8 @@ class Subscriptions:
 
     async def remove_granted(self, channel: str, grant_id: str) -> None:
         """Remove the subscriptions of a channel that are there by a grant. It reads all of them."""
-        gone = [each.socket async for each in self.of_channel(channel) if each.grant == grant_id]
-        await self._table.delete_all([subscription_key(channel, socket) for socket in gone])
+        for socket in [each.socket async for each in self.of_channel(channel) if each.grant == grant_id]:
+            await self.remove(channel, socket)
 
     async def of_channel(self, channel: str, *, limit: int | None = None) -> AsyncIterator[Subscription]:
         """Yield a channel's subscriptions, consistently, page after page, in no order that means anything.
