@@ -128,9 +128,9 @@ def test_the_table_may_have_a_key_of_its_owner_s() -> None:
         "KMSMasterKeyId": KEY,
     }
     (statement,) = read_template()["Resources"]["DataKeyAccess"]["Properties"]["PolicyDocument"]["Statement"]
-    assert statement["Resource"] == "DataKmsKeyArn"
+    assert statement["Resource"] == {"Ref": "DataKmsKeyArn"}
     via = statement["Condition"]["StringEquals"]["kms:ViaService"]
-    assert via == "dynamodb.${AWS::Region}.${AWS::URLSuffix}"
+    assert via == {"Fn::Sub": "dynamodb.${AWS::Region}.${AWS::URLSuffix}"}
     functions = [name for name, each in stack.resources.items() if each["Type"] == "AWS::Serverless::Function"]
     assert len(functions) == 6
     assert all("<DataKeyAccess>" in stack.properties(name)["Policies"] for name in functions)
