@@ -362,4 +362,47 @@ FAULTS: Final = (
         "return self._usage",
         ("http/test_steps.py",),
     ),
+    # ---- who may ----
+    Fault(
+        "an unexpected error is logged with its text",
+        "http/mask_errors.py",
+        'logger.error("request failed", extra=where(error))',
+        'logger.error("request failed", extra={"reason": str(error), **where(error)})',
+        ("http/test_canaries.py",),
+    ),
+    Fault(
+        "a grant opens another conversation of its owner",
+        "identity/grants.py",
+        "if conversation_tag(named) != conversation_tag(grant.conversation):",
+        "if False:",
+        ("http/test_grants.py",),
+    ),
+    Fault(
+        "a grant for reading starts replies",
+        "identity/grants.py",
+        'if (needed == "write" or (starts and kind == "conversations")) and grant.right != "write":',
+        'if needed == "write" and grant.right != "write":',
+        ("http/test_grants.py",),
+    ),
+    Fault(
+        "who subscribes while a grant is revoked goes on to listen",
+        "broadcast/socket.py",
+        "await self._grants.get(grant.conversation, grant.id) is None:",
+        "False:",
+        ("broadcast/test_socket.py",),
+    ),
+    Fault(
+        "one more connection than may be is let in where two come at once",
+        "store/identities.py",
+        "known = IdentityItem.version == version if version else IdentityItem.pk.does_not_exist()",
+        "known = IdentityItem.pk.exists() | IdentityItem.pk.does_not_exist()",
+        ("broadcast/test_allowance.py",),
+    ),
+    Fault(
+        "a key checks any algorithm",
+        "identity/jwt/issuer.py",
+        "if header.algorithm not in key.algorithms:",
+        "if False:",
+        ("test_jwt.py",),
+    ),
 )
