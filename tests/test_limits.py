@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from random import Random
+from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tailrace.backend import Backend
 from tailrace.conversation.admission import Admission
@@ -16,10 +18,11 @@ from tailrace.events import Text, Usage
 from tailrace.identity.limits import DAY, MINUTE, Held, Limits, admitted, must_look, settled
 from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
-from tailrace.store import Store
+from tailrace.store import Calls, Store
 from tailrace.store.identities import Spent
 from tailrace.testing import ManualClock
 
+from tests.broadcast.websocket import Hesitant
 from tests.memory_calls import MemoryCalls
 
 NOW = 20_000 * DAY + 5 * MINUTE
@@ -76,11 +79,11 @@ def test_what_is_remembered_is_bounded() -> None:
 class World:
     """A backend in memory whose clock stands still."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, calls: Calls | None = None, **limits: int) -> None:
         self.clock = ManualClock()
         self.calls = MemoryCalls()
-        settings = Settings(table="t", broadcast=False, lease=30.0, **{f"limit_{k}": v for k, v in limits.items()})  # type: ignore[arg-type]
-        self.backend = Backend(settings, store=Store(self.calls, "t", clock=self.clock), clock=self.clock)
+        given = Settings(table="t", broadcast=False, lease=30.0, **{f"limit_{k}": v for k, v in limits.items()})  # type: ignore[arg-type]
+        self.backend = Backend(given, store=Store(calls or self.calls, "t", clock=self.clock), clock=self.clock)
 
     async def start(self, owner: str = "u") -> MessageStream:
         """Start a reply in a conversation of its own."""
@@ -105,6 +108,61 @@ async def test_races_are_decided_one_by_one() -> None:
     for each in again:
         if isinstance(each, MessageStream):
             await each.cancel()
+
+
+Move = Literal["start", "complete", "cancel", "die", "lease"]
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    most=st.integers(1, 3),
+    rounds=st.lists(
+        st.lists(st.sampled_from(["start", "start", "complete", "cancel", "die", "lease"]), min_size=1, max_size=5),
+        max_size=6,
+    ),
+    order=st.randoms(use_true_random=False),
+)
+def test_any_starts_and_ends_at_once(most: int, rounds: list[list[Move]], order: Random) -> None:
+    """Starts, ends, stops and deaths in any order, with every call overtaken by others: never are more replies open
+    than may be, and in the end there is room for as many again."""
+
+    async def pause() -> None:
+        for _ in range(order.randint(0, 3)):
+            await asyncio.sleep(0)
+
+    async def play() -> None:
+        memory = MemoryCalls()
+        world = World(Hesitant(memory, pause), open=most)
+        alive: list[MessageStream] = []
+        dead: list[MessageStream] = []
+
+        async def make(move: Move) -> None:
+            if move == "start":
+                try:
+                    alive.append(await world.start())
+                except RateLimited:
+                    return
+            elif move == "lease":
+                dead.clear()  # whoever starts next ends them
+                await world.clock.advance(31)
+            elif alive:
+                stream = alive.pop(order.randrange(len(alive)))
+                if move == "die":
+                    stream._writer._closed = True
+                    dead.append(stream)
+                else:
+                    await (stream.complete() if move == "complete" else stream.cancel())
+
+        for moves in rounds:
+            await asyncio.gather(*(make(move) for move in moves))
+            assert len(alive) + len(dead) <= most
+        for stream in alive:
+            await stream.cancel()
+        await world.clock.advance(31)
+        for stream in [await world.start() for _ in range(most)]:
+            await stream.cancel()
+
+    asyncio.run(play())
 
 
 @pytest.mark.anyio

@@ -19,6 +19,8 @@ from tailrace.providers import ProviderRequest
 from tailrace.settings import Settings
 
 from tests.http.conftest import Client, Json, Serve, events
+from tests.http.test_owner import asking, by_token
+from tests.memory_calls import MemoryCalls
 
 pytestmark = pytest.mark.anyio
 
@@ -144,6 +146,56 @@ async def test_identities_do_not_count_for_each_other(settings: Settings, serve:
         other = await Conversation.create(owner="other", backend=backend)
         await (await other.stream_response("?", admission=Admission(backend, "other"))).complete()
         assert (await start(client, QUICK))[0] == 200
+
+
+async def test_a_load_beyond_every_limit(settings: Settings, serve: Serve) -> None:
+    """Starts without end of one identity, and posts of nobody's, while another works within its limits: of that one
+    nothing is lost or changed. A start that is refused costs reads alone."""
+    asked = asking(msgspec.structs.replace(settings, limit_open=4, limit_starts=10), "jwt")
+    async with serve(asked) as client:
+        client.calls.inner = MemoryCalls()  # whose time is not the point
+        theirs, mine = by_token("flood"), by_token("calm")
+        _, made = await client.json("POST", "/conversations", {}, headers=theirs)
+        path = f"/conversations/{made['id']}/stream"
+
+        async def flood() -> list[int]:
+            found = []
+            for _ in range(100):
+                async with client.session.post(path, json=QUICK, headers=theirs) as response:
+                    await response.read()
+                    found.append(response.status)
+            return found
+
+        async def nobody() -> set[int]:
+            return {(await client.json("POST", path, QUICK))[0] for _ in range(30)}
+
+        async def calm() -> list[str]:
+            _, made = await client.json("POST", "/conversations", {}, headers=mine)
+            texts = []
+            for number in range(8):
+                body = {"input": "?", "model": "fast", "options": {"script": {"chunks": [f"{number} ", "of ", "8"]}}}
+                there = f"/conversations/{made['id']}/stream"
+                async with client.session.post(there, json=body, headers=mine) as response:
+                    assert response.status == 200
+                    texts.append("".join(each.get("chunk", "") for each in events(await response.read())))
+            return texts
+
+        *floods, refused, texts = await asyncio.gather(flood(), flood(), nobody(), calm())
+        assert texts == [f"{number} of 8" for number in range(8)]
+        assert refused == {401}
+        statuses = [status for each in floods for status in each]
+        assert set(statuses) == {200, 429}
+        assert statuses.count(200) <= 2 * 10  # a bucket, and what came back meanwhile
+        status = 200
+        while status == 200:  # what came back since then
+            before = len(client.calls.made)
+            async with client.session.post(path, json=QUICK, headers=theirs) as response:
+                await response.read()
+                status = response.status
+        assert status == 429
+        operations = [operation for operation, _ in client.calls.made[before:]]
+        assert {*operations} <= {"GetItem", "Query", "BatchGetItem"}
+        assert len(operations) <= 4
 
 
 async def test_a_rule_of_one_s_own(settings: Settings, serve: Serve) -> None:
