@@ -1,0 +1,140 @@
+// The browser client of Tailrace: conversations, and replies that are resumed exactly, whatever happens to the network.
+// An ES module without dependencies, for browsers and for Node 22 and newer. docs/clients/browser.md says how it is used.
+
+import { TailraceError } from "./tailrace/errors.js";
+import { Reply, newStart } from "./tailrace/reply.js";
+import { Requests, query } from "./tailrace/requests.js";
+import { PageEvents, systemClock } from "./tailrace/waiting.js";
+
+export { Reply, TailraceError };
+
+/** @import { Begun, Io, ReplyOptions } from "./tailrace/reply.js" */
+/** @import { ClientOptions, Conversation, Delivery, Message, Saved, StartBody } from "./tailrace/types.js" */
+
+const ATTEMPTS = 20;
+
+export class Tailrace {
+  #requests;
+  /** @type {Io} */
+  #io;
+
+  /** @param {ClientOptions} [options] */
+  constructor(options = {}) {
+    this.#requests = new Requests(options);
+    this.conversations = new Conversations(this.#requests);
+    this.#io = {
+      requests: this.#requests,
+      clock: options.clock ?? systemClock,
+      random: options.random ?? Math.random,
+      page: new PageEvents(options.page),
+      attempts: options.attempts ?? ATTEMPTS,
+      transports: ["sse"],
+      begin: (begun, more) => new Reply(this.#io, begun, more),
+    };
+  }
+
+  /**
+   * A page of a conversation's messages: in order, or with `order: "desc"` from the end; `before` is a message's id.
+   *
+   * @param {string} conversationId
+   * @param {{limit?: number, cursor?: string | null, order?: "asc" | "desc", before?: string, signal?: AbortSignal}} [asked]
+   * @returns {Promise<{messages: Message[], next_cursor: string | null}>}
+   */
+  messages(conversationId, { signal, ...asked } = {}) {
+    return this.#requests.json(`/conversations/${conversationId}/messages${query(asked)}`, signal && { signal });
+  }
+
+  /** A message as it stands; of a reply that is being written, the text so far. @returns {Promise<Message>} */
+  message(/** @type {string} */ messageId, /** @type {{signal?: AbortSignal}} */ options = {}) {
+    return this.#requests.json(`/messages/${messageId}`, options);
+  }
+
+  /**
+   * Start a reply; it is there at once, and `reply.started` says when the server has taken it. One start is one reply,
+   * whatever happens to its answer.
+   *
+   * @param {string} conversationId
+   * @param {StartBody} body
+   * @param {ReplyOptions & {key?: string, headers?: Record<string, string>}} [options]  the idempotency key, if it is to
+   *   be one of yours
+   */
+  start(conversationId, body, { key, headers, ...options } = {}) {
+    return this.#io.begin(
+      { conversationId, start: newStart(body, key, headers), ...(body.delivery && { delivery: body.delivery }) },
+      options,
+    );
+  }
+
+  /**
+   * Follow a reply from a cursor, from its beginning, from what a message says of it, or from what `JSON.stringify(reply)`
+   * kept.
+   *
+   * @param {string | Message | Saved} reply
+   * @param {ReplyOptions & {after?: string | null, text?: string, delivery?: Delivery}} [options]  what `after` comes
+   *   after: `text`
+   */
+  follow(reply, { after = null, text = "", delivery = {}, ...options } = {}) {
+    if (typeof reply === "string") {
+      return this.#io.begin({ messageId: reply, delivery, before: { text, cursor: after } }, options);
+    }
+    if ("id" in reply) {
+      const before = { text: reply.content, cursor: `${reply.id}:${reply.seq}` };
+      return this.#io.begin(
+        { messageId: reply.id, conversationId: reply.conversation_id, delivery, before: reply.truncated ? {} : before },
+        options,
+      );
+    }
+    const { messageId, conversationId, start } = reply;
+    return this.#io.begin(
+      { messageId, conversationId, start: start && { ...start, headers: {} }, delivery: reply.delivery, before: reply },
+      options,
+    );
+  }
+}
+
+class Conversations {
+  #requests;
+
+  /** @param {Requests} requests */
+  constructor(requests) {
+    this.#requests = requests;
+  }
+
+  /**
+   * Yours, newest first.
+   *
+   * @param {{limit?: number, cursor?: string | null, signal?: AbortSignal}} [asked]
+   * @returns {Promise<{conversations: Conversation[], next_cursor: string | null}>}
+   */
+  list({ signal, ...asked } = {}) {
+    return this.#requests.json(`/conversations${query(asked)}`, signal && { signal });
+  }
+
+  /**
+   * @param {{title?: string | null, system?: string | null, metadata?: Record<string, any>}} [body]
+   * @returns {Promise<Conversation>}
+   */
+  create(body = {}) {
+    return this.#requests.json("/conversations", { method: "POST", body });
+  }
+
+  /** @returns {Promise<Conversation>} */
+  get(/** @type {string} */ id) {
+    return this.#requests.json(`/conversations/${id}`);
+  }
+
+  /** @returns {Promise<Conversation>} */
+  rename(/** @type {string} */ id, /** @type {string} */ title) {
+    return this.#requests.json(`/conversations/${id}`, { method: "PATCH", body: { title } });
+  }
+
+  /** Hide a conversation and its messages; its open replies are cancelled. @returns {Promise<void>} */
+  async delete(/** @type {string} */ id) {
+    await this.#requests.json(`/conversations/${id}`, { method: "DELETE" });
+  }
+
+  /** @returns {Promise<Conversation>} */
+  restore(/** @type {string} */ id) {
+    return this.#requests.json(`/conversations/${id}/restore`, { method: "POST" });
+  }
+}

@@ -1,0 +1,562 @@
+// One reply, over as many connections as it takes. Cut, the reply goes on without us and its log has all of it.
+
+import { TailraceError } from "./errors.js";
+import { ReplyState, TERMINAL } from "./state.js";
+import { stream } from "./transports.js";
+import { Pause, jitter } from "./waiting.js";
+
+/** @import { Requests } from "./requests.js" */
+/** @import { Clock, ConnectionState, Decision, Delivery, Message, Raw, ReplyEvent, Saved, StartBody, Transport } from "./types.js" */
+/** @import { PageEvents } from "./waiting.js" */
+/** @import { Link } from "./transports.js" */
+
+/**
+ * @typedef {object} Io  what a reply needs of the outside
+ * @property {Requests} requests
+ * @property {Clock} clock
+ * @property {() => number} random
+ * @property {PageEvents} page
+ * @property {number} attempts
+ * @property {Transport[]} transports  in the order in which they are tried
+ * @property {(asked: Begun, options?: ReplyOptions) => Reply} begin
+ *
+ * @typedef {object} Begun  which reply, and what of it is there
+ * @property {string | null} [conversationId]
+ * @property {string | null} [messageId]
+ * @property {{key: string, body: string, headers: Record<string, string>} | null} [start]
+ * @property {Delivery} [delivery]
+ * @property {{text?: string, reasoning?: string, tools?: import("./types.js").Tool[], cursor?: string | null}} [before]
+ *
+ * @typedef {object} ReplyOptions
+ * @property {AbortSignal} [signal]  leaves the reply, which goes on without us
+ * @property {Transport} [transport]  this one and no other
+ *
+ * @typedef {object} ReplyEvents
+ * @property {Event} change  something of the reply's state is new; once for what came at once
+ * @property {CustomEvent<{id: string | null, data: Raw, transport: Transport}>} raw
+ * @property {CustomEvent<ConnectionState>} connection
+ */
+
+const SILENCE_MS = 30_000; // the server sends something every 12 s, if only a comment
+const STALE_MS = 15_000;
+const STARTS = 4; // answers of a server in trouble, after which a start is given up
+const MERGED = 256; // events that wait for a slow reader, before text is joined
+
+const REFUSED = new Set([400, 401, 403, 404, 405, 409, 413, 415, 422]);
+
+export class Reply extends EventTarget {
+  #io;
+  #begun;
+  #state;
+  #delivery;
+  #transport;
+  /** @type {string | null} */
+  #messageId;
+  /** @type {string | null} */
+  #conversationId;
+  #left = new AbortController();
+  #connection = new AbortController();
+  #pause;
+  /** @type {ConnectionState} */
+  #link = { state: "connecting", transport: null, attempt: 0, retryIn: null };
+  #heardAt = 0;
+  #changing = false;
+  /** @type {Set<Feed>} */
+  #feeds = new Set();
+  /** @type {PromiseWithResolvers<{messageId: string, conversationId: string | null}>} */
+  #started = withResolvers();
+  /** @type {PromiseWithResolvers<Message>} */
+  #finished = withResolvers();
+  /** @type {Message | null} */
+  #over = null;
+  #isOver = false;
+
+  /**
+   * @param {Io} io
+   * @param {Begun} begun
+   * @param {ReplyOptions} [options]
+   */
+  constructor(io, begun, { signal, transport } = {}) {
+    super();
+    this.#io = io;
+    this.#begun = begun;
+    this.#state = new ReplyState(begun.before);
+    this.#delivery = begun.delivery ?? {};
+    this.#transport = transport ?? io.transports[0] ?? "sse";
+    this.#messageId = begun.messageId ?? null;
+    this.#conversationId = begun.conversationId ?? null;
+    this.#pause = new Pause(io.clock);
+    if (this.#messageId !== null) this.#identify(this.#messageId);
+    const leave = () => this.#leave(signal?.reason);
+    if (signal?.aborted) leave();
+    signal?.addEventListener("abort", leave, { signal: this.#left.signal });
+    queueMicrotask(() => void this.#run()); // whoever made it may listen first
+  }
+
+  // ---- what is known ----
+
+  get messageId() {
+    return this.#messageId;
+  }
+
+  get conversationId() {
+    return this.#state.message?.conversation_id ?? this.#conversationId;
+  }
+
+  /** All text so far. */
+  get text() {
+    return this.#state.text;
+  }
+
+  get reasoning() {
+    return this.#state.reasoning;
+  }
+
+  /** The calls of tools, in their order, each with its state and result. */
+  get tools() {
+    return this.#state.tools;
+  }
+
+  get status() {
+    return this.#state.status;
+  }
+
+  get progress() {
+    return this.#state.progress;
+  }
+
+  /** The id of the last event; hand it back as `after`. */
+  get cursor() {
+    return this.#state.cursor;
+  }
+
+  /** The stored message, once the reply has ended. */
+  get message() {
+    return this.#state.message;
+  }
+
+  /** Why the reply failed, was refused, or cannot be followed. */
+  get error() {
+    return this.#state.error;
+  }
+
+  get ended() {
+    return this.#state.ended;
+  }
+
+  get connection() {
+    return this.#link;
+  }
+
+  /** Ids of the calls that wait for a yes, once the reply has ended. */
+  get waiting() {
+    return this.ended ? this.tools.filter(({ state }) => state === "waiting").map(({ id }) => id) : [];
+  }
+
+  /** Resolves when the reply's id is known; rejects when the start was refused. */
+  get started() {
+    return this.#started.promise;
+  }
+
+  /** Resolves with the message at the reply's end, also of one that failed; rejects when it cannot be followed. */
+  get finished() {
+    return this.#finished.promise;
+  }
+
+  /** What a page keeps in order to follow the reply when it was loaded again: `client.follow(saved)`. @returns {Saved} */
+  toJSON() {
+    const { text, reasoning, tools, cursor } = this.#state;
+    const start = this.#begun.start && { key: this.#begun.start.key, body: this.#begun.start.body };
+    return {
+      messageId: this.#messageId,
+      conversationId: this.conversationId,
+      cursor,
+      text,
+      reasoning,
+      tools,
+      delivery: this.#delivery,
+      start: this.#messageId === null ? (start ?? null) : null,
+    };
+  }
+
+  // ---- what can be done ----
+
+  /** End the reply for everybody; its text so far is kept. @returns {Promise<Message>} */
+  async stop() {
+    const { messageId } = await this.#started.promise;
+    const signal = this.#left.signal;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const message = await this.#io.requests.json(`/messages/${messageId}/cancel`, { method: "POST", body: {} });
+        if (!this.ended && !signal.aborted) this.#end(message, null, null);
+        return this.#state.message ?? message;
+      } catch (error) {
+        if (attempt >= STARTS || !(error instanceof TailraceError) || isRefused(error)) throw error;
+        await new Pause(this.#io.clock).wait(jitter(attempt, this.#io.random), AbortSignal.any([signal]));
+      }
+    }
+  }
+
+  /** Cut the connection, as a network does; the reply is resumed. */
+  disconnect() {
+    this.#connection.abort(CUT);
+  }
+
+  /** Leave the reply, which goes on without us. */
+  close() {
+    this.#leave(new TailraceError("The reply was left.", { type: "closed" }));
+  }
+
+  /**
+   * Say yes or no to the calls that wait: `{call_1: true}`. The reply that goes on is another one.
+   *
+   * @param {Record<string, Decision>} approvals
+   * @param {Partial<StartBody>} [more]
+   * @param {ReplyOptions} [options]
+   */
+  approve(approvals, more = {}, options = {}) {
+    return this.#goOn({ approvals, ...more }, options);
+  }
+
+  /**
+   * Go on where the reply broke off, in another one.
+   *
+   * @param {Partial<StartBody>} [more]
+   * @param {ReplyOptions} [options]
+   */
+  continue(more = {}, options = {}) {
+    return this.#goOn({ continue: true, ...more }, options);
+  }
+
+  /**
+   * @template {keyof ReplyEvents} Kind
+   * @param {Kind} type
+   * @param {(event: ReplyEvents[Kind]) => void} listener
+   * @param {AddEventListenerOptions | boolean} [options]
+   */
+  addEventListener(type, listener, options) {
+    super.addEventListener(type, /** @type {EventListener} */ (listener), options);
+  }
+
+  /**
+   * @template {keyof ReplyEvents} Kind
+   * @param {Kind} type
+   * @param {(event: ReplyEvents[Kind]) => void} listener
+   * @param {EventListenerOptions | boolean} [options]
+   */
+  removeEventListener(type, listener, options) {
+    super.removeEventListener(type, /** @type {EventListener} */ (listener), options);
+  }
+
+  /**
+   * Give each event until the end. Whoever begins late gets what is there so far first, joined. Leaving the loop leaves
+   * only the loop.
+   *
+   * @returns {AsyncGenerator<ReplyEvent, void, undefined>}
+   */
+  [Symbol.asyncIterator]() {
+    const feed = new Feed(this.#state.soFar());
+    if (this.#left.signal.aborted) feed.close(this.#state.ended ? null : this.#left.signal.reason);
+    else this.#feeds.add(feed);
+    return feed.read(() => this.#feeds.delete(feed));
+  }
+
+  // ---- connections ----
+
+  async #run() {
+    const { clock, random, page, attempts } = this.#io;
+    const left = this.#left.signal;
+    const silence = setInterval_(clock, () => this.#checkSilence(SILENCE_MS));
+    const deaf = page.listen(() => {
+      this.#pause.wake();
+      this.#checkSilence(STALE_MS);
+    });
+    try {
+      for (let attempt = 0, refusals = 0; !left.aborted; ) {
+        const before = this.#state.cursor;
+        const error = await this.#connect(attempt);
+        if (this.#isOver) return await this.#settle();
+        if (left.aborted) return;
+        if (this.#state.cursor !== before) attempt = refusals = 0;
+        if (error?.status) refusals += 1;
+        if (error !== null && this.#isFinal(error, attempt, refusals)) return this.#fail(error);
+        if (!page.offline) attempt += 1;
+        if (attempt >= attempts) {
+          return this.#fail(
+            new TailraceError("The connection was lost. What was written is kept.", { type: "lost", cause: error }),
+          );
+        }
+        const atLeast = (error?.retryAfter ?? 0) * 1000;
+        const wait = page.offline ? null : Math.max(jitter(attempt, random), atLeast);
+        this.#show({ state: "waiting", attempt, retryIn: wait });
+        await this.#pause.wait(wait, left, atLeast);
+      }
+    } catch (error) {
+      if (!left.aborted) this.#fail(error);
+    } finally {
+      deaf();
+      silence();
+    }
+  }
+
+  /** Return what went wrong; null for a connection that merely ended. @returns {Promise<TailraceError | null>} */
+  async #connect(/** @type {number} */ attempt) {
+    const connection = (this.#connection = new AbortController());
+    const signal = AbortSignal.any([connection.signal, this.#left.signal]);
+    this.#show({ state: "connecting", attempt, retryIn: null });
+    this.#heardAt = this.#io.clock.now();
+    /** @type {Link} */
+    const link = {
+      signal,
+      messageId: this.#messageId,
+      cursor: this.#state.cursor,
+      delivery: this.#delivery,
+      heard: () => {
+        this.#heardAt = this.#io.clock.now();
+      },
+      opened: (messageId) => {
+        if (signal.aborted) return;
+        if (messageId !== null) this.#identify(messageId);
+        this.#show({ state: "open", attempt, retryIn: null });
+      },
+      deliver: (raw, id) => signal.aborted || this.#deliver(raw, id),
+      over: (message) => {
+        this.#isOver = true;
+        this.#over ??= message;
+      },
+    };
+    try {
+      const { start } = this.#begun;
+      const path = `/conversations/${this.#conversationId}/stream`;
+      await stream(this.#io.requests, link, start ? { ...start, path } : undefined);
+      return null;
+    } catch (error) {
+      if (signal.aborted) return null;
+      if (error instanceof TailraceError) return error;
+      throw error;
+    } finally {
+      connection.abort();
+    }
+  }
+
+  #checkSilence(/** @type {number} */ limit) {
+    if (this.#link.state === "waiting" || this.#link.state === "closed") return;
+    if (this.#io.clock.now() - this.#heardAt >= limit) this.#connection.abort(SILENT);
+  }
+
+  #isFinal(/** @type {TailraceError} */ error, /** @type {number} */ attempt, /** @type {number} */ refusals) {
+    if (isRefused(error)) return true;
+    if (this.#messageId !== null) return false;
+    // A start: of one whose answer was lost nobody knows whether it was taken, and the key makes it safe to ask again.
+    if (error.status === 429) return error.type === "rate_limited" && attempt === 0;
+    return error.status !== null && refusals >= STARTS;
+  }
+
+  #identify(/** @type {string} */ messageId) {
+    this.#messageId ??= messageId;
+    this.#started.resolve({ messageId: this.#messageId, conversationId: this.#conversationId });
+  }
+
+  /** @returns {boolean} whether that was the end */
+  #deliver(/** @type {Raw} */ raw, /** @type {string | null} */ id) {
+    if (this.ended) return true;
+    if (typeof raw.message_id === "string") this.#identify(raw.message_id);
+    const isEnd = Boolean(raw.done || raw.error);
+    if (!isEnd && this.#state.has(id)) return false;
+    const transport = this.#link.transport ?? "sse";
+    this.dispatchEvent(new CustomEvent("raw", { detail: { id, data: raw, transport } }));
+    if (!isEnd) {
+      this.#tell(this.#state.take(raw, id));
+      return false;
+    }
+    this.#isOver = true;
+    this.#last = { raw, id };
+    this.#over = raw.done ? raw.message : null;
+    return true;
+  }
+
+  /** @type {{raw: Raw | null, id: string | null}} */
+  #last = { raw: null, id: null };
+
+  /** The end is known; the message may still have to be read. */
+  async #settle() {
+    if (this.ended) return;
+    const { raw, id } = this.#last;
+    this.#end(this.#over ?? (await this.#stored(raw)), raw, id);
+  }
+
+  /** @returns {Promise<Message>} */
+  async #stored(/** @type {Raw | null} */ end) {
+    for (let attempt = 1; attempt < STARTS; attempt += 1) {
+      try {
+        const message = await this.#io.requests.json(`/messages/${this.#messageId}`, { signal: this.#left.signal });
+        if (TERMINAL.has(message.status)) return message;
+        break;
+      } catch (error) {
+        if (!(error instanceof TailraceError)) throw error;
+        if (isRefused(error)) break;
+        await this.#pause.wait(jitter(attempt, this.#io.random), this.#left.signal);
+      }
+    }
+    // The reader was told of an end that is not stored, or is too long to be read at once.
+    const type = end?.error_type ?? "general_error";
+    const status = type === "cancelled" || type === "interrupted" ? type : "failed";
+    return {
+      id: this.#messageId ?? "",
+      conversation_id: this.#conversationId ?? "",
+      role: "assistant",
+      content: this.text,
+      status,
+      seq: 0,
+      metadata: {},
+      error: { type, message: end?.message ?? "The reply has ended." },
+    };
+  }
+
+  // ---- ends ----
+
+  #end(/** @type {Message} */ message, /** @type {Raw | null} */ raw, /** @type {string | null} */ id) {
+    this.#conversationId ??= message.conversation_id;
+    this.#tell(this.#state.end(message, raw, id));
+    this.#finished.resolve(message);
+    this.#close(null);
+  }
+
+  #fail(/** @type {unknown} */ error) {
+    this.#state.error = error instanceof TailraceError ? error : new TailraceError(String(error), { cause: error });
+    this.#change();
+    this.#leave(this.#state.error);
+  }
+
+  #leave(/** @type {unknown} */ reason) {
+    if (this.#left.signal.aborted) return;
+    this.#started.reject(reason);
+    this.#finished.reject(reason);
+    this.#close(reason);
+  }
+
+  #close(/** @type {unknown} */ reason) {
+    this.#left.abort(reason ?? new TailraceError("The reply has ended.", { type: "closed" }));
+    for (const feed of this.#feeds) feed.close(reason);
+    this.#feeds.clear();
+    this.#show({ state: "closed", retryIn: null });
+  }
+
+  // ---- telling ----
+
+  #tell(/** @type {ReplyEvent[]} */ events) {
+    for (const event of events) for (const feed of this.#feeds) feed.put(event);
+    this.#change();
+  }
+
+  #change() {
+    if (this.#changing) return;
+    this.#changing = true;
+    queueMicrotask(() => {
+      this.#changing = false;
+      this.dispatchEvent(new Event("change"));
+    });
+  }
+
+  #show(/** @type {Partial<ConnectionState>} */ change) {
+    this.#link = { ...this.#link, transport: this.#transport, ...change };
+    this.dispatchEvent(new CustomEvent("connection", { detail: this.#link }));
+    this.#change();
+  }
+
+  /** @returns {Reply} */
+  #goOn(/** @type {Partial<StartBody>} */ body, /** @type {ReplyOptions} */ options) {
+    if (this.conversationId === null) throw new TailraceError("The reply's conversation is not known yet.");
+    /** @type {StartBody} */
+    const asked = this.#begun.start ? JSON.parse(this.#begun.start.body) : {};
+    const { provider, model, options: provided, fallbacks, fallback, history, delivery = this.#delivery } = asked;
+    const again = { provider, model, options: provided, fallbacks, fallback, history, delivery };
+    return this.#io.begin({ conversationId: this.conversationId, start: newStart({ ...again, ...body }) }, options);
+  }
+}
+
+const CUT = new TailraceError("The connection was cut.", { type: "unreachable" });
+const SILENT = new TailraceError("Nothing came for too long.", { type: "unreachable" });
+
+const isRefused = (/** @type {TailraceError} */ error) => error.status !== null && REFUSED.has(error.status);
+
+/**
+ * A start, as it is sent each time: whatever happens to its answer, one key and one body are one reply.
+ *
+ * @param {StartBody} body
+ * @param {string} [key]
+ * @param {Record<string, string>} [headers]
+ */
+export const newStart = (body, key = crypto.randomUUID(), headers = {}) => ({ key, body: JSON.stringify(body), headers });
+
+/** Events for one reader, who may be slow: then text that waits is joined, so that they never weigh more than the reply. */
+class Feed {
+  /** @type {ReplyEvent[]} */
+  #waiting;
+  #closed = false;
+  /** @type {unknown} */
+  #error = null;
+  #wake = () => {};
+
+  constructor(/** @type {ReplyEvent[]} */ first) {
+    this.#waiting = first;
+  }
+
+  put(/** @type {ReplyEvent} */ event) {
+    const last = this.#waiting.at(-1);
+    const isText = event.type === "text" || event.type === "reasoning";
+    if (isText && last?.type === event.type && this.#waiting.length > MERGED) {
+      this.#waiting[this.#waiting.length - 1] = { ...event, text: last.text + event.text };
+    } else this.#waiting.push(event);
+    this.#wake();
+  }
+
+  close(/** @type {unknown} */ error) {
+    this.#closed = true;
+    this.#error = error instanceof TailraceError && error.type === "closed" ? null : error;
+    this.#wake();
+  }
+
+  /** @returns {AsyncGenerator<ReplyEvent, void, undefined>} */
+  async *read(/** @type {() => void} */ leave) {
+    try {
+      for (;;) {
+        const event = this.#waiting.shift();
+        if (event !== undefined) yield event;
+        else if (!this.#closed) await new Promise((resolve) => (this.#wake = () => resolve(undefined)));
+        else if (this.#error !== null) throw this.#error;
+        else return;
+      }
+    } finally {
+      leave();
+    }
+  }
+}
+
+/**
+ * `Promise.withResolvers`, for browsers of before 2024; nobody has to handle its rejection.
+ *
+ * @template Value
+ * @returns {PromiseWithResolvers<Value>}
+ */
+function withResolvers() {
+  /** @type {any} */
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  made.promise.catch(() => {});
+  return made;
+}
+
+/** @returns {() => void} ends it */
+function setInterval_(/** @type {Clock} */ clock, /** @type {() => void} */ run) {
+  /** @type {any} */
+  let timer;
+  const again = () => {
+    timer = clock.setTimeout(() => {
+      run();
+      again();
+    }, 1000);
+  };
+  again();
+  return () => clock.clearTimeout(timer);
+}
