@@ -4,9 +4,12 @@
 import { TailraceError } from "./tailrace/errors.js";
 import { Reply, newStart } from "./tailrace/reply.js";
 import { Requests, query } from "./tailrace/requests.js";
+import { Socket } from "./tailrace/socket.js";
 import { PageEvents, systemClock } from "./tailrace/waiting.js";
 
 export { Reply, TailraceError };
+
+/** @import { Channel, ChannelOptions } from "./tailrace/channel.js" */
 
 /** @import { Begun, Io, ReplyOptions } from "./tailrace/reply.js" */
 /** @import { ClientOptions, Conversation, Delivery, Message, Saved, StartBody } from "./tailrace/types.js" */
@@ -17,18 +20,29 @@ export class Tailrace {
   #requests;
   /** @type {Io} */
   #io;
+  /** @type {Socket | null} */
+  #socket = null;
+  #namespace;
 
   /** @param {ClientOptions} [options] */
-  constructor(options = {}) {
-    this.#requests = new Requests(options);
-    this.conversations = new Conversations(this.#requests);
+  constructor({ socketUrl, WebSocket, namespace, ...options } = {}) {
+    const requests = new Requests(options);
+    const clock = options.clock ?? systemClock;
+    const random = options.random ?? Math.random;
+    const page = new PageEvents(options.page);
+    const socket = socketUrl ? { url: socketUrl, requests, authPath: "/broadcasting/auth", WebSocket, clock } : null;
+    if (socket !== null) this.#socket = new Socket(socket, random, page);
+    this.#requests = requests;
+    this.#namespace = namespace;
+    this.conversations = new Conversations(requests);
     this.#io = {
-      requests: this.#requests,
-      clock: options.clock ?? systemClock,
-      random: options.random ?? Math.random,
-      page: new PageEvents(options.page),
+      requests,
+      clock,
+      random,
+      page,
       attempts: options.attempts ?? ATTEMPTS,
-      transports: ["sse"],
+      socket,
+      blocked: { until: 0, body: false, head: false },
       begin: (begun, more) => new Reply(this.#io, begun, more),
     };
   }
@@ -55,14 +69,21 @@ export class Tailrace {
    *
    * @param {string} conversationId
    * @param {StartBody} body
-   * @param {ReplyOptions & {key?: string, headers?: Record<string, string>}} [options]  the idempotency key, if it is to
-   *   be one of yours
+   * @param {ReplyOptions & {key?: string, toOthers?: boolean}} [options]  `key`: the idempotency key, if it is to be one of
+   *   yours; `toOthers`: whether this client's own channels are not told of it, true when left out
    */
-  start(conversationId, body, { key, headers, ...options } = {}) {
+  start(conversationId, body, { key, toOthers = true, ...options } = {}) {
+    const headers = () => this.#except(toOthers);
     return this.#io.begin(
       { conversationId, start: newStart(body, key, headers), ...(body.delivery && { delivery: body.delivery }) },
       options,
     );
+  }
+
+  /** @returns {Record<string, string>} */
+  #except(/** @type {boolean} */ toOthers) {
+    const id = this.#socket?.socketId;
+    return toOthers && id ? { "X-Socket-ID": id } : {};
   }
 
   /**
@@ -86,9 +107,42 @@ export class Tailrace {
     }
     const { messageId, conversationId, start } = reply;
     return this.#io.begin(
-      { messageId, conversationId, start: start && { ...start, headers: {} }, delivery: reply.delivery, before: reply },
+      {
+        messageId,
+        conversationId,
+        start: start && { ...start, headers: () => ({}) },
+        delivery: reply.delivery,
+        before: reply,
+      },
       options,
     );
+  }
+
+  /**
+   * A channel on the one WebSocket that all share, by its whole name: `conversation.ID`, `presence-conversation.ID`.
+   *
+   * @param {string} name
+   * @param {ChannelOptions} [options]
+   * @returns {Channel}
+   */
+  channel(name, options = {}) {
+    if (this.#socket === null) throw new TailraceError("The client was given no socketUrl.");
+    return this.#socket.channel(name, { ...(this.#namespace !== undefined && { namespace: this.#namespace }), ...options });
+  }
+
+  /** What the WebSocket is doing: `connecting`, `connected`, `reconnecting` or `disconnected`. */
+  get socketStatus() {
+    return this.#socket?.status ?? "disconnected";
+  }
+
+  /** Call a function at each change of that. @returns {() => void} takes it away */
+  onSocketStatus(/** @type {(status: import("./tailrace/socket.js").SocketStatus) => void} */ callback) {
+    return this.#socket?.onStatus(callback) ?? (() => {});
+  }
+
+  /** Close the WebSocket. */
+  disconnect() {
+    this.#socket?.disconnect();
   }
 }
 

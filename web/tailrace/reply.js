@@ -2,13 +2,15 @@
 
 import { TailraceError } from "./errors.js";
 import { ReplyState, TERMINAL } from "./state.js";
-import { stream } from "./transports.js";
-import { Pause, jitter } from "./waiting.js";
+import { placeOf } from "./place.js";
+import { polling, sse, startSse, startWhole, websocket } from "./transports.js";
+import { Pause, every, jitter } from "./waiting.js";
 
 /** @import { Requests } from "./requests.js" */
 /** @import { Clock, ConnectionState, Decision, Delivery, Message, Raw, ReplyEvent, Saved, StartBody, Transport } from "./types.js" */
-/** @import { PageEvents } from "./waiting.js" */
+/** @import { SocketIo } from "./socket-connection.js" */
 /** @import { Link } from "./transports.js" */
+/** @import { PageEvents } from "./waiting.js" */
 
 /**
  * @typedef {object} Io  what a reply needs of the outside
@@ -17,15 +19,26 @@ import { Pause, jitter } from "./waiting.js";
  * @property {() => number} random
  * @property {PageEvents} page
  * @property {number} attempts
- * @property {Transport[]} transports  in the order in which they are tried
+ * @property {SocketIo | null} socket
+ * @property {Blocked} blocked
  * @property {(asked: Begun, options?: ReplyOptions) => Reply} begin
+ *
+ * @typedef {object} Blocked  what was found out of the network, for the replies that follow
+ * @property {number} until  when it is looked at again, by the clock
+ * @property {boolean} body  somebody in between keeps streams until they are whole
+ * @property {boolean} head  their beginning too
  *
  * @typedef {object} Begun  which reply, and what of it is there
  * @property {string | null} [conversationId]
  * @property {string | null} [messageId]
- * @property {{key: string, body: string, headers: Record<string, string>} | null} [start]
+ * @property {Started | null} [start]
  * @property {Delivery} [delivery]
  * @property {{text?: string, reasoning?: string, tools?: import("./types.js").Tool[], cursor?: string | null}} [before]
+ *
+ * @typedef {object} Started
+ * @property {string} key
+ * @property {string} body  JSON text
+ * @property {() => Record<string, string>} headers
  *
  * @typedef {object} ReplyOptions
  * @property {AbortSignal} [signal]  leaves the reply, which goes on without us
@@ -33,23 +46,29 @@ import { Pause, jitter } from "./waiting.js";
  *
  * @typedef {object} ReplyEvents
  * @property {Event} change  something of the reply's state is new; once for what came at once
- * @property {CustomEvent<{id: string | null, data: Raw, transport: Transport}>} raw
+ * @property {CustomEvent<{id: string | null, data: Raw, transport: Transport | "whole"}>} raw
  * @property {CustomEvent<ConnectionState>} connection
  */
 
 const SILENCE_MS = 30_000; // the server sends something every 12 s, if only a comment
 const STALE_MS = 15_000;
+const OFFLINE_MS = 30_000; // a browser may be wrong about that
+const PROBE_MS = 10_000;
+const BLOCKED_MS = 10 * 60_000;
 const STARTS = 4; // answers of a server in trouble, after which a start is given up
+const FAILURES = 2; // of one transport in a row, after which it is asked whether another may do
 const MERGED = 256; // events that wait for a slow reader, before text is joined
-
-const REFUSED = new Set([400, 401, 403, 404, 405, 409, 413, 415, 422]);
 
 export class Reply extends EventTarget {
   #io;
   #begun;
   #state;
   #delivery;
-  #transport;
+  /** @type {Transport[]} */
+  #transports;
+  #isFixed;
+  /** @type {Transport | "whole"} */
+  #current;
   /** @type {string | null} */
   #messageId;
   /** @type {string | null} */
@@ -60,6 +79,7 @@ export class Reply extends EventTarget {
   /** @type {ConnectionState} */
   #link = { state: "connecting", transport: null, attempt: 0, retryIn: null };
   #heardAt = 0;
+  #patience = SILENCE_MS;
   #changing = false;
   /** @type {Set<Feed>} */
   #feeds = new Set();
@@ -67,9 +87,8 @@ export class Reply extends EventTarget {
   #started = withResolvers();
   /** @type {PromiseWithResolvers<Message>} */
   #finished = withResolvers();
-  /** @type {Message | null} */
+  /** What the end came with. @type {{raw: Raw | null, id: string | null, message: Message | null} | null} */
   #over = null;
-  #isOver = false;
 
   /**
    * @param {Io} io
@@ -82,7 +101,10 @@ export class Reply extends EventTarget {
     this.#begun = begun;
     this.#state = new ReplyState(begun.before);
     this.#delivery = begun.delivery ?? {};
-    this.#transport = transport ?? io.transports[0] ?? "sse";
+    this.#isFixed = transport !== undefined;
+    this.#transports = transport ? [transport] : io.socket ? ["sse", "websocket", "polling"] : ["sse", "polling"];
+    if (!this.#isFixed && io.blocked.body && io.clock.now() < io.blocked.until) this.#next();
+    this.#current = this.#transport;
     this.#messageId = begun.messageId ?? null;
     this.#conversationId = begun.conversationId ?? null;
     this.#pause = new Pause(io.clock);
@@ -192,7 +214,7 @@ export class Reply extends EventTarget {
         return this.#state.message ?? message;
       } catch (error) {
         if (attempt >= STARTS || !(error instanceof TailraceError) || isRefused(error)) throw error;
-        await new Pause(this.#io.clock).wait(jitter(attempt, this.#io.random), AbortSignal.any([signal]));
+        await new Pause(this.#io.clock).wait(jitter(attempt, this.#io.random), new AbortController().signal);
       }
     }
   }
@@ -229,6 +251,7 @@ export class Reply extends EventTarget {
   }
 
   /**
+   * @override
    * @template {keyof ReplyEvents} Kind
    * @param {Kind} type
    * @param {(event: ReplyEvents[Kind]) => void} listener
@@ -239,6 +262,7 @@ export class Reply extends EventTarget {
   }
 
   /**
+   * @override
    * @template {keyof ReplyEvents} Kind
    * @param {Kind} type
    * @param {(event: ReplyEvents[Kind]) => void} listener
@@ -266,28 +290,33 @@ export class Reply extends EventTarget {
   async #run() {
     const { clock, random, page, attempts } = this.#io;
     const left = this.#left.signal;
-    const silence = setInterval_(clock, () => this.#checkSilence(SILENCE_MS));
     const deaf = page.listen(() => {
       this.#pause.wake();
-      this.#checkSilence(STALE_MS);
+      this.#checkSilence(Math.min(STALE_MS, this.#patience));
     });
+    const watch = every(clock, 1000, () => this.#checkSilence(this.#patience));
+    let attempt = 0; // connections in a row that brought nothing
+    let failures = 0; // the same, of this transport
+    let troubles = 0; // the same, which a server answered
     try {
-      for (let attempt = 0, refusals = 0; !left.aborted; ) {
+      while (!left.aborted) {
         const before = this.#state.cursor;
-        const error = await this.#connect(attempt);
-        if (this.#isOver) return await this.#settle();
+        const { error, isSilent, goesOn } = await this.#connect(attempt);
+        if (this.#over !== null) return await this.#settle();
         if (left.aborted) return;
-        if (this.#state.cursor !== before) attempt = refusals = 0;
-        if (error?.status) refusals += 1;
-        if (error !== null && this.#isFinal(error, attempt, refusals)) return this.#fail(error);
-        if (!page.offline) attempt += 1;
-        if (attempt >= attempts) {
-          return this.#fail(
-            new TailraceError("The connection was lost. What was written is kept.", { type: "lost", cause: error }),
-          );
+        if (goesOn) continue;
+        if (this.#state.cursor !== before) attempt = failures = troubles = 0;
+        else if (error !== CUT) failures += 1;
+        if (error?.status) troubles += 1;
+        if (error !== null && this.#isFinal(error, attempt, troubles)) return this.#fail(error);
+        if ((isSilent || failures >= FAILURES) && !this.#isFixed && (await this.#isStuck(isSilent))) {
+          failures = 0;
+          continue;
         }
+        if (!page.offline) attempt += 1;
+        if (attempt >= attempts) return this.#fail(lost(error));
         const atLeast = (error?.retryAfter ?? 0) * 1000;
-        const wait = page.offline ? null : Math.max(jitter(attempt, random), atLeast);
+        const wait = Math.max(page.offline ? OFFLINE_MS : jitter(attempt, random), atLeast);
         this.#show({ state: "waiting", attempt, retryIn: wait });
         await this.#pause.wait(wait, left, atLeast);
       }
@@ -295,48 +324,137 @@ export class Reply extends EventTarget {
       if (!left.aborted) this.#fail(error);
     } finally {
       deaf();
-      silence();
+      watch();
     }
   }
 
-  /** Return what went wrong; null for a connection that merely ended. @returns {Promise<TailraceError | null>} */
-  async #connect(/** @type {number} */ attempt) {
+  /**
+   * Return what went wrong: null for a connection that merely ended. `goesOn`: what it was for is done.
+   *
+   * @param {number} attempt
+   * @returns {Promise<{error: TailraceError | null, isSilent: boolean, goesOn: boolean}>}
+   */
+  async #connect(attempt) {
     const connection = (this.#connection = new AbortController());
     const signal = AbortSignal.any([connection.signal, this.#left.signal]);
+    this.#current = this.#messageId !== null ? this.#transport : this.#isWhole ? "whole" : "sse";
     this.#show({ state: "connecting", attempt, retryIn: null });
-    this.#heardAt = this.#io.clock.now();
+    this.#heard();
+    const state = this.#state;
     /** @type {Link} */
     const link = {
       signal,
       messageId: this.#messageId,
-      cursor: this.#state.cursor,
-      delivery: this.#delivery,
-      heard: () => {
-        this.#heardAt = this.#io.clock.now();
+      get cursor() {
+        return state.cursor;
       },
+      delivery: this.#delivery,
+      heard: (patience) => this.#heard(patience),
       opened: (messageId) => {
         if (signal.aborted) return;
         if (messageId !== null) this.#identify(messageId);
-        this.#show({ state: "open", attempt, retryIn: null });
+        if (this.#link.state !== "open") this.#show({ state: "open", attempt, retryIn: null });
       },
       deliver: (raw, id) => signal.aborted || this.#deliver(raw, id),
       over: (message) => {
-        this.#isOver = true;
-        this.#over ??= message;
+        if (!signal.aborted) this.#over ??= { raw: null, id: null, message };
       },
     };
+    const ended = (/** @type {TailraceError | null} */ error, goesOn = false) => ({ error, isSilent: false, goesOn });
     try {
-      const { start } = this.#begun;
-      const path = `/conversations/${this.#conversationId}/stream`;
-      await stream(this.#io.requests, link, start ? { ...start, path } : undefined);
-      return null;
+      return ended(null, await this.#through(link));
     } catch (error) {
-      if (signal.aborted) return null;
-      if (error instanceof TailraceError) return error;
+      if (signal.aborted) return { ...ended(signal.reason === CUT ? CUT : null), isSilent: signal.reason === SILENT };
+      if (error instanceof TailraceError) return ended(error);
       throw error;
     } finally {
       connection.abort();
     }
+  }
+
+  /** Return whether the connection was only for the reply's id. @returns {Promise<boolean>} */
+  async #through(/** @type {Link} */ link) {
+    const { requests, socket } = this.#io;
+    const transport = this.#transport;
+    if (link.messageId === null) {
+      const { start } = this.#begun;
+      if (!start) throw new TailraceError("There is nothing to follow.", { type: "not_found", status: 404 });
+      const asked = { ...start, path: `/conversations/${this.#conversationId}/stream`, headers: start.headers() };
+      if (this.#isWhole) await startWhole(requests, link, asked);
+      // A reply that ends when its reader leaves is not left.
+      else await startSse(requests, link, asked, transport !== "sse" && !this.#isBound);
+      return transport !== "sse" && this.#messageId !== null && this.#over === null;
+    }
+    if (transport === "sse") await sse(requests, link);
+    else if (transport === "polling") await polling(requests, link);
+    else if (socket === null) throw new TailraceError("The client was given no socketUrl.", { status: 400 });
+    else await websocket(socket, link, await this.#channel(link.signal));
+    return false;
+  }
+
+  get #transport() {
+    return this.#transports[0] ?? "polling";
+  }
+
+  get #isWhole() {
+    const { blocked, clock } = this.#io;
+    return !this.#isFixed && blocked.head && clock.now() < blocked.until;
+  }
+
+  get #isBound() {
+    return this.#begun.start?.body.includes('"on_disconnect":"cancel"') ?? false;
+  }
+
+  #next() {
+    this.#transports = [...this.#transports.slice(1), ...this.#transports.slice(0, 1)];
+  }
+
+  /**
+   * Find out whether it is the transport that brings nothing, and not the network or a reply that is slow; if so, change
+   * it.
+   *
+   * @param {boolean} isSilent  the connection was open, or seemed so, and not even a comment came
+   */
+  async #isStuck(isSilent) {
+    const { requests, blocked, clock } = this.#io;
+    const probe = new AbortController();
+    const timer = clock.setTimeout(() => probe.abort(), PROBE_MS);
+    const signal = AbortSignal.any([probe.signal, this.#left.signal]);
+    try {
+      if (this.#messageId === null) {
+        if (!isSilent) return false;
+        await requests.json(`/conversations/${this.#conversationId}`, { signal });
+        Object.assign(blocked, { head: true, until: clock.now() + BLOCKED_MS });
+        return true;
+      }
+      const message = await requests.json(`/messages/${this.#messageId}`, { signal });
+      const grows = TERMINAL.has(message.status) || message.seq > placeOf(this.cursor).seq;
+      if (isSilent && !grows) return false;
+      if (isSilent && this.#transport === "sse") Object.assign(blocked, { body: true, until: clock.now() + BLOCKED_MS });
+      this.#next();
+      return true;
+    } catch (error) {
+      if (this.#left.signal.aborted || !(error instanceof TailraceError || probe.signal.aborted)) throw error;
+      return false;
+    } finally {
+      clock.clearTimeout(timer);
+    }
+  }
+
+  /** @returns {Promise<string>} */
+  async #channel(/** @type {AbortSignal} */ signal) {
+    const named = this.#begun.start && JSON.parse(this.#begun.start.body).channel;
+    if (named) return named;
+    if (this.#conversationId === null) {
+      const { conversation_id } = await this.#io.requests.json(`/messages/${this.#messageId}`, { signal });
+      this.#conversationId = conversation_id;
+    }
+    return `conversation.${this.#conversationId}`;
+  }
+
+  #heard(/** @type {number} */ patience = SILENCE_MS) {
+    this.#heardAt = this.#io.clock.now();
+    this.#patience = patience;
   }
 
   #checkSilence(/** @type {number} */ limit) {
@@ -344,12 +462,12 @@ export class Reply extends EventTarget {
     if (this.#io.clock.now() - this.#heardAt >= limit) this.#connection.abort(SILENT);
   }
 
-  #isFinal(/** @type {TailraceError} */ error, /** @type {number} */ attempt, /** @type {number} */ refusals) {
+  #isFinal(/** @type {TailraceError} */ error, /** @type {number} */ attempt, /** @type {number} */ troubles) {
     if (isRefused(error)) return true;
     if (this.#messageId !== null) return false;
     // A start: of one whose answer was lost nobody knows whether it was taken, and the key makes it safe to ask again.
     if (error.status === 429) return error.type === "rate_limited" && attempt === 0;
-    return error.status !== null && refusals >= STARTS;
+    return error.status !== null && troubles >= STARTS;
   }
 
   #identify(/** @type {string} */ messageId) {
@@ -363,26 +481,21 @@ export class Reply extends EventTarget {
     if (typeof raw.message_id === "string") this.#identify(raw.message_id);
     const isEnd = Boolean(raw.done || raw.error);
     if (!isEnd && this.#state.has(id)) return false;
-    const transport = this.#link.transport ?? "sse";
-    this.dispatchEvent(new CustomEvent("raw", { detail: { id, data: raw, transport } }));
+    const detail = { id, data: raw, transport: this.#current };
+    this.dispatchEvent(new CustomEvent("raw", { detail }));
     if (!isEnd) {
       this.#tell(this.#state.take(raw, id));
       return false;
     }
-    this.#isOver = true;
-    this.#last = { raw, id };
-    this.#over = raw.done ? raw.message : null;
+    this.#over = { raw, id, message: raw.done ? raw.message : (this.#over?.message ?? null) };
     return true;
   }
 
-  /** @type {{raw: Raw | null, id: string | null}} */
-  #last = { raw: null, id: null };
-
   /** The end is known; the message may still have to be read. */
   async #settle() {
-    if (this.ended) return;
-    const { raw, id } = this.#last;
-    this.#end(this.#over ?? (await this.#stored(raw)), raw, id);
+    if (this.ended || this.#over === null) return;
+    const { raw, id, message } = this.#over;
+    this.#end(message ?? (await this.#stored(raw)), raw, id);
   }
 
   /** @returns {Promise<Message>} */
@@ -459,7 +572,7 @@ export class Reply extends EventTarget {
   }
 
   #show(/** @type {Partial<ConnectionState>} */ change) {
-    this.#link = { ...this.#link, transport: this.#transport, ...change };
+    this.#link = { ...this.#link, transport: this.#current, ...change };
     this.dispatchEvent(new CustomEvent("connection", { detail: this.#link }));
     this.#change();
   }
@@ -478,16 +591,28 @@ export class Reply extends EventTarget {
 const CUT = new TailraceError("The connection was cut.", { type: "unreachable" });
 const SILENT = new TailraceError("Nothing came for too long.", { type: "unreachable" });
 
-const isRefused = (/** @type {TailraceError} */ error) => error.status !== null && REFUSED.has(error.status);
+const lost = (/** @type {unknown} */ cause) =>
+  new TailraceError("The connection was lost. What was written is kept.", { type: "lost", cause });
+
+const PASSING = new Set([408, 425, 429]);
+
+/** Whether another attempt would be refused too. */
+const isRefused = (/** @type {TailraceError} */ { status }) =>
+  status !== null && status >= 400 && status < 500 && !PASSING.has(status);
 
 /**
  * A start, as it is sent each time: whatever happens to its answer, one key and one body are one reply.
  *
  * @param {StartBody} body
  * @param {string} [key]
- * @param {Record<string, string>} [headers]
+ * @param {() => Record<string, string>} [headers]
+ * @returns {Started}
  */
-export const newStart = (body, key = crypto.randomUUID(), headers = {}) => ({ key, body: JSON.stringify(body), headers });
+export const newStart = (body, key = crypto.randomUUID(), headers = () => ({})) => ({
+  key,
+  body: JSON.stringify(body),
+  headers,
+});
 
 /** Events for one reader, who may be slow: then text that waits is joined, so that they never weigh more than the reply. */
 class Feed {
@@ -545,18 +670,4 @@ function withResolvers() {
   made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
   made.promise.catch(() => {});
   return made;
-}
-
-/** @returns {() => void} ends it */
-function setInterval_(/** @type {Clock} */ clock, /** @type {() => void} */ run) {
-  /** @type {any} */
-  let timer;
-  const again = () => {
-    timer = clock.setTimeout(() => {
-      run();
-      again();
-    }, 1000);
-  };
-  again();
-  return () => clock.clearTimeout(timer);
 }

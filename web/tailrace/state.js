@@ -167,7 +167,8 @@ export class ReplyState {
   }
 
   #result(/** @type {{id: string, name?: string, result?: string, is_error?: boolean}} */ told) {
-    const state = told.is_error ? "failed" : "done";
+    const denied = this.#tools.get(told.id)?.state === "denied";
+    const state = denied ? "denied" : told.is_error ? "failed" : "done";
     return this.#tool(told, { state, ...(told.result === undefined ? {} : { result: told.result }) });
   }
 
@@ -175,6 +176,7 @@ export class ReplyState {
     if (metadata.reasoning && !this.reasoning) this.reasoning = metadata.reasoning;
     for (const call of metadata.tool_calls ?? []) this.#called(call);
     for (const result of metadata.tool_results ?? []) this.#result(result);
+    for (const id of metadata.denied ?? []) this.#tool({ id }, { state: "denied" });
     for (const id of metadata.approvals ?? []) this.#tool({ id }, { state: "waiting" });
     for (const call of metadata.unfinished_tools ?? []) this.#tool(call, { state: "unknown" });
   }

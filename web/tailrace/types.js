@@ -86,9 +86,10 @@
  *
  * @typedef {object} ConnectionState
  * @property {"connecting" | "open" | "waiting" | "closed"} state
- * @property {Transport | null} transport
+ * @property {Transport | "whole" | null} transport  `whole`: the reply comes at its end
  * @property {number} attempt  how often in a row nothing came
- * @property {number | null} retryIn  milliseconds; null when it waits for the network to come back
+ * @property {number | null} retryIn  milliseconds until the next attempt, unless the network or the tab comes back before; null
+ *   when none is waited for
  *
  * @typedef {object} Saved  what a page keeps of a reply, to follow it when it was loaded again
  * @property {string | null} messageId

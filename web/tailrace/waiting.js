@@ -65,7 +65,7 @@ export class Pause {
   }
 
   /**
-   * @param {number | null} milliseconds  null waits for `wake()` alone
+   * @param {number} milliseconds
    * @param {AbortSignal} signal
    * @param {number} [atLeast]  milliseconds which `wake()` does not shorten
    * @returns {Promise<void>}
@@ -78,7 +78,7 @@ export class Pause {
     await new Promise((resolve) => {
       this.#end = () => resolve(undefined);
       signal.addEventListener("abort", end);
-      if (milliseconds !== null) timer = this.#clock.setTimeout(end, Math.max(milliseconds, atLeast));
+      timer = this.#clock.setTimeout(end, Math.max(milliseconds, atLeast));
     });
     this.#end = null;
     signal.removeEventListener("abort", end);
@@ -89,4 +89,25 @@ export class Pause {
   wake() {
     if (this.#clock.now() >= this.#notBefore) this.#end?.();
   }
+}
+
+/**
+ * Call a function again and again.
+ *
+ * @param {Clock} clock
+ * @param {number} milliseconds
+ * @param {() => void} run
+ * @returns {() => void} ends it
+ */
+export function every(clock, milliseconds, run) {
+  /** @type {any} */
+  let timer;
+  const again = () => {
+    timer = clock.setTimeout(() => {
+      again();
+      run();
+    }, milliseconds);
+  };
+  again();
+  return () => clock.clearTimeout(timer);
 }

@@ -1,0 +1,116 @@
+export class Tailrace {
+    /** @param {ClientOptions} [options] */
+    constructor({ socketUrl, WebSocket, namespace, ...options }?: ClientOptions);
+    conversations: Conversations;
+    /**
+     * A page of a conversation's messages: in order, or with `order: "desc"` from the end; `before` is a message's id.
+     *
+     * @param {string} conversationId
+     * @param {{limit?: number, cursor?: string | null, order?: "asc" | "desc", before?: string, signal?: AbortSignal}} [asked]
+     * @returns {Promise<{messages: Message[], next_cursor: string | null}>}
+     */
+    messages(conversationId: string, { signal, ...asked }?: {
+        limit?: number;
+        cursor?: string | null;
+        order?: "asc" | "desc";
+        before?: string;
+        signal?: AbortSignal;
+    }): Promise<{
+        messages: Message[];
+        next_cursor: string | null;
+    }>;
+    /** A message as it stands; of a reply that is being written, the text so far. @returns {Promise<Message>} */
+    message(messageId: string, options?: {
+        signal?: AbortSignal;
+    }): Promise<Message>;
+    /**
+     * Start a reply; it is there at once, and `reply.started` says when the server has taken it. One start is one reply,
+     * whatever happens to its answer.
+     *
+     * @param {string} conversationId
+     * @param {StartBody} body
+     * @param {ReplyOptions & {key?: string, toOthers?: boolean}} [options]  `key`: the idempotency key, if it is to be one of
+     *   yours; `toOthers`: whether this client's own channels are not told of it, true when left out
+     */
+    start(conversationId: string, body: StartBody, { key, toOthers, ...options }?: ReplyOptions & {
+        key?: string;
+        toOthers?: boolean;
+    }): Reply;
+    /**
+     * Follow a reply from a cursor, from its beginning, from what a message says of it, or from what `JSON.stringify(reply)`
+     * kept.
+     *
+     * @param {string | Message | Saved} reply
+     * @param {ReplyOptions & {after?: string | null, text?: string, delivery?: Delivery}} [options]  what `after` comes
+     *   after: `text`
+     */
+    follow(reply: string | Message | Saved, { after, text, delivery, ...options }?: ReplyOptions & {
+        after?: string | null;
+        text?: string;
+        delivery?: Delivery;
+    }): Reply;
+    /**
+     * A channel on the one WebSocket that all share, by its whole name: `conversation.ID`, `presence-conversation.ID`.
+     *
+     * @param {string} name
+     * @param {ChannelOptions} [options]
+     * @returns {Channel}
+     */
+    channel(name: string, options?: ChannelOptions): Channel;
+    /** What the WebSocket is doing: `connecting`, `connected`, `reconnecting` or `disconnected`. */
+    get socketStatus(): import("./tailrace/socket.js").SocketStatus;
+    /** Call a function at each change of that. @returns {() => void} takes it away */
+    onSocketStatus(callback: (status: import("./tailrace/socket.js").SocketStatus) => void): () => void;
+    /** Close the WebSocket. */
+    disconnect(): void;
+    #private;
+}
+import { Reply } from "./tailrace/reply.js";
+import { TailraceError } from "./tailrace/errors.js";
+declare class Conversations {
+    /** @param {Requests} requests */
+    constructor(requests: Requests);
+    /**
+     * Yours, newest first.
+     *
+     * @param {{limit?: number, cursor?: string | null, signal?: AbortSignal}} [asked]
+     * @returns {Promise<{conversations: Conversation[], next_cursor: string | null}>}
+     */
+    list({ signal, ...asked }?: {
+        limit?: number;
+        cursor?: string | null;
+        signal?: AbortSignal;
+    }): Promise<{
+        conversations: Conversation[];
+        next_cursor: string | null;
+    }>;
+    /**
+     * @param {{title?: string | null, system?: string | null, metadata?: Record<string, any>}} [body]
+     * @returns {Promise<Conversation>}
+     */
+    create(body?: {
+        title?: string | null;
+        system?: string | null;
+        metadata?: Record<string, any>;
+    }): Promise<Conversation>;
+    /** @returns {Promise<Conversation>} */
+    get(id: string): Promise<Conversation>;
+    /** @returns {Promise<Conversation>} */
+    rename(id: string, title: string): Promise<Conversation>;
+    /** Hide a conversation and its messages; its open replies are cancelled. @returns {Promise<void>} */
+    delete(id: string): Promise<void>;
+    /** @returns {Promise<Conversation>} */
+    restore(id: string): Promise<Conversation>;
+    #private;
+}
+import type { Message } from "./tailrace/types.js";
+import type { StartBody } from "./tailrace/types.js";
+import type { ReplyOptions } from "./tailrace/reply.js";
+import type { Saved } from "./tailrace/types.js";
+import type { Delivery } from "./tailrace/types.js";
+import type { ChannelOptions } from "./tailrace/channel.js";
+import type { Channel } from "./tailrace/channel.js";
+import type { ClientOptions } from "./tailrace/types.js";
+import type { Conversation } from "./tailrace/types.js";
+import { Requests } from "./tailrace/requests.js";
+export { Reply, TailraceError };

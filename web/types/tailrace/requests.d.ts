@@ -1,0 +1,41 @@
+/** The query of a path: what is null or undefined is left out. */
+export function query(parameters: Record<string, unknown>): string;
+/** @import { ClientOptions } from "./types.js" */
+/**
+ * @typedef {object} Asked
+ * @property {string} [method]
+ * @property {string | null} [body]  JSON text
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ */
+export class Requests {
+    /** @param {Pick<ClientOptions, "url" | "token" | "headers" | "fetch">} options */
+    constructor({ url, token, headers, fetch }: Pick<ClientOptions, "url" | "token" | "headers" | "fetch">);
+    /**
+     * @param {string} path
+     * @param {Asked} [asked]
+     * @returns {Promise<Response>} one that is ok
+     */
+    send(path: string, { method, body, headers, signal }?: Asked): Promise<Response>;
+    /**
+     * @param {string} path
+     * @param {Omit<Asked, "body"> & {body?: unknown}} [asked]
+     * @returns {Promise<any>}
+     */
+    json(path: string, { body, ...asked }?: Omit<Asked, "body"> & {
+        body?: unknown;
+    }): Promise<any>;
+    /** The bearer token, for what can send no headers. */
+    bearer(): Promise<string | null>;
+    #private;
+}
+export type Asked = {
+    method?: string | undefined;
+    /**
+     * JSON text
+     */
+    body?: string | null | undefined;
+    headers?: Record<string, string> | undefined;
+    signal?: AbortSignal | undefined;
+};
+import type { ClientOptions } from "./types.js";
