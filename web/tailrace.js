@@ -12,7 +12,18 @@ export { Reply, TailraceError };
 /** @import { Channel, ChannelOptions } from "./tailrace/channel.js" */
 
 /** @import { Begun, Io, ReplyOptions } from "./tailrace/reply.js" */
-/** @import { ClientOptions, Conversation, Delivery, Message, Saved, StartBody } from "./tailrace/types.js" */
+/**
+ * @typedef {import("./tailrace/types.js").ClientOptions} ClientOptions
+ * @typedef {import("./tailrace/types.js").ConnectionState} ConnectionState
+ * @typedef {import("./tailrace/types.js").Conversation} Conversation
+ * @typedef {import("./tailrace/types.js").Delivery} Delivery
+ * @typedef {import("./tailrace/types.js").Message} Message
+ * @typedef {import("./tailrace/types.js").Progress} Progress
+ * @typedef {import("./tailrace/types.js").ReplyEvent} ReplyEvent
+ * @typedef {import("./tailrace/types.js").Saved} Saved
+ * @typedef {import("./tailrace/types.js").StartBody} StartBody
+ * @typedef {import("./tailrace/types.js").Tool} Tool
+ */
 
 const ATTEMPTS = 20;
 

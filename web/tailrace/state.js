@@ -23,6 +23,8 @@ export class ReplyState {
   error = null;
   /** @type {Map<string, Tool>} */
   #tools = new Map();
+  /** Whether there is text before `text`, which somebody else has. */
+  #isRest = false;
 
   /** @param {{text?: string, reasoning?: string, tools?: Tool[], cursor?: string | null}} [before] */
   constructor({ text = "", reasoning = "", tools = [], cursor = null } = {}) {
@@ -30,6 +32,7 @@ export class ReplyState {
     this.reasoning = reasoning;
     this.cursor = cursor;
     if (cursor !== null) this.status = "streaming";
+    this.#isRest = placeOf(cursor).seq > 0 && text === "";
     for (const tool of tools) this.#tools.set(tool.id, { ...tool });
   }
 
@@ -103,6 +106,7 @@ export class ReplyState {
     /** @type {ReplyEvent[]} */
     const found = [];
     if (message.truncated) message = { ...message, content: this.text };
+    else if (this.#isRest && message.content.endsWith(this.text)) this.text = message.content;
     else if (message.content !== this.text) {
       if (!message.content.startsWith(this.text)) found.push({ type: "reset", raw: null, cursor: this.cursor });
       const more = found.length ? message.content : message.content.slice(this.text.length);
@@ -146,6 +150,7 @@ export class ReplyState {
    */
   #reset(sent) {
     this.text = this.reasoning = "";
+    this.#isRest = false;
     this.#tools.clear();
     return [{ type: "reset", ...sent }];
   }
