@@ -257,7 +257,7 @@ export class FakeStack {
         }
         const accept = createHash('sha1').update(`${request.headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
         socket.write(`HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
-        const peer = { id: `socket-${this.asked('ws').length}`, plan, send: (frame) => socket.write(encode(frame)), cut: () => socket.resetAndDestroy() };
+        const peer = { id: `socket-${this.asked('ws').length}`, plan, send: (frame) => socket.write(encode(frame)), cut: () => socket.resetAndDestroy(), end: () => socket.end() };
         this.webSockets.add(peer);
         socket.on('close', () => this.webSockets.delete(peer));
         let held = Buffer.alloc(0);

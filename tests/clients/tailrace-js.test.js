@@ -10,6 +10,7 @@ import { CONVERSATION, FakeStack, ID, chunkFrames, completed, ended } from './fa
 
 const TEXTS = ['Once ', 'upon 水', ' a 🌊 time', '.\n\n', '"The end"'];
 const STORY = TEXTS.join('');
+const SHORT = ['a 水', '🌊'];
 
 // What a test that failed has left waiting would keep the process alive.
 after(() => setImmediate(() => process.exit()));
@@ -91,13 +92,13 @@ describe('cuts', () => {
         'a reset': { by: 'reset' },
     })) {
         test(`${how} at every byte of the answer to a start: no text twice, none lost, one start`, async (t) => {
-            const { stack, client } = await set(t);
+            const { stack, client } = await set(t, { log: completed(SHORT) });
             const { length } = await whole(stack, plan);
             for (let cut = 0; cut < length; cut += 1) {
                 stack.starts.clear();
                 stack.plan('start', { ...plan, cut });
                 const reply = start(client);
-                const { types } = await agree(stack, reply, heard(reply));
+                const { types } = await agree(stack, reply, heard(reply), SHORT.join(''));
                 assert.ok(!types.includes('reset'), `it began anew after a cut at ${cut}`);
             }
         });
@@ -385,10 +386,10 @@ describe('waiting', () => {
             const reply = client.follow(ID);
             reply.addEventListener('connection', ({ detail }) => detail.state === 'waiting' && waits.push(detail.retryIn));
             const failed = rejected(reply.finished);
-            for (let i = 0; i < 200 && !reply.error; i += 1) {
+            await until(async () => {
                 await clock.advance(1000);
-                await new Promise((resolve) => setTimeout(resolve, 2));
-            }
+                return reply.error;
+            });
             const error = await failed;
             assert.equal(error.type, 'lost');
             assert.deepEqual(waits, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000].map((each) => each * share));
@@ -485,16 +486,25 @@ describe('silence, and proxies', () => {
     });
 
     test('comments are enough', async (t) => {
-        const { stack, client, clock } = await set(t);
+        let came = 0;
+        const counting = async (...asked) => {
+            const response = await fetch(...asked);
+            const count = new TransformStream({
+                transform(bytes, controller) {
+                    came += bytes.length;
+                    controller.enqueue(bytes);
+                },
+            });
+            return new Response(response.body.pipeThrough(count), { headers: response.headers });
+        };
+        const { stack, client, clock } = await set(t, { fetch: counting });
         stack.write(0);
         const reply = client.follow(ID);
-        await until(() => stack.sockets.size > 0 && reply.connection.state === 'open');
-        for (let i = 0; i < 5; i += 1) {
-            const before = clock.now();
+        await until(() => reply.connection.state === 'open');
+        for (let i = 1; i <= 5; i += 1) {
             await clock.advance(12_000);
             [...stack.sockets].forEach((socket) => socket.write(':\n'));
-            await new Promise((resolve) => setTimeout(resolve, 20)); // for the byte to come
-            assert.equal(clock.now(), before + 12_000);
+            await until(() => came === 2 * i);
         }
         assert.equal(stack.asked('stream').length, 1);
         stack.write(Infinity);
@@ -670,7 +680,7 @@ describe('over a WebSocket', () => {
             peer.send({ event: 'subscription_succeeded', channel, data: [] });
             const from = Number(after[ID]);
             chunkFrames(channel, stack.log.slice(from, from + 1), from).forEach(peer.send);
-            setTimeout(() => peer.cut(), 5);
+            peer.end();
         };
         const reply = follow();
         await agree(stack, reply, heard(reply));
@@ -725,7 +735,7 @@ describe('over a WebSocket', () => {
                 ],
             };
             frames[after[ID]].forEach(peer.send);
-            setTimeout(() => peer.cut(), 10);
+            peer.end();
         };
         const reply = follow({ delivery: { by: 'sentence' } });
         await agree(stack, reply, heard(reply), 'Eins. Zwei.🌊🌊🌊🌊');
@@ -762,6 +772,32 @@ describe('over a WebSocket', () => {
         await clock.advance(23_000);
         await agree(stack, reply, heard(reply));
         assert.equal(stack.asked('ws').length, 2);
+    });
+
+    test('an end that is there already is seen, and one that was told to nobody', async (t) => {
+        let pongs = 0;
+        class Listening extends WebSocket {
+            constructor(url) {
+                super(url);
+                this.addEventListener('message', ({ data }) => { pongs += JSON.parse(data).event === 'pong'; });
+            }
+        }
+        const { stack, clock, follow } = await open(t, { WebSocket: Listening });
+        const known = follow({ after: `${ID}:${TEXTS.length + 1}`, text: STORY });
+        await agree(stack, known, heard(known));
+        stack.write(2);
+        const reply = follow();
+        const listening = heard(reply);
+        await until(() => reply.text === TEXTS.slice(0, 2).join(''));
+        stack.write(Infinity);
+        const pings = () => stack.frames.items.filter(({ event }) => event === 'ping').length;
+        await until(async () => {
+            await clock.advance(1000);
+            await until(() => pings() === pongs); // while the clock stands
+            return reply.ended;
+        });
+        await agree(stack, reply, listening);
+        assert.equal(stack.asked('events').length, 1);
     });
 
     test('one that is refused leaves the reply to the other transports', async (t) => {

@@ -85,7 +85,10 @@ export class Socket {
       {
         send: (frame) => this.#connection?.send(frame),
         resubscribe: (channel) => this.#subscribe(channel),
-        leave: (channel) => this.leave(channel.name),
+        leave: (channel) => {
+          // Nobody listens: the connection would cost somebody something.
+          if (!this.leave(channel.name)) this.disconnect();
+        },
       },
       options,
     );

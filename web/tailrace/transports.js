@@ -7,6 +7,7 @@ import { query } from "./requests.js";
 import { SocketConnection, isSigned } from "./socket-connection.js";
 import { EventDecoder } from "./sse.js";
 import { TERMINAL } from "./state.js";
+import { every } from "./waiting.js";
 
 /** @import { Requests } from "./requests.js" */
 /** @import { Frame, SocketIo } from "./socket-connection.js" */
@@ -31,6 +32,7 @@ const LONGEST_POLL_S = 20;
 const PATIENCE_MS = 15_000; // beyond what a long poll lasts
 const WHOLE_MS = 15 * 60_000; // no function of Lambda lasts longer
 const PING_MS = 12_000;
+const LOOK_MS = 30_000; // between two looks at a reply of which nothing comes over a WebSocket
 
 /**
  * Server-sent events.
@@ -153,39 +155,65 @@ export async function polling(requests, link) {
  */
 export async function websocket(io, link, channel) {
   const messageId = /** @type {string} */ (link.messageId);
-  /** @type {TailraceError | null} */
-  let refused = null;
-  let isCut = false;
   const over = new AbortController();
   const signal = AbortSignal.any([link.signal, over.signal]);
+  /** @type {unknown} */
+  let refused = null;
+  let isShort = false;
+  let isIdle = true;
+
+  const refuse = (/** @type {unknown} */ error) => {
+    refused ??= error;
+    over.abort();
+  };
+  const begin = () => {
+    const after = { [messageId]: placeText(placeOf(link.cursor)) };
+    connection.subscribe({ channel, after, delivery: link.delivery }).catch(refuse);
+  };
+  // Nothing comes of a reply whose end is there already, nor of one whose end was told to nobody.
+  const look = async (isFirst = false) => {
+    const before = link.cursor;
+    const message = await io.requests.json(`/messages/${messageId}`, { signal }).catch(() => null);
+    if (message === null || signal.aborted || link.cursor !== before) return;
+    const isThere = message.seq <= placeOf(before).seq;
+    if (isThere && TERMINAL.has(message.status)) link.over(message);
+    else if (isThere || isFirst) return;
+    else isShort = true;
+    over.abort();
+  };
   const taken = (/** @type {Frame} */ frame) => {
     link.heard();
-    if (frame.event === "whoami") void begin();
+    if (frame.event === "whoami") begin();
     if (frame.channel !== channel) return;
-    if (frame.event === "subscription_succeeded") link.opened(null);
+    if (frame.event === "subscription_succeeded") {
+      link.opened(null);
+      void look(true);
+    }
     if (frame.event === "error") {
-      refused = new TailraceError(frame.data?.message ?? "The subscription was refused.", { type: "unreachable" });
-      over.abort();
+      refuse(new TailraceError(frame.data?.message ?? "The subscription was refused.", { type: "unreachable" }));
     }
     if (frame.data?.message_id !== messageId) return;
+    isIdle = false;
     const outcome = take(link, frame);
-    if (outcome === "short") isCut = true;
+    if (outcome === "short") isShort = true;
     if (outcome !== "more") over.abort();
   };
   const connection = await SocketConnection.open(io, taken, { signal, pingMs: PING_MS });
-  const after = { [messageId]: placeText(placeOf(link.cursor)) };
-  const begin = () =>
-    connection.subscribe({ channel, after, delivery: link.delivery }).catch((error) => {
-      refused = error instanceof TailraceError ? error : unreachable(error);
-      over.abort();
-    });
-  if (isSigned(channel)) connection.send({ event: "whoami" });
-  else await begin();
-  await connection.closed;
+  const unwatch = every(io.clock, LOOK_MS, () => {
+    if (isIdle) void look();
+    isIdle = true;
+  });
+  try {
+    if (isSigned(channel)) connection.send({ event: "whoami" });
+    else begin();
+    await connection.closed;
+  } finally {
+    unwatch();
+  }
   link.signal.throwIfAborted();
-  if (refused !== null) throw refused;
-  // An end without its content, which was too long for a frame.
-  if (isCut) await polling(io.requests, link);
+  if (refused !== null) throw refused instanceof TailraceError ? refused : unreachable(refused);
+  // The content of the end was too long for a frame, or what was told did not arrive.
+  if (isShort) await polling(io.requests, link);
 }
 
 /**
