@@ -65,6 +65,16 @@ export class Tailrace {
     disconnect(): void;
     #private;
 }
+export type ClientOptions = import("./tailrace/types.js").ClientOptions;
+export type ConnectionState = import("./tailrace/types.js").ConnectionState;
+export type Conversation = import("./tailrace/types.js").Conversation;
+export type Delivery = import("./tailrace/types.js").Delivery;
+export type Message = import("./tailrace/types.js").Message;
+export type Progress = import("./tailrace/types.js").Progress;
+export type ReplyEvent = import("./tailrace/types.js").ReplyEvent;
+export type Saved = import("./tailrace/types.js").Saved;
+export type StartBody = import("./tailrace/types.js").StartBody;
+export type Tool = import("./tailrace/types.js").Tool;
 import { Reply } from "./tailrace/reply.js";
 import { TailraceError } from "./tailrace/errors.js";
 declare class Conversations {
@@ -103,14 +113,8 @@ declare class Conversations {
     restore(id: string): Promise<Conversation>;
     #private;
 }
-import type { Message } from "./tailrace/types.js";
-import type { StartBody } from "./tailrace/types.js";
 import type { ReplyOptions } from "./tailrace/reply.js";
-import type { Saved } from "./tailrace/types.js";
-import type { Delivery } from "./tailrace/types.js";
 import type { ChannelOptions } from "./tailrace/channel.js";
 import type { Channel } from "./tailrace/channel.js";
-import type { ClientOptions } from "./tailrace/types.js";
-import type { Conversation } from "./tailrace/types.js";
 import { Requests } from "./tailrace/requests.js";
 export { Reply, TailraceError };
