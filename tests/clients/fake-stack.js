@@ -3,6 +3,7 @@
 
 import { createServer } from 'node:http';
 import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { Inbox } from './inbox.js';
 
 export const ID = 'm1';
@@ -103,6 +104,11 @@ export class FakeStack {
         const asked = { kind, method: request.method, path: url.pathname, query: url.searchParams, headers: request.headers, body };
         this.requests.push(asked);
         this.arrived.put(asked);
+        if (asked.path.startsWith('/static/')) {
+            const file = await readFile(new URL(`../../web/${asked.path.slice('/static/'.length)}`, import.meta.url), 'utf8');
+            this.#answer(request.socket, 200, file, { 'Content-Type': 'text/javascript; charset=utf-8' });
+            return;
+        }
         if (this.#plans[kind] === undefined) {
             this.#answer(request.socket, 404, { error: { type: 'not_found', message: 'No such thing.' } });
             return;

@@ -53,6 +53,7 @@ import { Pause, every, jitter } from "./waiting.js";
 const SILENCE_MS = 30_000; // the server sends something every 12 s, if only a comment
 const STALE_MS = 15_000;
 const OFFLINE_MS = 30_000; // a browser may be wrong about that
+const HEAD_MS = 300;
 const PROBE_MS = 10_000;
 const BLOCKED_MS = 10 * 60_000;
 const STARTS = 4; // answers of a server in trouble, after which a start is given up
@@ -354,6 +355,15 @@ export class Reply extends EventTarget {
         if (signal.aborted) return;
         if (messageId !== null) this.#identify(messageId);
         if (this.#link.state !== "open") this.#show({ state: "open", attempt, retryIn: null });
+      },
+      isOverSoon: async (first) => {
+        let timer;
+        const stays = new Promise((resolve) => {
+          timer = this.#io.clock.setTimeout(() => resolve({ done: false }), HEAD_MS);
+        });
+        const { done } = await Promise.race([first, stays]);
+        this.#io.clock.clearTimeout(timer);
+        return done;
       },
       deliver: (raw, id) => signal.aborted || this.#deliver(raw, id),
       over: (message) => {

@@ -22,6 +22,7 @@ import { every } from "./waiting.js";
  * @property {(patience?: number) => void} heard  something came, if only a comment; and how many milliseconds nothing may
  *   come now
  * @property {(messageId: string | null) => void} opened
+ * @property {(first: Promise<{done: boolean}>) => Promise<boolean>} isOverSoon  whether a body has nothing in it
  * @property {(raw: Raw, id: string | null) => boolean} deliver  whether that was the end
  * @property {(message: Message | null) => void} over  it has ended; the message, if it came with that
  *
@@ -102,13 +103,18 @@ async function read(response, link, onlyId = false) {
     throw new TailraceError("What came is no stream of events.", { type: "unreachable" });
   }
   link.heard();
-  link.opened(messageId);
   const reader = body.getReader();
   try {
-    if (onlyId && messageId !== null) return;
     const decoder = new EventDecoder();
-    for (;;) {
-      const { value, done } = await reader.read();
+    let next = reader.read();
+    next.catch(() => {});
+    // Chromium takes a head that was cut for a whole one, and so a part of an id for an id. It is one if anything follows,
+    // or if the connection stays.
+    if (link.messageId === null && (await link.isOverSoon(next))) return;
+    link.opened(messageId);
+    if (onlyId && messageId !== null) return;
+    for (;; next = reader.read()) {
+      const { value, done } = await next;
       if (done || link.signal.aborted) return;
       link.heard();
       for (const { id, data } of decoder.feed(value)) {

@@ -56,6 +56,12 @@ export type Link = {
     heard: (patience?: number) => void;
     opened: (messageId: string | null) => void;
     /**
+     * whether a body has nothing in it
+     */
+    isOverSoon: (first: Promise<{
+        done: boolean;
+    }>) => Promise<boolean>;
+    /**
      * whether that was the end
      */
     deliver: (raw: Raw, id: string | null) => boolean;
