@@ -29,10 +29,10 @@ describe('types', () => {
     test('the source is right under `strict`, and the declarations are what the compiler makes of it now', () => {
         const made = `${folder}/types`;
         assert.equal(compile('--project', WEB, '--outDir', made), '');
-        assert.deepEqual(files(`${WEB}/types`), files(made), 'run `tsc --project web`');
+        assert.deepEqual(files(`${WEB}/types`), files(made), 'run `make types`');
         for (const name of files(made)) {
             const text = (place) => readFileSync(`${place}/${name}`, 'utf8');
-            assert.equal(text(`${WEB}/types`), text(made), `${name}: run \`tsc --project web\``);
+            assert.equal(text(`${WEB}/types`), text(made), `${name}: run \`make types\``);
         }
     });
 
@@ -83,6 +83,14 @@ describe('the package', () => {
         `);
         const said = execFileSync(process.execPath, [`${folder}/use.mjs`, URL_], { encoding: 'utf8' });
         assert.equal(said, 'said back function TailraceError\n');
+    });
+
+    test('runs the documentation\'s block for Node', () => {
+        const page = readFileSync(`${ROOT}docs/clients/browser.md`, 'utf8');
+        const [[, block], ...others] = page.matchAll(/^```js node\n([^]*?)^```$/gm);
+        assert.equal(others.length, 0);
+        writeFileSync(`${folder}/block.mjs`, block.replace('http://127.0.0.1:8787', URL_));
+        assert.equal(execFileSync(process.execPath, [`${folder}/block.mjs`], { encoding: 'utf8' }), 'Hello');
     });
 
     for (const resolution of ['bundler', 'nodenext']) {
