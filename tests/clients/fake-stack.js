@@ -77,6 +77,11 @@ export class FakeStack {
         [...this.#waiting].forEach((look) => look());
     }
 
+    /** What is open now hears no more of it, and is not closed. */
+    mute() {
+        this.#waiting.clear();
+    }
+
     get written() {
         return this.log.slice(0, this.#written);
     }

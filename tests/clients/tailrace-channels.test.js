@@ -337,6 +337,22 @@ describe('reconnecting', () => {
         await until(() => subscriptions(stack).length === 2);
     });
 
+    test('what is no address is said to all channels, and not tried again', async (t) => {
+        const made = [];
+        class Refusing {
+            constructor(url) {
+                made.push(url);
+                throw new SyntaxError(`${url} is no address`);
+            }
+        }
+        const { client: make } = await set(t, { WebSocket: Refusing });
+        const client = make();
+        const errors = await Promise.all(['a', 'b'].map((name) => new Promise((resolve) => client.channel(name).error(resolve))));
+        assert.deepEqual(errors.map(({ message }) => message), Array(2).fill('The WebSocket cannot be opened.'));
+        assert.equal(client.socketStatus, 'disconnected');
+        assert.equal(made.length, 1);
+    });
+
     test('one that cannot be opened in time is another attempt', async (t) => {
         const opened = [];
         class Never extends EventTarget {

@@ -431,13 +431,21 @@ describe('waiting', () => {
 
         test(`a connection that died in its sleep is found when ${what}`, async (t) => {
             const { stack, client, clock, page } = await set(t);
-            stack.plan('stream', { silent: true });
+            stack.write(1);
             const reply = client.follow(ID);
-            await until(() => reply.connection.state === 'open');
+            await until(() => reply.text === TEXTS[0]);
+            stack.plan('stream', { cut: 0 }); // and the network is not quite there
             clock.sleep(16_000);
+            stack.mute();
+            stack.write(Infinity);
             wake(page);
             await agree(stack, reply, heard(reply));
             assert.equal(clock.now(), 1_016_000);
+            assert.equal(reply.connection.transport, 'sse');
+            // It was no proxy, so the next reply is not told of one.
+            const next = client.follow(ID);
+            await next.finished;
+            assert.equal(next.connection.transport, 'sse');
         });
     }
 
@@ -972,6 +980,18 @@ describe('a reply object', () => {
 });
 
 describe('who is asking', () => {
+    test('may be out of reach for a while', async (t) => {
+        let asked = 0;
+        const token = () => (++asked < 3 ? Promise.reject(new TypeError('Failed to fetch')) : 'token');
+        const { stack, client } = await set(t, { token });
+        const reply = start(client);
+        await agree(stack, reply, heard(reply));
+        assert.equal(stack.requests.length, 1);
+        const refused = new TailraceError('Sign in again.', { type: 'unauthenticated', status: 401 });
+        const { client: other } = await set(t, { token: () => Promise.reject(refused) });
+        assert.equal(await rejected(start(other).finished), refused);
+    });
+
     test('is asked again at each connection', async (t) => {
         let asked = 0;
         const { stack, client } = await set(t, { token: async () => `token-${++asked}`, headers: { 'X-Team': 'a' } });
@@ -995,6 +1015,21 @@ describe('who is asking', () => {
         const client = new Tailrace({ url: stack.url, socketUrl: stack.socketUrl, token: () => 'a b', clock: new FakeClock(), random: () => 0 });
         await client.follow(ID, { transport: 'websocket' }).finished;
         assert.equal(stack.asked('ws')[0].query.get('access_token'), 'a b');
+    });
+});
+
+describe('addresses', () => {
+    test('may be two: of what streams or waits, and of everything else', async (t) => {
+        const api = await FakeStack.listen(t, completed(TEXTS));
+        const streams = await FakeStack.listen(t, completed(TEXTS));
+        const client = new Tailrace({ url: `${api.url}/`, streamUrl: `${streams.url}/`, clock: new FakeClock(), random: () => 0 });
+        await start(client).finished;
+        await client.follow(ID).finished;
+        await client.follow(ID, { transport: 'polling' }).finished;
+        await client.message(ID);
+        await client.follow(ID).stop();
+        assert.deepEqual(streams.requests.map(({ kind }) => kind).slice(0, 3), ['start', 'stream', 'events']);
+        assert.deepEqual(api.requests.map(({ kind }) => kind), ['message', 'cancel']);
     });
 });
 

@@ -81,6 +81,7 @@ export class Reply extends EventTarget {
   #link = { state: "connecting", transport: null, attempt: 0, retryIn: null };
   #heardAt = 0;
   #patience = SILENCE_MS;
+  #hasCome = false;
   #changing = false;
   /** @type {Set<Feed>} */
   #feeds = new Set();
@@ -310,7 +311,9 @@ export class Reply extends EventTarget {
         else if (error !== CUT) failures += 1;
         if (error?.status) troubles += 1;
         if (error !== null && this.#isFinal(error, attempt, troubles)) return this.#fail(error);
-        if ((isSilent || failures >= FAILURES) && !this.#isFixed && (await this.#isStuck(isSilent))) {
+        // One that died had something before, and another of its kind will do.
+        const isSuspect = failures >= FAILURES || (isSilent && !this.#hasCome);
+        if (isSuspect && !this.#isFixed && (await this.#isStuck(isSilent))) {
           failures = 0;
           continue;
         }
@@ -341,6 +344,7 @@ export class Reply extends EventTarget {
     this.#current = this.#messageId !== null ? this.#transport : this.#isWhole ? "whole" : "sse";
     this.#show({ state: "connecting", attempt, retryIn: null });
     this.#heard();
+    this.#hasCome = false;
     const state = this.#state;
     /** @type {Link} */
     const link = {
@@ -351,6 +355,10 @@ export class Reply extends EventTarget {
       },
       delivery: this.#delivery,
       heard: (patience) => this.#heard(patience),
+      came: () => {
+        this.#heard();
+        this.#hasCome = true;
+      },
       opened: (messageId) => {
         if (signal.aborted) return;
         if (messageId !== null) this.#identify(messageId);
@@ -440,7 +448,7 @@ export class Reply extends EventTarget {
       const message = await requests.json(`/messages/${this.#messageId}`, { signal });
       const grows = TERMINAL.has(message.status) || message.seq > placeOf(this.cursor).seq;
       if (isSilent && !grows) return false;
-      if (isSilent && this.#transport === "sse") Object.assign(blocked, { body: true, until: clock.now() + BLOCKED_MS });
+      if (isSilent && this.#transport === "sse" && !this.#hasCome) Object.assign(blocked, { body: true, until: clock.now() + BLOCKED_MS });
       this.#next();
       return true;
     } catch (error) {
@@ -618,11 +626,15 @@ const isRefused = (/** @type {TailraceError} */ { status }) =>
  * @param {() => Record<string, string>} [headers]
  * @returns {Started}
  */
-export const newStart = (body, key = crypto.randomUUID(), headers = () => ({})) => ({
+export const newStart = (body, key = randomKey(), headers = () => ({})) => ({
   key,
   body: JSON.stringify(body),
   headers,
 });
+
+/** 122 random bits and more. `crypto.randomUUID` is not there on a page that came over plain http. */
+const randomKey = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Events for one reader, who may be slow: then text that waits is joined, so that they never weigh more than the reply. */
 class Feed {
@@ -669,15 +681,14 @@ class Feed {
 }
 
 /**
- * `Promise.withResolvers`, for browsers of before 2024; nobody has to handle its rejection.
+ * A promise whose rejection nobody has to handle.
  *
  * @template Value
  * @returns {PromiseWithResolvers<Value>}
  */
 function withResolvers() {
-  /** @type {any} */
-  const made = {};
-  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  /** @type {PromiseWithResolvers<Value>} */
+  const made = Promise.withResolvers();
   made.promise.catch(() => {});
   return made;
 }

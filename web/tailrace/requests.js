@@ -1,6 +1,6 @@
 // Requests to the API, each with the token of its moment.
 
-import { refusal, unreachable } from "./errors.js";
+import { TailraceError, refusal, unreachable } from "./errors.js";
 
 /** @import { ClientOptions } from "./types.js" */
 
@@ -12,15 +12,19 @@ import { refusal, unreachable } from "./errors.js";
  * @property {AbortSignal} [signal]
  */
 
+const STREAMS_OR_WAITS = /\/(stream|events)(\?|$)/;
+
 export class Requests {
   #url;
+  #streamUrl;
   #token;
   #headers;
   #fetch;
 
-  /** @param {Pick<ClientOptions, "url" | "token" | "headers" | "fetch">} options */
-  constructor({ url = "", token, headers, fetch }) {
+  /** @param {Pick<ClientOptions, "url" | "streamUrl" | "token" | "headers" | "fetch">} options */
+  constructor({ url = "", streamUrl = url, token, headers, fetch }) {
     this.#url = url.replace(/\/+$/, "");
+    this.#streamUrl = streamUrl.replace(/\/+$/, "");
     this.#token = token;
     this.#headers = headers;
     this.#fetch = fetch;
@@ -37,7 +41,8 @@ export class Requests {
     let response;
     try {
       const fetch = this.#fetch ?? globalThis.fetch;
-      response = await fetch(this.#url + path, { method, body, headers: all, signal: signal ?? null, cache: "no-store" });
+      const url = STREAMS_OR_WAITS.test(path) ? this.#streamUrl : this.#url;
+      response = await fetch(url + path, { method, body, headers: all, signal: signal ?? null, cache: "no-store" });
     } catch (error) {
       signal?.throwIfAborted();
       throw unreachable(error);
@@ -70,10 +75,16 @@ export class Requests {
 
   /** @returns {Promise<Record<string, string>>} */
   async #own() {
-    const headers = typeof this.#headers === "function" ? await this.#headers() : this.#headers;
-    const token = await this.#token?.();
-    const own = typeof token === "string" ? { Authorization: `Bearer ${token}` } : token;
-    return { ...headers, ...own };
+    try {
+      const headers = typeof this.#headers === "function" ? await this.#headers() : this.#headers;
+      const token = await this.#token?.();
+      const own = typeof token === "string" ? { Authorization: `Bearer ${token}` } : token;
+      return { ...headers, ...own };
+    } catch (error) {
+      // Whoever gives tokens may be out of reach as well as the server.
+      if (error instanceof TailraceError) throw error;
+      throw new TailraceError("The token could not be had.", { type: "unreachable", cause: error });
+    }
   }
 }
 

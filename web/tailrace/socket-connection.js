@@ -75,8 +75,7 @@ export class SocketConnection {
   static async open(io, take, { signal, pingMs }) {
     const url = await addressed(io);
     signal.throwIfAborted();
-    const WebSocket = io.WebSocket ?? globalThis.WebSocket;
-    const socket = new WebSocket(url);
+    const socket = made(io.WebSocket ?? globalThis.WebSocket, url);
     let timer;
     try {
       await new Promise((resolve, reject) => {
@@ -143,6 +142,16 @@ export class SocketConnection {
 }
 
 export const isSigned = (/** @type {string} */ channel) => /^(private|presence)-/.test(channel);
+
+/** @returns {WebSocket} */
+function made(/** @type {typeof globalThis.WebSocket} */ WebSocket, /** @type {string} */ url) {
+  try {
+    return new WebSocket(url);
+  } catch (error) {
+    // What is no address, or not allowed to this page, will be none the next time.
+    throw new TailraceError("The WebSocket cannot be opened.", { type: "invalid_request", status: 400, cause: error });
+  }
+}
 
 /** A browser's WebSocket can send no headers, so the token is in the address. */
 async function addressed(/** @type {SocketIo} */ { url, requests }) {

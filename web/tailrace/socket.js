@@ -123,7 +123,9 @@ export class Socket {
           await this.#serve(signal);
           lasted = clock.now() - since;
         } catch (error) {
-          if (!signal.aborted && !(error instanceof TailraceError)) throw error;
+          if (signal.aborted) return;
+          if (!(error instanceof TailraceError)) throw error;
+          if (isRefused(error)) return this.#refuse(error);
         }
         if (signal.aborted) return;
         attempt = lasted >= STABLE_MS ? 1 : attempt + 1;
@@ -148,6 +150,11 @@ export class Socket {
     await connection.closed;
     if (this.#connection === connection) this.#connection = null;
     for (const channel of this.#channels.values()) channel.lost();
+  }
+
+  #refuse(/** @type {TailraceError} */ error) {
+    this.disconnect();
+    for (const channel of this.#channels.values()) channel.refused(error);
   }
 
   #take(/** @type {SocketConnection} */ connection, /** @type {Frame} */ frame) {

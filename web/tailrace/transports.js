@@ -21,6 +21,7 @@ import { every } from "./waiting.js";
  * @property {Delivery} delivery
  * @property {(patience?: number) => void} heard  something came, if only a comment; and how many milliseconds nothing may
  *   come now
+ * @property {() => void} came  the same, of a body: nobody in between keeps all of it
  * @property {(messageId: string | null) => void} opened
  * @property {(first: Promise<{done: boolean}>) => Promise<boolean>} isOverSoon  whether a body has nothing in it
  * @property {(raw: Raw, id: string | null) => boolean} deliver  whether that was the end
@@ -116,7 +117,7 @@ async function read(response, link, onlyId = false) {
     for (;; next = reader.read()) {
       const { value, done } = await next;
       if (done || link.signal.aborted) return;
-      link.heard();
+      link.came();
       for (const { id, data } of decoder.feed(value)) {
         if (link.deliver(JSON.parse(data), id || null)) return;
       }

@@ -115,6 +115,7 @@
  *
  * @typedef {object} ClientOptions
  * @property {string} [url]  of the API, "" for the page's own origin
+ * @property {string} [streamUrl]  of what streams or waits, where that has an address of its own, as in AWS
  * @property {() => Token | Promise<Token>} [token]  asked at each connection
  * @property {Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>)} [headers]
  * @property {string} [socketUrl]  of the WebSocket API; without it there is none

@@ -1,16 +1,8 @@
 /** The query of a path: what is null or undefined is left out. */
 export function query(parameters: Record<string, unknown>): string;
-/** @import { ClientOptions } from "./types.js" */
-/**
- * @typedef {object} Asked
- * @property {string} [method]
- * @property {string | null} [body]  JSON text
- * @property {Record<string, string>} [headers]
- * @property {AbortSignal} [signal]
- */
 export class Requests {
-    /** @param {Pick<ClientOptions, "url" | "token" | "headers" | "fetch">} options */
-    constructor({ url, token, headers, fetch }: Pick<ClientOptions, "url" | "token" | "headers" | "fetch">);
+    /** @param {Pick<ClientOptions, "url" | "streamUrl" | "token" | "headers" | "fetch">} options */
+    constructor({ url, streamUrl, token, headers, fetch }: Pick<ClientOptions, "url" | "streamUrl" | "token" | "headers" | "fetch">);
     /**
      * @param {string} path
      * @param {Asked} [asked]

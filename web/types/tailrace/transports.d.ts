@@ -54,6 +54,10 @@ export type Link = {
      * come now
      */
     heard: (patience?: number) => void;
+    /**
+     * the same, of a body: nobody in between keeps all of it
+     */
+    came: () => void;
     opened: (messageId: string | null) => void;
     /**
      * whether a body has nothing in it

@@ -206,6 +206,10 @@ export type ClientOptions = {
      */
     url?: string | undefined;
     /**
+     * of what streams or waits, where that has an address of its own, as in AWS
+     */
+    streamUrl?: string | undefined;
+    /**
      * asked at each connection
      */
     token?: (() => Token | Promise<Token>) | undefined;
