@@ -2,16 +2,17 @@
 // An ES module without dependencies, for browsers and for Node 22 and newer. docs/clients/browser.md says how it is used.
 
 import { TailraceError } from "./tailrace/errors.js";
-import { Reply, newStart } from "./tailrace/reply.js";
+import { Reply } from "./tailrace/reply.js";
 import { Requests, query } from "./tailrace/requests.js";
 import { Socket } from "./tailrace/socket.js";
+import { newStart } from "./tailrace/start.js";
 import { PageEvents, systemClock } from "./tailrace/waiting.js";
 
 export { Reply, TailraceError };
 
 /** @import { Channel, ChannelOptions } from "./tailrace/channel.js" */
 
-/** @import { Begun, Io, ReplyOptions } from "./tailrace/reply.js" */
+/** @import { Io, ReplyOptions } from "./tailrace/reply.js" */
 /**
  * @typedef {import("./tailrace/types.js").ClientOptions} ClientOptions
  * @typedef {import("./tailrace/types.js").ConnectionState} ConnectionState

@@ -317,8 +317,8 @@ describe('following', () => {
         const { client } = await set(t, { log });
         const reply = client.follow(ID);
         assert.equal((await heard(reply)).text, STORY);
-        assert.equal(reply.text, STORY);
-        assert.equal(reply.status, 'completed');
+        const message = await reply.finished;
+        assert.deepEqual([reply.text, message.content, message.truncated, reply.status], [STORY, STORY, false, 'completed']);
     });
 
     test('after a reset only the new answer counts', async (t) => {

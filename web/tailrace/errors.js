@@ -28,6 +28,12 @@ export class TailraceError extends Error {
 export const unreachable = (/** @type {unknown} */ cause) =>
   new TailraceError("The server cannot be reached.", { type: "unreachable", cause });
 
+const PASSING = new Set([408, 425, 429]);
+
+/** Whether another attempt would be refused too. */
+export const isRefused = (/** @type {TailraceError} */ { status }) =>
+  status !== null && status >= 400 && status < 500 && !PASSING.has(status);
+
 /**
  * @param {Response} response  one that is not ok
  * @returns {Promise<TailraceError>}

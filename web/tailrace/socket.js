@@ -1,7 +1,7 @@
 // The WebSocket that all channels share. It comes back when it is lost, never in a storm, and subscribes them all again.
 
 import { Channel } from "./channel.js";
-import { TailraceError } from "./errors.js";
+import { TailraceError, isRefused } from "./errors.js";
 import { SocketConnection } from "./socket-connection.js";
 import { Pause, jitter } from "./waiting.js";
 
@@ -193,6 +193,3 @@ export class Socket {
     for (const watcher of [...this.#watchers]) watcher(status);
   }
 }
-
-const isRefused = (/** @type {TailraceError} */ { status }) =>
-  status !== null && status >= 400 && status < 500 && status !== 429;

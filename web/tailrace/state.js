@@ -50,14 +50,13 @@ export class ReplyState {
   }
 
   /**
-   * Take an event that is not the end.
+   * Take an event that is new and not the end.
    *
    * @param {Raw} raw
    * @param {string | null} id
    * @returns {ReplyEvent[]}
    */
   take(raw, id) {
-    if (this.has(id)) return [];
     if (id !== null) this.cursor = id;
     this.status = "streaming";
     const sent = { raw, cursor: this.cursor };
@@ -105,8 +104,10 @@ export class ReplyState {
     const sent = { raw, cursor: this.cursor };
     /** @type {ReplyEvent[]} */
     const found = [];
-    if (message.truncated) message = { ...message, content: this.text };
-    else if (this.#isRest && message.content.endsWith(this.text)) this.text = message.content;
+    if (message.truncated) {
+      // Its reader has the text already, unless that was only the rest.
+      if (!this.#isRest) message = { ...message, content: this.text, truncated: false };
+    } else if (this.#isRest && message.content.endsWith(this.text)) this.text = message.content;
     else if (message.content !== this.text) {
       if (!message.content.startsWith(this.text)) found.push({ type: "reset", raw: null, cursor: this.cursor });
       const more = found.length ? message.content : message.content.slice(this.text.length);

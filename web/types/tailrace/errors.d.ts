@@ -31,3 +31,4 @@ export class TailraceError extends Error {
     body: any;
 }
 export function unreachable(cause: unknown): TailraceError;
+export function isRefused({ status }: TailraceError): boolean;

@@ -4,14 +4,14 @@ export class Reply extends EventTarget {
      * @param {Begun} begun
      * @param {ReplyOptions} [options]
      */
-    constructor(io: Io, begun: Begun, { signal, transport }?: ReplyOptions);
+    constructor(io: Io, { messageId, conversationId, start, delivery, before }: Begun, { signal, transport }?: ReplyOptions);
     get messageId(): string | null;
     get conversationId(): string | null;
     /** All text so far. */
     get text(): string;
     get reasoning(): string;
     /** The calls of tools, in their order, each with its state and result. */
-    get tools(): import("./types.js").Tool[];
+    get tools(): Tool[];
     get status(): import("./types.js").Status;
     get progress(): import("./types.js").Progress | null;
     /** The id of the last event; hand it back as `after`. */
@@ -21,6 +21,7 @@ export class Reply extends EventTarget {
     /** Why the reply failed, was refused, or cannot be followed. */
     get error(): TailraceError | null;
     get ended(): boolean;
+    /** What the connection is doing. */
     get connection(): ConnectionState;
     /** Ids of the calls that wait for a yes, once the reply has ended. */
     get waiting(): string[];
@@ -79,37 +80,6 @@ export class Reply extends EventTarget {
     [Symbol.asyncIterator](): AsyncGenerator<ReplyEvent, void, undefined>;
     #private;
 }
-export function newStart(body: StartBody, key?: string, headers?: () => Record<string, string>): Started;
-/**
- * what a reply needs of the outside
- */
-export type Io = {
-    requests: Requests;
-    clock: Clock;
-    random: () => number;
-    page: PageEvents;
-    attempts: number;
-    socket: SocketIo | null;
-    blocked: Blocked;
-    begin: (asked: Begun, options?: ReplyOptions) => Reply;
-};
-/**
- * what was found out of the network, for the replies that follow
- */
-export type Blocked = {
-    /**
-     * when it is looked at again, by the clock
-     */
-    until: number;
-    /**
-     * somebody in between keeps streams until they are whole
-     */
-    body: boolean;
-    /**
-     * their beginning too
-     */
-    head: boolean;
-};
 /**
  * which reply, and what of it is there
  */
@@ -121,17 +91,15 @@ export type Begun = {
     before?: {
         text?: string;
         reasoning?: string;
-        tools?: import("./types.js").Tool[];
+        tools?: Tool[];
         cursor?: string | null;
     } | undefined;
 };
-export type Started = {
-    key: string;
-    /**
-     * JSON text
-     */
-    body: string;
-    headers: () => Record<string, string>;
+/**
+ * what a reply needs of the outside
+ */
+export type Io = Network & {
+    begin: (begun: Begun, options?: ReplyOptions) => Reply;
 };
 export type ReplyOptions = {
     /**
@@ -155,6 +123,7 @@ export type ReplyEvents = {
     }>;
     connection: CustomEvent<ConnectionState>;
 };
+import type { Tool } from "./types.js";
 import type { Message } from "./types.js";
 import { TailraceError } from "./errors.js";
 import type { ConnectionState } from "./types.js";
@@ -162,10 +131,8 @@ import type { Saved } from "./types.js";
 import type { Decision } from "./types.js";
 import type { StartBody } from "./types.js";
 import type { ReplyEvent } from "./types.js";
-import type { Requests } from "./requests.js";
-import type { Clock } from "./types.js";
-import type { PageEvents } from "./waiting.js";
-import type { SocketIo } from "./socket-connection.js";
+import type { Started } from "./start.js";
 import type { Delivery } from "./types.js";
+import type { Network } from "./following.js";
 import type { Transport } from "./types.js";
 import type { Raw } from "./types.js";

@@ -26,7 +26,7 @@ export class ReplyState {
     /** Whether an event says something that is known already: it was sent again. */
     has(id: string | null): boolean;
     /**
-     * Take an event that is not the end.
+     * Take an event that is new and not the end.
      *
      * @param {Raw} raw
      * @param {string | null} id
