@@ -18,6 +18,7 @@ export { Reply, TailraceError };
  * @typedef {import("./tailrace/types.js").ConnectionState} ConnectionState
  * @typedef {import("./tailrace/types.js").Conversation} Conversation
  * @typedef {import("./tailrace/types.js").Delivery} Delivery
+ * @typedef {import("./tailrace/types.js").Grant} Grant
  * @typedef {import("./tailrace/types.js").Message} Message
  * @typedef {import("./tailrace/types.js").Progress} Progress
  * @typedef {import("./tailrace/types.js").ReplyEvent} ReplyEvent
@@ -73,6 +74,28 @@ export class Tailrace {
   /** A message as it stands; of a reply that is being written, the text so far. @returns {Promise<Message>} */
   message(/** @type {string} */ messageId, /** @type {{signal?: AbortSignal}} */ options = {}) {
     return this.#requests.json(`/messages/${messageId}`, options);
+  }
+
+  /**
+   * Add a message without starting a reply.
+   *
+   * @param {string} conversationId
+   * @param {{role: Message["role"], content: string, metadata?: Record<string, any>}} body
+   * @returns {Promise<Message>}
+   */
+  add(conversationId, body) {
+    const headers = this.#except(true);
+    return this.#requests.json(`/conversations/${conversationId}/messages`, { method: "POST", body, headers });
+  }
+
+  /** Hide a message, from sight and from the next prompt. @returns {Promise<void>} */
+  async delete(/** @type {string} */ messageId) {
+    await this.#requests.json(`/messages/${messageId}`, { method: "DELETE" });
+  }
+
+  /** @returns {Promise<Message>} */
+  restore(/** @type {string} */ messageId) {
+    return this.#requests.json(`/messages/${messageId}/restore`, { method: "POST" });
   }
 
   /**
@@ -202,5 +225,26 @@ class Conversations {
   /** @returns {Promise<Conversation>} */
   restore(/** @type {string} */ id) {
     return this.#requests.json(`/conversations/${id}/restore`, { method: "POST" });
+  }
+
+  /**
+   * Let somebody else in: whoever has the `token` of what is returned, or another owner.
+   *
+   * @param {string} id
+   * @param {{right?: "read" | "write", message_id?: string, expires_in?: number, owner?: string}} [body]
+   * @returns {Promise<Grant>}
+   */
+  share(id, body = {}) {
+    return this.#requests.json(`/conversations/${id}/grants`, { method: "POST", body });
+  }
+
+  /** Who else may do what. @returns {Promise<{grants: Grant[]}>} */
+  grants(/** @type {string} */ id) {
+    return this.#requests.json(`/conversations/${id}/grants`);
+  }
+
+  /** Take one of them back. @returns {Promise<void>} */
+  async revoke(/** @type {string} */ id, /** @type {string} */ grantId) {
+    await this.#requests.json(`/conversations/${id}/grants/${grantId}`, { method: "DELETE" });
   }
 }

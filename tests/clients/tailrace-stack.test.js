@@ -81,7 +81,7 @@ describe('conversations', () => {
     test('have their messages page by page, from either end', async () => {
         const { id } = await client.conversations.create();
         for (const content of ['1', '2', '3', '4', '5']) {
-            await api('POST', `/conversations/${id}/messages`, { role: 'user', content });
+            await client.add(id, { role: 'user', content });
         }
         const contents = ({ messages }) => messages.map(({ content }) => content).join('');
         const first = await client.messages(id, { limit: 2 });
@@ -90,7 +90,27 @@ describe('conversations', () => {
         const last = await client.messages(id, { limit: 2, order: 'desc' });
         assert.equal(contents(last), '54');
         assert.equal(contents(await client.messages(id, { order: 'desc', before: last.messages.at(-1).id })), '321');
-        assert.deepEqual(await client.message(last.messages[0].id), last.messages[0]);
+        const [{ id: newest }] = last.messages;
+        assert.deepEqual(await client.message(newest), last.messages[0]);
+        await client.delete(newest);
+        assert.equal((await rejected(client.message(newest))).status, 404);
+        assert.equal((await client.restore(newest)).content, '5');
+    });
+
+    test('are shared: a reply is followed with the token of a grant, until that is revoked', async () => {
+        const { id } = await client.conversations.create();
+        const message = await client.start(id, { input: 'x', model: 'fast' }).finished;
+        const { token, ...grant } = await client.conversations.share(id, { right: 'read', expires_in: 600 });
+        assert.deepEqual((await client.conversations.grants(id)).grants.map((each) => each.id), [grant.id]);
+        const reader = new Tailrace({ url: URL_, socketUrl: socketOf(URL_), token: () => token });
+        for (const transport of TRANSPORTS) {
+            const reply = reader.follow(message.id, { transport });
+            assert.equal((await heard(reply)).text, message.content);
+        }
+        assert.equal((await rejected(reader.start(id, { input: 'x' }).finished)).status, 403);
+        await client.conversations.revoke(id, grant.id);
+        const gone = await rejected(reader.follow(message.id).finished);
+        assert.deepEqual([gone.status, gone.type], [401, 'unauthenticated']);
     });
 });
 

@@ -27,6 +27,16 @@
  * @property {string} created_at
  * @property {string} updated_at
  *
+ * @typedef {object} Grant  what lets somebody else in
+ * @property {string} id
+ * @property {"read" | "write"} right
+ * @property {string} conversation_id
+ * @property {string | null} message_id
+ * @property {string | null} owner
+ * @property {string} created_at
+ * @property {string | null} expires_at
+ * @property {string} [token]  shown once
+ *
  * @typedef {object} Progress
  * @property {number} chunks
  * @property {number} characters

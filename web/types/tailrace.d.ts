@@ -24,6 +24,22 @@ export class Tailrace {
         signal?: AbortSignal;
     }): Promise<Message>;
     /**
+     * Add a message without starting a reply.
+     *
+     * @param {string} conversationId
+     * @param {{role: Message["role"], content: string, metadata?: Record<string, any>}} body
+     * @returns {Promise<Message>}
+     */
+    add(conversationId: string, body: {
+        role: Message["role"];
+        content: string;
+        metadata?: Record<string, any>;
+    }): Promise<Message>;
+    /** Hide a message, from sight and from the next prompt. @returns {Promise<void>} */
+    delete(messageId: string): Promise<void>;
+    /** @returns {Promise<Message>} */
+    restore(messageId: string): Promise<Message>;
+    /**
      * Start a reply; it is there at once, and `reply.started` says when the server has taken it. One start is one reply,
      * whatever happens to its answer.
      *
@@ -69,6 +85,7 @@ export type ClientOptions = import("./tailrace/types.js").ClientOptions;
 export type ConnectionState = import("./tailrace/types.js").ConnectionState;
 export type Conversation = import("./tailrace/types.js").Conversation;
 export type Delivery = import("./tailrace/types.js").Delivery;
+export type Grant = import("./tailrace/types.js").Grant;
 export type Message = import("./tailrace/types.js").Message;
 export type Progress = import("./tailrace/types.js").Progress;
 export type ReplyEvent = import("./tailrace/types.js").ReplyEvent;
@@ -111,6 +128,25 @@ declare class Conversations {
     delete(id: string): Promise<void>;
     /** @returns {Promise<Conversation>} */
     restore(id: string): Promise<Conversation>;
+    /**
+     * Let somebody else in: whoever has the `token` of what is returned, or another owner.
+     *
+     * @param {string} id
+     * @param {{right?: "read" | "write", message_id?: string, expires_in?: number, owner?: string}} [body]
+     * @returns {Promise<Grant>}
+     */
+    share(id: string, body?: {
+        right?: "read" | "write";
+        message_id?: string;
+        expires_in?: number;
+        owner?: string;
+    }): Promise<Grant>;
+    /** Who else may do what. @returns {Promise<{grants: Grant[]}>} */
+    grants(id: string): Promise<{
+        grants: Grant[];
+    }>;
+    /** Take one of them back. @returns {Promise<void>} */
+    revoke(id: string, grantId: string): Promise<void>;
     #private;
 }
 import type { ReplyOptions } from "./tailrace/reply.js";

@@ -29,6 +29,22 @@ export type Conversation = {
     created_at: string;
     updated_at: string;
 };
+/**
+ * what lets somebody else in
+ */
+export type Grant = {
+    id: string;
+    right: "read" | "write";
+    conversation_id: string;
+    message_id: string | null;
+    owner: string | null;
+    created_at: string;
+    expires_at: string | null;
+    /**
+     * shown once
+     */
+    token?: string | undefined;
+};
 export type Progress = {
     chunks: number;
     characters: number;
