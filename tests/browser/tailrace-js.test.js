@@ -24,14 +24,14 @@ async function opened(origin, conversation, script) {
                 window.reply = reply;
                 reply.addEventListener('change', () => draw('text', reply.text));
                 reply.addEventListener('connection', ({ detail }) => states.push(detail));
-                let text = reply.text, ends = 0;
+                let text = reply.text, ends = 0, resets = 0;
                 for await (const event of reply) {
                     if (event.type === 'text') text += event.text;
-                    if (event.type === 'reset') text = '';
+                    if (event.type === 'reset') text = '', resets += 1;
                     if (event.type === 'done' || event.type === 'error') ends += 1;
                 }
                 await reply.finished;
-                window.heard = { text, ends };
+                window.heard = { text, ends, resets };
                 draw('status', reply.status);
             }
             ${script}
@@ -65,7 +65,7 @@ test('cut wherever it may be, it starts one reply and shows it exactly', async (
     const page = await opened(network.url, conversation, "show(client.start(id, { input: 'A story' }, { transport: 'sse' }));");
     const { content } = await agree(page, conversation);
     assert.deepEqual(network.left, []);
-    assert.deepEqual(await page.evaluate(() => heard), { text: content, ends: 1 });
+    assert.deepEqual(await page.evaluate(() => heard), { text: content, ends: 1, resets: 0 });
 });
 
 // Node's fetch refuses a head that was cut, Chromium takes it for a whole one.
@@ -116,8 +116,8 @@ test('loaded again in mid-reply, the page goes on where it was', async () => {
     }
     await until(page, () => window.before?.length > 150);
     const { content } = await agree(page, conversation);
-    const { text, ends } = await page.evaluate(() => heard);
-    assert.equal(ends, 1);
+    const { text, ends, resets } = await page.evaluate(() => heard);
+    assert.deepEqual([ends, resets], [1, 0]);
     assert.ok(text.endsWith(content.slice(-100)));
     assert.deepEqual(complaints(page), []);
 });

@@ -86,7 +86,7 @@ describe('following', () => {
         const log = ended([{ chunk: 'Once ' }, { chunk: 'upon' }, { chunk: ' a crash' }], { status: 'interrupted', content: 'Once upon', error });
         const { stack, client } = await set(t, { log });
         const reply = start(client);
-        const { types } = await agree(stack, reply, heard(reply), 'Once upon');
+        const { types } = await agree(stack, reply, heard(reply), 'Once upon', 1);
         assert.deepEqual(types, ['text', 'text', 'text', 'reset', 'text', 'error']);
     });
 
@@ -106,7 +106,7 @@ describe('following', () => {
         for (let cut = 200; cut < 900; cut += 23) {
             stack.plan('stream', { cut });
             const reply = client.follow(ID);
-            await agree(stack, reply, heard(reply));
+            await agree(stack, reply, heard(reply), STORY, 1);
             assert.deepEqual([reply.reasoning, reply.tools], ['', []]);
         }
     });

@@ -44,6 +44,7 @@ describe('waiting', () => {
                 await clock.advance(10_000);
                 page.window.dispatchEvent(new Event('online'));
                 await clock.advance(1000);
+                assert.equal(reply.connection.state, 'waiting');
                 assert.equal(stack.asked('stream').length, 1);
                 await clock.advance(10_000);
                 await agree(stack, reply, heard(reply));
@@ -126,6 +127,21 @@ describe('silence, and proxies', () => {
         stack.write(Infinity);
         await agree(stack, reply, listening);
         assert.equal(stack.asked('events').length, 0);
+    });
+
+    test('a reply of which there is nothing yet is no reason to change the transport', async (t) => {
+        const { stack, client, clock } = await set(t);
+        stack.write(0);
+        const reply = client.follow(ID);
+        const listening = heard(reply);
+        for (let count = 1; count <= 3; count += 1) {
+            await until(() => stack.asked('stream').length === count && reply.connection.state === 'open');
+            await clock.advance(31_000);
+        }
+        await until(() => stack.asked('stream').length === 4);
+        stack.write(Infinity);
+        await agree(stack, reply, listening);
+        assert.equal(reply.connection.transport, 'sse');
     });
 
     test('comments are enough', async (t) => {

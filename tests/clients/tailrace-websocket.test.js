@@ -120,7 +120,7 @@ describe('over a WebSocket', () => {
         const events = [{ chunk: 'void' }, { reset: true }, { reasoning: 'Hm.' }, { tool_call: { id: 'a', name: 'x', arguments: '{}' } }, { chunk: 'Once' }];
         const { stack, follow } = await open(t, { log: ended(events, { status: 'failed', content: 'Once', error }) });
         const reply = follow({ delivery: { parts: true } });
-        const { types } = await agree(stack, reply, heard(reply), 'Once');
+        const { types } = await agree(stack, reply, heard(reply), 'Once', 1);
         assert.deepEqual(types, ['text', 'reset', 'reasoning', 'tool-call', 'text', 'error']);
         assert.equal(reply.error.message, error.message);
     });

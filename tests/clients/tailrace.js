@@ -35,13 +35,14 @@ export async function heard(reply) {
 
 export const start = (client, body = {}, options = {}) => client.start(CONVERSATION, { input: 'A story', ...body }, options);
 
-/** All who heard it agree with what is stored, and it was started once. */
-export async function agree(stack, reply, listening, content = STORY) {
+/** All who heard it agree with what is stored, and it was started once. Only a `reset` that is due may have mended it. */
+export async function agree(stack, reply, listening, content = STORY, resets = 0) {
     const [message, listened] = await Promise.all([reply.finished, listening]);
     assert.equal(message.content, content);
     assert.equal(reply.text, content);
     assert.equal(listened.text, content);
     assert.equal(listened.types.filter((type) => type === 'done' || type === 'error').length, 1);
+    assert.equal(listened.types.filter((type) => type === 'reset').length, resets, 'it was mended at its end');
     assert.ok(stack.starts.size <= 1, 'it was started twice');
     return listened;
 }
