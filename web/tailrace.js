@@ -3,7 +3,7 @@
 
 import { TailraceError } from "./tailrace/errors.js";
 import { Reply } from "./tailrace/reply.js";
-import { Requests, query } from "./tailrace/requests.js";
+import { Requests, path, query } from "./tailrace/requests.js";
 import { Socket } from "./tailrace/socket.js";
 import { newStart } from "./tailrace/start.js";
 import { PageEvents, systemClock } from "./tailrace/waiting.js";
@@ -68,12 +68,12 @@ export class Tailrace {
    * @returns {Promise<{messages: Message[], next_cursor: string | null}>}
    */
   messages(conversationId, { signal, ...asked } = {}) {
-    return this.#requests.json(`/conversations/${conversationId}/messages${query(asked)}`, signal && { signal });
+    return this.#requests.json(path`/conversations/${conversationId}/messages` + query(asked), signal && { signal });
   }
 
   /** A message as it stands; of a reply that is being written, the text so far. @returns {Promise<Message>} */
   message(/** @type {string} */ messageId, /** @type {{signal?: AbortSignal}} */ options = {}) {
-    return this.#requests.json(`/messages/${messageId}`, options);
+    return this.#requests.json(path`/messages/${messageId}`, options);
   }
 
   /**
@@ -85,17 +85,17 @@ export class Tailrace {
    */
   add(conversationId, body) {
     const headers = this.#except(true);
-    return this.#requests.json(`/conversations/${conversationId}/messages`, { method: "POST", body, headers });
+    return this.#requests.json(path`/conversations/${conversationId}/messages`, { method: "POST", body, headers });
   }
 
   /** Hide a message, from sight and from the next prompt. @returns {Promise<void>} */
   async delete(/** @type {string} */ messageId) {
-    await this.#requests.json(`/messages/${messageId}`, { method: "DELETE" });
+    await this.#requests.json(path`/messages/${messageId}`, { method: "DELETE" });
   }
 
   /** @returns {Promise<Message>} */
   restore(/** @type {string} */ messageId) {
-    return this.#requests.json(`/messages/${messageId}/restore`, { method: "POST" });
+    return this.#requests.json(path`/messages/${messageId}/restore`, { method: "POST" });
   }
 
   /**
@@ -209,22 +209,22 @@ class Conversations {
 
   /** @returns {Promise<Conversation>} */
   get(/** @type {string} */ id) {
-    return this.#requests.json(`/conversations/${id}`);
+    return this.#requests.json(path`/conversations/${id}`);
   }
 
   /** @returns {Promise<Conversation>} */
   rename(/** @type {string} */ id, /** @type {string} */ title) {
-    return this.#requests.json(`/conversations/${id}`, { method: "PATCH", body: { title } });
+    return this.#requests.json(path`/conversations/${id}`, { method: "PATCH", body: { title } });
   }
 
   /** Hide a conversation and its messages; its open replies are cancelled. @returns {Promise<void>} */
   async delete(/** @type {string} */ id) {
-    await this.#requests.json(`/conversations/${id}`, { method: "DELETE" });
+    await this.#requests.json(path`/conversations/${id}`, { method: "DELETE" });
   }
 
   /** @returns {Promise<Conversation>} */
   restore(/** @type {string} */ id) {
-    return this.#requests.json(`/conversations/${id}/restore`, { method: "POST" });
+    return this.#requests.json(path`/conversations/${id}/restore`, { method: "POST" });
   }
 
   /**
@@ -235,16 +235,16 @@ class Conversations {
    * @returns {Promise<Grant>}
    */
   share(id, body = {}) {
-    return this.#requests.json(`/conversations/${id}/grants`, { method: "POST", body });
+    return this.#requests.json(path`/conversations/${id}/grants`, { method: "POST", body });
   }
 
   /** Who else may do what. @returns {Promise<{grants: Grant[]}>} */
   grants(/** @type {string} */ id) {
-    return this.#requests.json(`/conversations/${id}/grants`);
+    return this.#requests.json(path`/conversations/${id}/grants`);
   }
 
   /** Take one of them back. @returns {Promise<void>} */
   async revoke(/** @type {string} */ id, /** @type {string} */ grantId) {
-    await this.#requests.json(`/conversations/${id}/grants/${grantId}`, { method: "DELETE" });
+    await this.#requests.json(path`/conversations/${id}/grants/${grantId}`, { method: "DELETE" });
   }
 }

@@ -242,6 +242,13 @@ describe('addresses', () => {
 });
 
 describe('conversations', () => {
+    test('an id from a page\'s address is an id and no path', async (t) => {
+        const { stack, client } = await set(t);
+        await rejected(client.conversations.get('../messages/m1?a#b'));
+        await rejected(client.follow('../health').finished);
+        assert.deepEqual(stack.requests.map(({ path }) => path), ['/conversations/..%2Fmessages%2Fm1%3Fa%23b', '/messages/..%2Fhealth/stream']);
+    });
+
     test('a refusal has the server\'s sentence, and no answer has one of the client\'s', async (t) => {
         const { stack, client } = await set(t);
         const error = await rejected(client.conversations.get('none'));

@@ -2,6 +2,7 @@
 
 import { TailraceError, isRefused } from "./errors.js";
 import { placeOf } from "./place.js";
+import { path } from "./requests.js";
 import { TERMINAL } from "./state.js";
 import { polling, sse, startSse, startWhole, websocket } from "./transports.js";
 import { Pause, every, jitter } from "./waiting.js";
@@ -224,7 +225,7 @@ export class Following {
     const transport = this.#transport;
     if (link.messageId === null) {
       if (start === null) throw new TailraceError("There is nothing to follow.", { type: "not_found", status: 404 });
-      const asked = { ...start, path: `/conversations/${conversationId}/stream`, headers: start.headers() };
+      const asked = { ...start, address: path`/conversations/${conversationId}/stream`, headers: start.headers() };
       // A reply that ends when its reader leaves is not left.
       const onlyId = transport !== "sse" && !start.body.includes('"on_disconnect":"cancel"');
       if (this.#isWhole) await startWhole(requests, link, asked);
@@ -244,7 +245,7 @@ export class Following {
     const named = reply.start && JSON.parse(reply.start.body).channel;
     if (named) return named;
     if (reply.conversationId === null) {
-      const message = await this.#network.requests.json(`/messages/${reply.messageId}`, { signal });
+      const message = await this.#network.requests.json(path`/messages/${reply.messageId}`, { signal });
       reply.conversationId = message.conversation_id;
     }
     return `conversation.${reply.conversationId}`;
@@ -307,11 +308,11 @@ export class Following {
     try {
       if (messageId === null) {
         if (!isSilent) return false;
-        await requests.json(`/conversations/${conversationId}`, { signal });
+        await requests.json(path`/conversations/${conversationId}`, { signal });
         Object.assign(blocked, { head: true, until: clock.now() + BLOCKED_MS });
         return true;
       }
-      const message = await requests.json(`/messages/${messageId}`, { signal });
+      const message = await requests.json(path`/messages/${messageId}`, { signal });
       const grows = TERMINAL.has(message.status) || message.seq > placeOf(this.#reply.cursor()).seq;
       if (isSilent && !grows) return false;
       if (isSilent && this.#transport === "sse" && !this.#hasCome) {
@@ -354,7 +355,7 @@ export class Following {
     const signal = this.#left.signal;
     for (let attempt = 1; attempt < STARTS; attempt += 1) {
       try {
-        const message = await requests.json(`/messages/${messageId}`, { signal });
+        const message = await requests.json(path`/messages/${messageId}`, { signal });
         if (TERMINAL.has(message.status)) return message;
         break;
       } catch (error) {

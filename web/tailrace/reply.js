@@ -3,6 +3,7 @@
 import { TailraceError, isRefused } from "./errors.js";
 import { Feed } from "./feed.js";
 import { Following } from "./following.js";
+import { path } from "./requests.js";
 import { newStart } from "./start.js";
 import { ReplyState } from "./state.js";
 import { Pause, jitter } from "./waiting.js";
@@ -166,7 +167,7 @@ export class Reply extends EventTarget {
     const { messageId } = await this.#started.promise;
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const message = await this.#io.requests.json(`/messages/${messageId}/cancel`, { method: "POST", body: {} });
+        const message = await this.#io.requests.json(path`/messages/${messageId}/cancel`, { method: "POST", body: {} });
         if (!this.#left.signal.aborted) this.#end(message, null, null);
         return this.message ?? message;
       } catch (error) {

@@ -88,6 +88,10 @@ export class Requests {
   }
 }
 
+/** A path with ids in it, which may come from anywhere, such as a page's address. */
+export const path = (/** @type {TemplateStringsArray} */ texts, /** @type {unknown[]} */ ...ids) =>
+  String.raw(texts, ...ids.map((id) => encodeURIComponent(String(id))));
+
 /** The query of a path: what is null or undefined is left out. */
 export function query(/** @type {Record<string, unknown>} */ parameters) {
   const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null);

@@ -34,7 +34,7 @@ export class SocketConnection {
   socketId = null;
   /** Resolves when it is over, however that came. @type {Promise<void>} */
   closed;
-  #isClosed = false;
+  #over = new AbortController();
 
   /**
    * @param {SocketIo} io
@@ -63,6 +63,10 @@ export class SocketConnection {
     this.#timer = io.clock.setTimeout(() => this.#ping(), pingMs);
   }
 
+  get #isClosed() {
+    return this.#over.signal.aborted;
+  }
+
   /** @type {() => void} */
   #whenClosed = () => {};
 
@@ -76,6 +80,7 @@ export class SocketConnection {
     const url = await addressed(io);
     signal.throwIfAborted();
     const socket = made(io.WebSocket ?? globalThis.WebSocket, url);
+    const over = new AbortController();
     let timer;
     try {
       await new Promise((resolve, reject) => {
@@ -83,7 +88,7 @@ export class SocketConnection {
         socket.onopen = resolve;
         socket.onclose = socket.onerror = refuse;
         timer = io.clock.setTimeout(refuse, OPENING_MS);
-        signal.addEventListener("abort", refuse, { once: true });
+        signal.addEventListener("abort", refuse, { signal: over.signal });
       });
       signal.throwIfAborted();
     } catch (error) {
@@ -91,9 +96,10 @@ export class SocketConnection {
       throw error;
     } finally {
       io.clock.clearTimeout(timer);
+      over.abort();
     }
     const connection = new SocketConnection(io, socket, take, pingMs);
-    signal.addEventListener("abort", () => connection.close(), { once: true });
+    signal.addEventListener("abort", () => connection.close(), { signal: connection.#over.signal });
     return connection;
   }
 
@@ -113,7 +119,7 @@ export class SocketConnection {
 
   close() {
     if (this.#isClosed) return;
-    this.#isClosed = true;
+    this.#over.abort();
     this.#io.clock.clearTimeout(this.#timer);
     silence(this.#socket);
     this.#whenClosed();

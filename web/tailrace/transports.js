@@ -3,7 +3,7 @@
 
 import { TailraceError, unreachable } from "./errors.js";
 import { chunkIs, placeOf, placeText, spanOf } from "./place.js";
-import { query } from "./requests.js";
+import { path, query } from "./requests.js";
 import { SocketConnection, isSigned } from "./socket-connection.js";
 import { EventDecoder } from "./sse.js";
 import { TERMINAL } from "./state.js";
@@ -27,7 +27,7 @@ import { every } from "./waiting.js";
  * @property {(raw: Raw, id: string | null) => boolean} deliver  whether that was the end
  * @property {(message: Message | null) => void} over  it has ended; the message, if it came with that
  *
- * @typedef {{path: string, key: string, body: string, headers: Record<string, string>}} Start
+ * @typedef {{address: string, key: string, body: string, headers: Record<string, string>}} Start
  */
 
 const LONGEST_POLL_S = 20;
@@ -44,8 +44,8 @@ const LOOK_MS = 30_000; // between two looks at a reply of which nothing comes o
  */
 export async function sse(requests, link) {
   const { signal, messageId, cursor, delivery } = link;
-  const path = `/messages/${messageId}/stream${query({ after: cursor, ...delivery })}`;
-  await read(await requests.send(path, { headers: { Accept: "text/event-stream" }, signal }), link);
+  const address = path`/messages/${messageId}/stream` + query({ after: cursor, ...delivery });
+  await read(await requests.send(address, { headers: { Accept: "text/event-stream" }, signal }), link);
 }
 
 /**
@@ -56,9 +56,9 @@ export async function sse(requests, link) {
  * @param {Start} start
  * @param {boolean} onlyId  leave it once the reply's id is known
  */
-export async function startSse(requests, link, { path, key, body, headers }, onlyId) {
+export async function startSse(requests, link, { address, key, body, headers }, onlyId) {
   const accepting = { ...headers, Accept: "text/event-stream", "Idempotency-Key": key };
-  const response = await requests.send(path, { method: "POST", body, headers: accepting, signal: link.signal });
+  const response = await requests.send(address, { method: "POST", body, headers: accepting, signal: link.signal });
   await read(response, link, onlyId);
 }
 
@@ -69,11 +69,11 @@ export async function startSse(requests, link, { path, key, body, headers }, onl
  * @param {Link} link
  * @param {Start} start
  */
-export async function startWhole(requests, link, { path, key, body, headers }) {
+export async function startWhole(requests, link, { address, key, body, headers }) {
   link.heard(WHOLE_MS);
   const accepting = { ...headers, Accept: "application/json", "Idempotency-Key": key };
   try {
-    const response = await requests.send(path, { method: "POST", body, headers: accepting, signal: link.signal });
+    const response = await requests.send(address, { method: "POST", body, headers: accepting, signal: link.signal });
     link.opened(response.headers.get("X-Message-Id"));
     const { message } = await response.json().catch((error) => Promise.reject(unreachable(error)));
     link.over(message);
@@ -141,13 +141,13 @@ export async function polling(requests, link) {
   for (;;) {
     link.heard(LONGEST_POLL_S * 1000 + PATIENCE_MS);
     const parameters = query({ after: link.cursor ?? 0, wait: LONGEST_POLL_S, ...delivery });
-    const events = await requests.json(`/messages/${messageId}/events${parameters}`, { signal });
+    const events = await requests.json(path`/messages/${messageId}/events` + parameters, { signal });
     if (!Array.isArray(events)) throw new TailraceError("What came is no list of events.", { type: "unreachable" });
     link.opened(null);
     for (const { id, ...raw } of events) if (link.deliver(raw, id)) return;
     if (events.length) continue;
     // None came, or there are no more: the reader had the terminal event already.
-    const message = await requests.json(`/messages/${messageId}`, { signal });
+    const message = await requests.json(path`/messages/${messageId}`, { signal });
     if (TERMINAL.has(message.status) && message.seq <= placeOf(link.cursor).seq) return link.over(message);
   }
 }
@@ -180,7 +180,7 @@ export async function websocket(io, link, channel) {
   // Nothing comes of a reply whose end is there already, nor of one whose end was told to nobody.
   const look = async (isFirst = false) => {
     const before = link.cursor;
-    const message = await io.requests.json(`/messages/${messageId}`, { signal }).catch(() => null);
+    const message = await io.requests.json(path`/messages/${messageId}`, { signal }).catch(() => null);
     if (message === null || signal.aborted || link.cursor !== before) return;
     const isThere = message.seq <= placeOf(before).seq;
     if (isThere && TERMINAL.has(message.status)) link.over(message);

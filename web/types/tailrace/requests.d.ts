@@ -21,6 +21,7 @@ export class Requests {
     bearer(): Promise<string | null>;
     #private;
 }
+export function path(texts: TemplateStringsArray, ...ids: unknown[]): string;
 export type Asked = {
     method?: string | undefined;
     /**

@@ -13,7 +13,7 @@ export function sse(requests: Requests, link: Link): Promise<void>;
  * @param {Start} start
  * @param {boolean} onlyId  leave it once the reply's id is known
  */
-export function startSse(requests: Requests, link: Link, { path, key, body, headers }: Start, onlyId: boolean): Promise<void>;
+export function startSse(requests: Requests, link: Link, { address, key, body, headers }: Start, onlyId: boolean): Promise<void>;
 /**
  * A start whose answer is the whole reply: what is left where somebody in between keeps everything until it is whole.
  *
@@ -21,7 +21,7 @@ export function startSse(requests: Requests, link: Link, { path, key, body, head
  * @param {Link} link
  * @param {Start} start
  */
-export function startWhole(requests: Requests, link: Link, { path, key, body, headers }: Start): Promise<void>;
+export function startWhole(requests: Requests, link: Link, { address, key, body, headers }: Start): Promise<void>;
 /**
  * Long polls, one after the other.
  *
@@ -75,7 +75,7 @@ export type Link = {
     over: (message: Message | null) => void;
 };
 export type Start = {
-    path: string;
+    address: string;
     key: string;
     body: string;
     headers: Record<string, string>;
