@@ -60,6 +60,12 @@ test: .venv/.ready  ## the tests; they need nothing and nobody
 reference: .venv/.ready  ## docs/reference.md, from the docstrings
 	exec $(BIN)/python -m tests.reference
 
+.PHONY: types
+types: .venv/.ready .tools/clients/.ready  ## web/types, what TypeScript makes of the browser client
+	rm -rf web/types
+	node=$$($(BIN)/python -c 'from tests.clients.__main__ import find_node; print(find_node() or "node")')
+	"$$node" .tools/clients/node_modules/typescript/bin/tsc --project web
+
 .PHONY: mutants
 mutants: .venv/.ready  ## faults planted in a copy of the library, one at a time: who notices; some minutes
 	exec $(BIN)/python -m tests.mutants

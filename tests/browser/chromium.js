@@ -80,6 +80,8 @@ export const IMPORTS = `<script type="importmap">${JSON.stringify({
     imports: {
         axios: '/page/packages/axios/dist/esm/axios.js',
         'laravel-echo': '/page/packages/laravel-echo/dist/echo.js',
+        tailrace: '/static/tailrace.js',
+        'tailrace/echo': '/static/echo.js',
         'laravel-echo-api-gateway': '/page/packages/laravel-echo-api-gateway/dist/laravel-echo-api-gateway.js',
     },
 })}</script>`;

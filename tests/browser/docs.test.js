@@ -39,6 +39,15 @@ const SHOWN = {
     },
 };
 
+/** The page draws a reply that it starts, and its promise of the end is kept. */
+const DRAWN = {
+    given: "window.text = ''; window.draw = (all) => { text = all; };",
+    async then(page, conversation) {
+        await until(page, () => text.endsWith('from the wheel.'));
+        assert.equal(await page.evaluate(() => text), (await newest(conversation)).content);
+    },
+};
+
 /** Each block: what the page has before it (`given`), and what is so after it (`then`). */
 const BLOCKS = {
     'README.md': [{
@@ -75,6 +84,38 @@ const BLOCKS = {
                 assert.deepEqual(await page.evaluate(() => spoken_), ['Dr. Smith came. ', 'He saw 3.14 of them.']);
             },
         },
+    ],
+    'docs/clients/browser.md': [
+        DRAWN,
+        {
+            given: `Object.assign(window, {
+                text: '', counted: 0, show: (chunk) => { text += chunk; }, clear: () => { text = ''; },
+                count: (characters) => { counted = characters; }, complain: () => {},
+            });`,
+            async then(page, conversation) {
+                await until(page, () => text.endsWith('from the wheel.'));
+                const { content } = await newest(conversation);
+                assert.deepEqual(await page.evaluate(() => ({ text, counted })), { text: content, counted: [...content].length });
+            },
+        },
+        {
+            ...DRAWN,
+            async then(page, conversation) {
+                await until(page, () => text.length > 100 && sessionStorage.getItem('reply') !== null);
+                await page.reload();
+                await DRAWN.then(page, conversation);
+                assert.equal((await api('GET', `/conversations/${conversation.id}/messages`)).messages.length, 2);
+                await until(page, () => sessionStorage.getItem('reply') === null);
+            },
+        },
+        {
+            given: `window.said = []; window.say = (what) => said.push(what); ${LISTENER}`,
+            async then(page, conversation, sent) {
+                await until(page, () => said.includes(1));
+                await hears(page, conversation, sent);
+            },
+        },
+        { given: LISTENER, then: hears },
     ],
     'docs/clients/event-source.md': [SHOWN],
     'docs/http.md': [SHOWN],

@@ -1,10 +1,10 @@
 // What the tests share: the unmodified packages, a page that listens, and requests to the stack.
 
 import { createRequire } from 'node:module';
-import { once } from 'node:events';
 import { URL_ } from './api.js';
 
 export { URL_, api, newConversation, reply } from './api.js';
+export { Inbox } from './inbox.js';
 
 const require = createRequire(`${process.env.TAILRACE_CLIENTS}/package.json`);
 
@@ -36,28 +36,6 @@ export function disconnectAll() {
         echo.disconnect();
     }
     axios.interceptors.request.clear(); // each Echo has left one there
-}
-
-/** Keeps what came, and lets a test wait for what is to come. */
-export class Inbox extends EventTarget {
-    items = [];
-
-    put = (item) => {
-        this.items.push(item);
-        this.dispatchEvent(new Event('item'));
-    };
-
-    /** Return the first item that `wanted` likes, once it is there. */
-    async find(wanted = () => true, seconds = 60) {
-        const signal = AbortSignal.timeout(seconds * 1000);
-        for (;;) {
-            const found = this.items.find(wanted);
-            if (found !== undefined) {
-                return found;
-            }
-            await once(this, 'item', { signal });
-        }
-    }
 }
 
 /** Resolve when a channel is subscribed. */
