@@ -53,6 +53,49 @@ def test_a_part_that_cannot_be(part: dict[str, Any], said: str) -> None:
     assert caught.value.message == f"Image or file 2 of the input: {said}."
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/a.png",
+        "http://LOCALHOST:8080/a.png",
+        "http://app.localhost./a.png",
+        "http://127.0.0.1/a.png",
+        "http://127.1/a.png",
+        "http://2130706433/a.png",
+        "http://0x7f000001/a.png",
+        "http://0/a.png",
+        "http://10.0.0.7/a.png",
+        "http://192.168.1.1:8000/a.png",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/a.png",
+        "http://[fd00:ec2::254]/latest/meta-data/",
+        "http://[::ffff:127.0.0.1]/a.png",
+        "http://metadata.google.internal/",
+        "http://printer.local/a.png",
+        "http://intranet/a.png",
+        "https://user:password@example.com/a.png",
+        "https://example.com:port/a.png",
+        "https://[broken/a.png",
+        "https:///a.png",
+    ],
+)
+def test_an_address_that_only_the_network_sees(url: str) -> None:
+    """It is never fetched here, and nobody else is sent there, however it is written."""
+    with pytest.raises(
+        Unprocessable, match=r"^Image or file 1 of the input: its url must be one of the public internet\.$"
+    ):
+        check_parts([ImagePart(url=url)])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com/a.png", "http://1.1.1.1/a.png", "https://[2606:4700::1111]/a", "https://local.example.com"],
+)
+def test_an_address_of_the_internet(url: str) -> None:
+    """Is handed on."""
+    check_parts([ImagePart(url=url)])
+
+
 def test_parts_that_are_too_large() -> None:
     """An item of the table cannot hold them; the message says what to do instead."""
     data = b64encode(bytes(200_000)).decode()

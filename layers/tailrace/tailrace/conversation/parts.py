@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import binascii
+import ipaddress
 import re
 from collections.abc import Sequence
+from socket import inet_aton
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -70,6 +73,8 @@ def _problem(part: InputPart) -> str | None:
     if part.url is not None:
         if not part.url.startswith(("https://", "http://")) or len(part.url) > 8192:
             return "its url must begin with https:// or http://"
+        if not _is_public(part.url):
+            return "its url must be one of the public internet"
         return None if not part.media_type or MEDIA_TYPE.fullmatch(part.media_type) else "its media_type is none"
     if not MEDIA_TYPE.fullmatch(part.media_type):
         return 'it must have a media_type, such as "image/png"'
@@ -80,6 +85,34 @@ def _problem(part: InputPart) -> str | None:
     except (binascii.Error, ValueError):
         return "its data must be base64"
     return "its data is empty" if empty else None
+
+
+_LOCAL: Final = ("localhost", "local", "internal", "intranet", "lan", "home.arpa")
+"""Names that no public server has (https://www.rfc-editor.org/rfc/rfc6761, https://www.rfc-editor.org/rfc/rfc8375)."""
+
+
+def _is_public(url: str) -> bool:
+    """Return whether an address can be of a public server, as far as it tells by itself.
+
+    Nothing is fetched here; but a vendor, or a server of one's own that speaks a vendor's wire, fetches what it is
+    given, and one within the network would be asked for what only that sees (server-side request forgery).
+    """
+    try:
+        split = urlsplit(url)
+        host = (split.hostname or "").rstrip(".")
+        _ = split.port
+    except ValueError:
+        return False
+    if not host or "@" in split.netloc:
+        return False
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_global
+    except ValueError:
+        pass
+    try:
+        return ipaddress.ip_address(inet_aton(host)).is_global  # 127.1, 0x7f000001 and 2130706433, as curl reads them
+    except OSError:
+        return "." in host and not any(host == name or host.endswith(f".{name}") for name in _LOCAL)
 
 
 def read_data_url(url: str) -> tuple[str, str] | None:
