@@ -62,17 +62,26 @@ async def test_all_that_is_loaded_is_from_the_layer(stream: EmulatedFunction, ap
         assert [path for path in objects if not path.startswith(tuple(str(folder) for folder in allowed))] == []
 
 
+async def ids_for(name: str, api: EmulatedFunction, stream: EmulatedFunction) -> dict[str, str]:
+    """Return what stands in for the placeholders of a sample."""
+    ids = await a_conversation(api)
+    _, _, added = await api.request(sample("api-message-add", **ids))
+    ids["MESSAGE_ID"] = json.loads(added)["id"]
+    text = (EVENTS / f"{name}.json").read_text()
+    if "GRANT_ID" in text:
+        _, _, granted = await api.request(sample("api-grant-create", **ids))
+        ids["GRANT_ID"] = json.loads(granted)["id"]
+    if name in OF_A_THREAD or "REPLY_ID" in text:
+        _, started, _ = await stream.request(sample("stream-start", **ids))
+        ids["REPLY_ID"] = started["x-message-id"]
+    return ids
+
+
 async def test_the_samples(api: EmulatedFunction, stream: EmulatedFunction) -> None:
     """Every event of events/ that is a request, given to the function it is named for."""
     functions = {"api": api, "stream": stream}
     for name in REQUESTS:
-        _, _, created = await api.request(sample("api-conversation-create"))
-        ids = {"CONVERSATION_ID": json.loads(created)["id"]}
-        _, _, added = await api.request(sample("api-message-add", **ids))
-        ids["MESSAGE_ID"] = json.loads(added)["id"]
-        if name in OF_A_THREAD or "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
-            _, started, _ = await stream.request(sample("stream-start", **ids))
-            ids["REPLY_ID"] = started["x-message-id"]
+        ids = await ids_for(name, api, stream)
         status, headers, body = await functions[name.partition("-")[0]].request(sample(name, **ids))
         assert status == STATUS.get(name, 200), (name, body)
         if headers.get("content-type", "").startswith("text/event-stream"):

@@ -16,10 +16,10 @@ from typing import Any, Final
 import pytest
 
 from tests.issuer import SECRET, shared_token
-from tests.real.built_functions import a_conversation, start
+from tests.real.built_functions import a_conversation, ids_for, start
 from tests.real.lambda_emulator import BUILT, EmulatedFunction, free_port
 from tests.real.recording import Recording
-from tests.test_events import ASKED, EVENTS, OF_A_THREAD, REQUESTS, REST, STATUS, sample, through_rest
+from tests.test_events import ASKED, REQUESTS, REST, STATUS, sample, through_rest
 from tests.test_template_rest import integration, rest
 
 pytestmark = pytest.mark.anyio
@@ -59,17 +59,6 @@ def with_header(event: dict[str, Any], name: str, value: str) -> None:
     """Give a request of the REST API a header."""
     event["headers"][name] = value
     event["multiValueHeaders"][name] = [value]
-
-
-async def ids_for(name: str, api: EmulatedFunction, stream: EmulatedFunction) -> dict[str, str]:
-    """Return what stands in for the placeholders of a sample."""
-    ids = await a_conversation(api)
-    _, _, added = await api.request(sample("api-message-add", **ids))
-    ids["MESSAGE_ID"] = json.loads(added)["id"]
-    if name in OF_A_THREAD or "REPLY_ID" in (EVENTS / f"{name}.json").read_text():
-        _, started, _ = await stream.request(sample("stream-start", **ids))
-        ids["REPLY_ID"] = started["x-message-id"]
-    return ids
 
 
 async def test_each_route_through_the_rest_api(api: EmulatedFunction, stream: EmulatedFunction) -> None:

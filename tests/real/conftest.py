@@ -33,6 +33,9 @@ def variables(table: Settings, emulator_url: str) -> dict[str, str]:
         "TAILRACE_AUTH": "iam",
         "TAILRACE_LEASE_S": "30",
         "TAILRACE_PRUNE_DAYS": "7",
+        "TAILRACE_LIMIT_SOCKETS": "20",
+        "TAILRACE_LIMIT_CHANNELS": "100",
+        "TAILRACE_LIMIT_WHISPERS": "10",
         "POWERTOOLS_METRICS_DISABLED": "true",
     }
 
