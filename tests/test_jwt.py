@@ -485,6 +485,23 @@ async def test_a_secret_from_secrets_manager(emulator_url: str, monkeypatch: pyt
         await door.backend.close()
 
 
+async def test_a_secret_that_is_rotated(emulator_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a deployment: the new one counts once the old one has been kept for its time, and the old one no more."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", emulator_url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr("tailrace.aws.secrets.KEY_MAX_AGE", 0)
+    secrets = boto3.client("secretsmanager")
+    secrets.create_secret(Name="/tailrace/rotated", SecretString=SECRET)
+    door = Door(Issuer("https://issuer.example"), jwt_secret_id="/tailrace/rotated")
+    old, new = (shared_token(door.issuer.claims(door.now), secret=each) for each in (SECRET, SECRET[::-1]))
+    assert await door.owner(old) == "user-1"
+    await door.refuses(new, r"^The token's signature is wrong\.$")
+    secrets.put_secret_value(SecretId="/tailrace/rotated", SecretString=SECRET[::-1])
+    assert await door.owner(new) == "user-1"
+    await door.refuses(old, r"^The token's signature is wrong\.$")
+    await door.backend.close()
+
+
 # ---- the signature itself ----
 
 
