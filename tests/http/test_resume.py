@@ -211,7 +211,7 @@ async def test_one_key_one_provider_call(serve: Serve, settings: Settings) -> No
             bodies = await asyncio.gather(*(post("text/event-stream") for _ in range(6)))
             later = await post("text/event-stream")
             whole = msgspec.json.decode(await post("application/json"))
-        assert {body.replace(b":\n", b"") for body in [*bodies, later]} == {later}
+        assert len({body.replace(b":\n", b"") for body in [*bodies, later]}) == 1  # but for keep-alives
         assert whole["message"] == events(later)[-1]["message"]
         assert len(upstream.requests) == 1
         _, history = await client.json("GET", f"/conversations/{conversation}/messages")
