@@ -9,8 +9,8 @@ from pynamodb.expressions.update import Action
 
 from tailrace.errors import NotFound, Unprocessable
 from tailrace.events import ConversationRecord, Json
-from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
-from tailrace.store.identities import IdentityChanged
+from tailrace.store.dynamodb import ConditionFailed, Payload
+from tailrace.store.identities import put_counted
 from tailrace.store.items import DELETED, ConversationItem, conversation_key, conversation_record, message_key, to_json
 from tailrace.store.table import Key, Table
 
@@ -58,15 +58,7 @@ class Conversations:
             Unprocessable: a text or the metadata are too long for its item.
             IdentityChanged: what its owner has used was changed by somebody else.
         """
-        item = conversation_item(conversation)
-        if identity is None:
-            await self._table.put(item)
-            return
-        writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}}, {"Update": identity}]
-        try:
-            await self._table.transact(writes, token=nonce.hex())
-        except TransactionCancelled as error:
-            raise IdentityChanged from error
+        await put_counted(self._table, conversation_item(conversation), identity, nonce)
 
     async def get(self, conversation_id: str) -> ConversationRecord:
         """Return a conversation.

@@ -9,7 +9,7 @@ import msgspec
 
 from tailrace.clock import Clock
 from tailrace.events import TERMINAL, Usage
-from tailrace.store.dynamodb import ConditionFailed, Payload
+from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import IdentityItem, from_json, identity_key, message_key
 from tailrace.store.table import Table
 
@@ -31,6 +31,26 @@ class Spent(msgspec.Struct, frozen=True):
 
     completed: int
     tokens: int
+
+
+async def put_counted(table: Table, item: Payload, identity: Payload | None, nonce: bytes) -> None:
+    """Put an item, with the update of what its owner has used, if it counts.
+
+    Args:
+        identity: as ``update_request`` gives it.
+        nonce: 16 random bytes for the transaction.
+
+    Raises:
+        IdentityChanged: what its owner has used was changed by somebody else.
+    """
+    if identity is None:
+        await table.put(item)
+        return
+    writes: list[Payload] = [{"Put": {"TableName": table.name, "Item": item}}, {"Update": identity}]
+    try:
+        await table.transact(writes, token=nonce.hex())
+    except TransactionCancelled as error:
+        raise IdentityChanged from error
 
 
 class Identities:

@@ -8,8 +8,8 @@ import msgspec
 from pynamodb.expressions.condition import size
 
 from tailrace.clock import Clock
-from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
-from tailrace.store.identities import IdentityChanged
+from tailrace.store.dynamodb import ConditionFailed, Payload
+from tailrace.store.identities import put_counted
 from tailrace.store.items import SocketItem, is_expired, socket_key
 from tailrace.store.table import Table
 
@@ -66,14 +66,7 @@ class StoredSockets:
             is_over=True if caller.is_over else None,
             expires=self.expires(),
         ).serialize()
-        if identity is None:
-            await self._table.put(item)
-            return
-        writes: list[Payload] = [{"Put": {"TableName": self._table.name, "Item": item}}, {"Update": identity}]
-        try:
-            await self._table.transact(writes, token=nonce.hex())
-        except TransactionCancelled as error:
-            raise IdentityChanged from error
+        await put_counted(self._table, item, identity, nonce)
 
     async def caller(self, socket: str) -> Caller | None:
         """Return for whom a socket acts, or None if nobody was seen behind it."""
