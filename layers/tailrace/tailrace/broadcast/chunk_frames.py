@@ -40,7 +40,6 @@ class ChunkFrames:
 
     Attributes:
         seq, offset: the place, now.
-        chunks, characters: how much the reader has of this answer's text; only pieces need to know.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class ChunkFrames:
         self.message_id = message_id
         self.seq = after
         self.offset = offset
-        self.chunks = self.characters = 0
+        self._chunks = 0  # that the reader has of this answer; only pieces need to know
         self._frames = frames
         self._progress = progress
         self._space = LARGEST_FRAME - len(copy(self)._frame("", after)) - _FIGURES
@@ -69,22 +68,17 @@ class ChunkFrames:
         return other
 
     def pass_over(self, events: Sequence[Event]) -> None:
-        """Count the text of entries that the reader has."""
+        """Count the chunks among entries that the reader has."""
         for event in events:
             if isinstance(event, Text):
-                self.chunks += 1
-                self.characters += len(event.text)
+                self._chunks += 1
             elif isinstance(event, Reset):
-                self.chunks = self.characters = 0
+                self._chunks = 0
 
-    def run(self, events: Sequence[Event], *, whole: bool = False) -> list[bytes]:
-        """Return the frames of the entries that follow.
+    def run(self, events: Sequence[Event]) -> list[bytes]:
+        """Return the frames of the entries that follow, to the last one.
 
-        What is neither text nor a reset only takes its number. Of a run with nothing else there is no frame:
-        whoever sends it keeps it for the next one, so that the numbers follow on each other.
-
-        Args:
-            whole: give such a run a frame without text, and so leave nothing for the next.
+        What is neither text nor a reset only takes its number; at the end of a run, in a frame without text.
         """
         found: list[bytes] = []
         texts: list[str] = []
@@ -114,7 +108,7 @@ class ChunkFrames:
                 continue
             seq += 1
         close()
-        return found + self.reach(seq) if found or whole else []
+        return found + self.reach(seq)
 
     def piece(self, piece: Found, now: float) -> list[bytes]:
         """Return the frames of a piece; it is one, unless the text is too long for that.
@@ -123,7 +117,7 @@ class ChunkFrames:
             now: seconds, by the clock that the progress was begun with.
         """
         if isinstance(piece, Voided):
-            self.chunks = 0
+            self._chunks = 0
             return [self._frame("", piece.seq, reset=True)]
         if isinstance(piece, Part):
             part = part_data(piece.event)
@@ -140,8 +134,8 @@ class ChunkFrames:
         if self._progress is not None:
             more["progress"] = self._progress.at(piece.chunks, piece.characters, now)
         seq = piece.seq - 1 if piece.taken else piece.seq
-        found.append(self._frame(text, seq, piece.taken, count=piece.chunks - self.chunks, **more))
-        self.chunks = piece.chunks
+        found.append(self._frame(text, seq, piece.taken, count=piece.chunks - self._chunks, **more))
+        self._chunks = piece.chunks
         return found
 
     def reach(self, seq: int) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The frames of what a delivery makes of a reply, for one place in it. Pure."""
+"""The frames of what a delivery makes of a reply, for one subscriber at one place in it. Pure."""
 
 from __future__ import annotations
 
@@ -8,61 +8,60 @@ from itertools import groupby
 import msgspec
 
 from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.delivery import Delivery, Found, Piece, Pieces
+from tailrace.delivery import Delivery, Found, Piece
 from tailrace.events import Event
 
 
 class DeliveredFrames:
-    """The frames of a log for one reader, from where it is. All of the log is fed, from its beginning.
+    """The frames of a log for one subscriber, from its place on. All of the log is fed, from its beginning, so that all
+    subscribers find the same sentences, and those of the stream.
 
     Args:
-        frames: at the reader's place.
+        frames: at the subscriber's place.
+
+    Attributes:
+        pieces: what cuts the log. Feed it here at least up to the subscriber's place.
     """
 
     def __init__(self, delivery: Delivery, frames: ChunkFrames) -> None:
         self._frames = frames
-        self._after = frames.seq + bool(frames.offset)  # the last entry of which the reader has something
-        self._pieces: Pieces | None = None  # every chunk as it was stored
-        if delivery != Delivery() or frames.offset:
-            self._pieces = delivery.open(after=self._after, taken=frames.offset)
+        self._after = frames.seq + bool(frames.offset)  # the last entry of which the subscriber has something
+        self._is_whole = delivery == Delivery() and not frames.offset  # every chunk as it was stored
+        self.pieces = delivery.open(after=self._after, taken=frames.offset)
         self._fed = 0
         self._now = 0.0
 
-    def feed(self, first_seq: int, events: Sequence[Event], at: float) -> list[bytes]:
+    def feed(self, first_seq: int, events: Sequence[Event], now: float) -> list[bytes]:
         """Take consecutive entries; return the frames of what is ready.
 
         Args:
-            at: when they were written, in seconds since 1970.
+            now: seconds, by the clock that the progress was begun with.
         """
         had = max(self._after + 1 - first_seq, 0)
-        if self._pieces is None:
-            return self._frames.run(events[had:], whole=True)
+        if self._is_whole:
+            return self._frames.run(events[had:])
         self._frames.pass_over(events[:had])
         self._fed = first_seq + len(events) - 1
-        self._now = at
-        return self._write(self._pieces.feed(first_seq, events, at))
+        self._now = now
+        return self.write(self.pieces.feed(first_seq, events, now), now)
 
     def rest(self) -> list[bytes]:
         """Return the frames of all that was fed, to its very end: somebody else delivers what follows."""
-        return [] if self._pieces is None else self._write(self._pieces.rest()) + self._frames.reach(self._fed)
+        return self.write(self.pieces.rest(), self._now) + self._frames.reach(self._fed)
 
     def flush(self) -> list[bytes]:
         """Return the frames of all that waits: the reply is over."""
-        return [] if self._pieces is None else self._write(self._pieces.flush())
+        return self.write(self.pieces.flush(), self._now)
 
-    def _write(self, found: Sequence[Found]) -> list[bytes]:
-        return [frame for each in together(found) for frame in self._frames.piece(each, self._now)]
-
-
-def together(found: Sequence[Found]) -> list[Found]:
-    """Return what is released at once as it is posted: chunks joined, sentences each by itself."""
-    whole: list[Found] = []
-    for are_chunks, group in groupby(found, lambda each: isinstance(each, Piece) and not each.sentences):
-        pieces = list(group)
-        if are_chunks and len(pieces) > 1:
-            pieces = [msgspec.structs.replace(pieces[-1], text="".join(map(str, pieces)))]
-        whole += pieces
-    return whole
+    def write(self, found: Sequence[Found], now: float) -> list[bytes]:
+        """Return the frames of what is released at once: chunks joined, sentences each by itself."""
+        frames: list[bytes] = []
+        for are_chunks, group in groupby(found, lambda each: isinstance(each, Piece) and not each.sentences):
+            pieces = list(group)
+            if are_chunks:
+                pieces = [msgspec.structs.replace(pieces[-1], text="".join(map(str, pieces)))]
+            frames += [frame for piece in pieces for frame in self._frames.piece(piece, now)]
+        return frames
 
 
 def delivery_text(delivery: Delivery) -> str | None:

@@ -21,10 +21,9 @@ from typing import Final
 import msgspec
 
 from tailrace.aws.invoke import InvokeError
-from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.pending import CREATED, Pending
+from tailrace.broadcast.segment_queue import CREATED, SegmentQueue
 from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
@@ -85,12 +84,10 @@ class Feed:
         self._call_function = call_function
         self._tasks = tasks
 
-        chunks = ChunkFrames(frames, channel, message.id)
-        self._pending = Pending(chunks, frames.message_created(channel, message), store.log)
-        self._subscribers = Subscribers(
-            message, chunks, self._pending, fan_out=fan_out, log=store.log, clock=clock, tasks=tasks
-        )
+        self._queue = SegmentQueue(message, channel, frames, store.log)
+        self._subscribers = Subscribers(message.id, self._queue, fan_out=fan_out, clock=clock, tasks=tasks)
         self._stored = CREATED  # the newest segment
+        self._looked = CREATED - 1  # the newest that was stored before the last look
         self._handed_over = False
         self._skip: list[str] = []
         self._nobody_since: float | None = None  # when nobody was found to listen, and since then nobody looked
@@ -112,7 +109,7 @@ class Feed:
         """Take a segment that was stored. Never blocks and never fails."""
         if self._closed:
             return
-        tells = self._pending.add(number, first_seq, events)
+        tells = self._queue.add(number, first_seq, events)
         self._stored = number
         if tells:
             self._wake()
@@ -168,7 +165,7 @@ class Feed:
             # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
             logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
             self._close()
-        elif self._ended or self._pending.tells(max(self._subscribers.given, self._subscribers.looked), self._stored):
+        elif self._ended or self._queue.tells(self._looked, self._stored):
             self._wake()
 
     async def _round(self) -> None:
@@ -196,8 +193,8 @@ class Feed:
             await self._note_fed()
 
     async def _give_out(self, is_last: bool) -> None:
-        given, upto = self._subscribers.given, self._stored
-        if not (self._pending.tells(given, upto) or (is_last and self._pending.has_parts(given, upto))):
+        upto = self._stored
+        if not self._queue.tells(self._subscribers.given, upto, is_end=is_last):
             return
         if self._handed_over:
             await self._call(upto)
@@ -213,7 +210,8 @@ class Feed:
             self._handed_over = True
             await self._call(upto)
             return
-        await self._subscribers.serve(listeners, upto)
+        self._looked = upto
+        self._subscribers.serve(listeners, upto)
         self._nobody_since = None if listeners else self._clock.monotonic()
 
     # ---- many subscribers ----
@@ -231,6 +229,7 @@ class Feed:
             "skip": self._skip,
         }
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
+        self._looked = upto
         self._subscribers.gave(upto)
         try:
             answer = msgspec.convert(await self._call_function({"fan_out": request}), Sent)

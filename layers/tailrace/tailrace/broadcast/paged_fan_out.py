@@ -18,7 +18,6 @@ from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.pending import TELLING
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message
 from tailrace.store import Segment, Store, Subscription
@@ -161,7 +160,7 @@ class PagedFanOut:
             events = [event for segment in wanted for event in segment.events]
             after = wanted[0].first_seq - 1
             writer = ChunkFrames(self._frames, batch.channel, batch.message_id, after=after)
-            frames += writer.run(events, whole=any(isinstance(event, TELLING) for event in events))
+            frames += writer.run(events)
         return frames
 
     async def _post(self, targets: Sequence[Target]) -> Sequence[str]:
