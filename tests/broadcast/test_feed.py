@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import AT_ONCE, SLOW_SECONDS, FanOut
-from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, CallFunction, Feed
+from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, Feed
 from tailrace.broadcast.frames import Frames
+from tailrace.broadcast.paged_fan_out import CallFunction
 from tailrace.broadcast.segment_queue import LARGEST_QUEUE
 from tailrace.errors import StoreError
 from tailrace.events import End, Event, Reasoning, Reset, Text, Usage

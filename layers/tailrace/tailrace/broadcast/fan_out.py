@@ -60,8 +60,8 @@ class Sent(msgspec.Struct, frozen=True):
         posted: how many got every frame.
     """
 
-    subscribers: int
-    dropped: Sequence[str]
+    subscribers: int = 0
+    dropped: Sequence[str] = ()
     posted: int = 0
 
 

@@ -23,11 +23,12 @@ import msgspec
 from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
+from tailrace.broadcast.paged_fan_out import Batch, CallFunction
 from tailrace.broadcast.segment_queue import CREATED, SegmentQueue
 from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
-from tailrace.events import Event, Json, Message
+from tailrace.events import Event, Message
 from tailrace.store import Store
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,6 @@ FUNCTION_DRAIN_SECONDS: Final = 5.0
 
 MOST_SKIPPED: Final = 1000
 """Sockets that the broadcast function is asked to leave out because they did not read."""
-
-CallFunction = Callable[[Json], Awaitable[Json]]
 
 
 class Feed:
@@ -90,12 +89,11 @@ class Feed:
         self._looked = CREATED - 1  # the newest that was stored before the last look
         self._handed_over = False
         self._skip: list[str] = []
-        self._nobody_since: float | None = None  # when nobody was found to listen, and since then nobody looked
-        self._timer: Timer | None = None
+        self._idle_until = 0.0  # when it looks again, since nobody listened
+        self._idle_timer: Timer | None = None
         self._work: asyncio.Task[None] | None = None
-        self._patience: asyncio.Timeout | None = None
         self._end_timer: Timer | None = None
-        self._impatient = False
+        self._gave_up = False
         self._ended = False
         self._closed = False
 
@@ -120,7 +118,7 @@ class Feed:
             return
         self._ended = True
         seconds = FUNCTION_DRAIN_SECONDS if self._handed_over else DRAIN_SECONDS
-        self._end_timer = self._clock.call_later(seconds, self._lose_patience)
+        self._end_timer = self._clock.call_later(seconds, self._give_up)
         self._wake()
 
     def lost(self) -> None:
@@ -140,17 +138,16 @@ class Feed:
     def _wake(self) -> None:
         if self._work is not None or self._closed:
             return
-        if self._nobody_since is not None and not self._ended:
-            if self._timer is None:
-                due = self._nobody_since + IDLE_SECONDS - self._clock.monotonic()
-                self._timer = self._clock.call_later(max(due, 0.0), self._begin)
-            return
-        self._begin()
+        idle = 0.0 if self._ended else self._idle_until - self._clock.monotonic()
+        if idle <= 0.0:
+            self._begin()
+        elif self._idle_timer is None:
+            self._idle_timer = self._clock.call_later(idle, self._begin)
 
     def _begin(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         if self._work is None and not self._closed:
             self._work = asyncio.ensure_future(self._round())
             self._tasks.add(self._work)
@@ -160,7 +157,10 @@ class Feed:
         self._tasks.discard(work)
         self._work = None
         if work.cancelled():
-            self._close()
+            if self._gave_up:
+                self._wake()
+            else:
+                self._close()
         elif (error := work.exception()) is not None:
             # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
             logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
@@ -169,28 +169,22 @@ class Feed:
             self._wake()
 
     async def _round(self) -> None:
-        final = self._ended
+        is_last = self._ended
         try:
-            # This time-out never comes by itself: it is how the end breaks off a wait that takes too long.
-            async with asyncio.timeout(None) as self._patience:
-                if self._impatient:
-                    self._lose_patience()
-                await self._give_out(final)
-                if final:
+            if not self._gave_up:
+                await self._give_out(is_last)
+                if is_last:
                     await self._subscribers.drain()
-        except TimeoutError:
-            if not self._impatient:
-                raise
-            final = True
         except StoreError as error:
             # Who listens is not known. What was stored is kept, and looked for again.
             logger.warning("feed cannot look", extra={"message_id": self._message.id, "reason": error.message})
-            self._nobody_since = self._clock.monotonic()
-        finally:
-            self._patience = None
-        if final:
+            self._idle_until = self._clock.monotonic() + IDLE_SECONDS
+        if is_last:
             self._close()
-            await self._note_fed()
+            try:
+                await self._fed(self._message.id)
+            except StoreError as error:  # the sweep does it
+                logger.warning("feed not noted", extra={"message_id": self._message.id, "reason": error.message})
 
     async def _give_out(self, is_last: bool) -> None:
         upto = self._stored
@@ -212,27 +206,27 @@ class Feed:
             return
         self._looked = upto
         self._subscribers.serve(listeners, upto)
-        self._nobody_since = None if listeners else self._clock.monotonic()
+        self._idle_until = 0.0 if listeners else self._clock.monotonic() + IDLE_SECONDS
 
     # ---- many subscribers ----
 
     async def _call(self, upto: int) -> None:
         """Let the broadcast function post what was not given out yet. One call at a time keeps the order."""
         assert self._call_function is not None
-        request = {
-            "message_id": self._message.id,
-            "channel": self._channel,
-            "first": max(self._subscribers.given + 1, 0),
-            "last": upto,
-            "created": msgspec.to_builtins(self._message) if self._subscribers.given < CREATED else None,
-            "except_socket": self._except_socket,
-            "skip": self._skip,
-        }
+        batch = Batch(
+            message_id=self._message.id,
+            channel=self._channel,
+            first=max(self._subscribers.given + 1, 0),
+            last=upto,
+            created=self._message if self._subscribers.given < CREATED else None,
+            except_socket=self._except_socket,
+            skip=frozenset(self._skip),
+        )
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
         self._looked = upto
         self._subscribers.gave(upto)
         try:
-            answer = msgspec.convert(await self._call_function({"fan_out": request}), Sent)
+            answer = msgspec.convert(await self._call_function({"fan_out": msgspec.to_builtins(batch)}), Sent)
         except (InvokeError, msgspec.ValidationError) as error:
             logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
             return
@@ -241,20 +235,14 @@ class Feed:
 
     # ---- the end ----
 
-    def _lose_patience(self) -> None:
-        self._impatient = True
-        if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time())
+    def _give_up(self) -> None:
+        self._gave_up = True
+        if self._work is not None:
+            self._work.cancel()  # what remains is done by another one
 
     def _close(self) -> None:
         self._closed = True
-        for timer in (self._timer, self._end_timer):
+        for timer in (self._idle_timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
         self._subscribers.close()
-
-    async def _note_fed(self) -> None:
-        try:
-            await self._fed(self._message.id)
-        except StoreError as error:  # the sweep does it
-            logger.warning("feed not noted", extra={"message_id": self._message.id, "reason": error.message})
