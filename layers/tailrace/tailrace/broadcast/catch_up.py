@@ -124,10 +124,7 @@ class _Reader:
     """One reply for one subscriber."""
 
     def __init__(self, by: CatchUp, channel: str, socket: str, missed: Missed, delivery: Delivery) -> None:
-        self._store = by.store
-        self._fan_out = by.fan_out
-        self._frames = by.frames
-        self._clock = by.clock
+        self._by = by
         self._channel = channel
         self._socket = socket
         self._missed = missed
@@ -136,14 +133,14 @@ class _Reader:
         place = ChunkFrames(by.frames, channel, missed.id, after=after, offset=missed.taken, progress=progress)
         self._delivered = DeliveredFrames(delivery, place)
         self._number = -1  # of the last segment read
-        self._last = 0  # the last entry read
         self._ended = False
         self._reached = True  # whether all posts arrived
 
     async def run(self, give_up: float) -> None:
-        wait_until = self._clock.monotonic() + AHEAD_SECONDS
+        clock = self._by.clock
+        wait_until = clock.monotonic() + AHEAD_SECONDS
         refused = False  # the last attempt to go live
-        while self._clock.monotonic() < give_up:
+        while clock.monotonic() < give_up:
             before = self._number
             await self._read()
             if self._ended or (self._number == -1 and self._missed.message.status in TERMINAL):
@@ -152,9 +149,9 @@ class _Reader:
             if refused and self._number == before:
                 # No segment had stood in the way, so the subscription is gone, or was replaced by a later one.
                 return
-            if self._last < self._missed.after and self._clock.monotonic() < wait_until:
+            if self._delivered.fed < self._missed.after and clock.monotonic() < wait_until:
                 refused = False
-                await self._clock.sleep(PAUSE)
+                await clock.sleep(PAUSE)
             elif await self._go_live():
                 return
             else:
@@ -164,34 +161,33 @@ class _Reader:
     async def _go_live(self) -> bool:
         # Whoever posts the next segment begins with it, and knows of nothing that waits here.
         await self._send(self._delivered.rest())
-        return await self._store.subscriptions.open_from(self._channel, self._socket, self._missed.id, self._number + 1)
+        opened = self._by.store.subscriptions.open_from
+        return await opened(self._channel, self._socket, self._missed.id, self._number + 1)
 
     async def _read(self) -> None:
         """Post what is there beyond the cursor, page by page."""
-        async for page in self._store.log.pages(self._missed.id, self._number):
+        async for page in self._by.store.log.pages(self._missed.id, self._number):
             self._number = page[-1].number
             await self._post([event for segment in page for event in segment.events], page[-1].at)
 
     async def _post(self, events: Sequence[Event], at: int) -> None:
         if events:
-            first_seq = self._last + 1
-            self._last += len(events)
             self._ended = isinstance(events[-1], End)
-            await self._send(self._delivered.feed(first_seq, events, at / 1_000_000))
+            await self._send(self._delivered.feed(self._delivered.fed + 1, events, at / 1_000_000))
 
     async def _send(self, frames: Sequence[bytes]) -> None:
         for each in frames:
             # After one that did not arrive none may follow: the subscriber sees a gap when it gets what is live.
-            self._reached = self._reached and await self._fan_out.post(self._socket, self._channel, each)
+            self._reached = self._reached and await self._by.fan_out.post(self._socket, self._channel, each)
 
     async def _end(self) -> None:
-        message = await self._store.messages.get(self._missed.id)
+        message = await self._by.store.messages.get(self._missed.id)
         if not self._ended and self._missed.after == 0 and message.content:
             # The log has expired, and the message is all there is to tell.
-            await self._post([Text(message.content)], self._clock.now())
+            await self._post([Text(message.content)], self._by.clock.now())
         await self._send(self._delivered.flush())
-        end = self._frames.message_ended(self._channel, message)
-        await self._fan_out.post(self._socket, self._channel, end)
+        end = self._by.frames.message_ended(self._channel, message)
+        await self._by.fan_out.post(self._socket, self._channel, end)
 
 
 def _channel(message: Open) -> str:

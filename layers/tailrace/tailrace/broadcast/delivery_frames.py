@@ -21,6 +21,7 @@ class DeliveredFrames:
 
     Attributes:
         pieces: what cuts the log. Feed it here at least up to the subscriber's place.
+        fed: the last entry that was fed here.
     """
 
     def __init__(self, delivery: Delivery, frames: ChunkFrames) -> None:
@@ -28,7 +29,7 @@ class DeliveredFrames:
         self._after = frames.seq + bool(frames.offset)  # the last entry of which the subscriber has something
         self._is_whole = delivery == Delivery() and not frames.offset  # every chunk as it was stored
         self.pieces = delivery.open(after=self._after, taken=frames.offset)
-        self._fed = 0
+        self.fed = 0
         self._now = 0.0
 
     def feed(self, first_seq: int, events: Sequence[Event], now: float) -> list[bytes]:
@@ -38,16 +39,16 @@ class DeliveredFrames:
             now: seconds, by the clock that the progress was begun with.
         """
         had = max(self._after + 1 - first_seq, 0)
+        self.fed = first_seq + len(events) - 1
+        self._now = now
         if self._is_whole:
             return self._frames.run(events[had:])
         self._frames.pass_over(events[:had])
-        self._fed = first_seq + len(events) - 1
-        self._now = now
         return self.write(self.pieces.feed(first_seq, events, now), now)
 
     def rest(self) -> list[bytes]:
         """Return the frames of all that was fed, to its very end: somebody else delivers what follows."""
-        return self.write(self.pieces.rest(), self._now) + self._frames.reach(self._fed)
+        return self.write(self.pieces.rest(), self._now) + self._frames.reach(self.fed)
 
     def flush(self) -> list[bytes]:
         """Return the frames of all that waits: the reply is over."""

@@ -84,7 +84,7 @@ class Feed:
         self._tasks = tasks
 
         self._queue = SegmentQueue(message, channel, frames, store.log)
-        self._subscribers = Subscribers(message.id, self._queue, fan_out=fan_out, clock=clock, tasks=tasks)
+        self._subscribers = Subscribers(self._queue, fan_out, clock, tasks)
         self._stored = CREATED  # the newest segment
         self._looked = CREATED - 1  # the newest that was stored before the last look
         self._handed_over = False
@@ -200,7 +200,8 @@ class Feed:
             if subscription.socket != self._except_socket
         ]
         if self._call_function is not None and len(listeners) > self._limit:
-            await self._subscribers.leave()  # which still only know of what was stored before the last look
+            await self._subscribers.drain()  # who still only know of what was stored before the last look
+            self._subscribers.serve((), self._subscribers.given)
             self._handed_over = True
             await self._call(upto)
             return

@@ -69,6 +69,7 @@ class SegmentQueue:
     def __init__(self, message: Message, channel: str, frames: Frames, log: Log) -> None:
         self.created: Final = frames.message_created(channel, message)
         self.begun: Final = microseconds(message.created_at)
+        self.message_id: Final = message.id
         self.channel: Final = channel
         self.chunks: Final = ChunkFrames(frames, channel, message.id)
         self.dropped = CREATED
@@ -111,7 +112,7 @@ class SegmentQueue:
         """
         if after < min(self.dropped, upto):
             log = self._log.pages(
-                self.chunks.message_id, max(after, CREATED), upto=min(self.dropped, upto), at_once=PAGE_SEGMENTS
+                self.message_id, max(after, CREATED), upto=min(self.dropped, upto), at_once=PAGE_SEGMENTS
             )
             try:
                 async with aclosing(log) as pages:
@@ -124,7 +125,7 @@ class SegmentQueue:
     async def before(self, number: int) -> AsyncIterator[Segment]:
         """Yield the segments before a number, from the log; when it cannot be read, only some."""
         try:
-            async for segment in self._log.read(self.chunks.message_id, upto=number - 1):
+            async for segment in self._log.read(self.message_id, upto=number - 1):
                 yield segment
         except StoreError as error:
             self._warn(error)
@@ -150,7 +151,7 @@ class SegmentQueue:
         self._size -= self._entries.popleft().size
 
     def _warn(self, error: StoreError) -> None:
-        about = {"message_id": self.chunks.message_id, "reason": error.message}
+        about = {"message_id": self.message_id, "reason": error.message}
         logger.warning("segments not read", extra=about)
 
 

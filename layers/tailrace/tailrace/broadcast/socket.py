@@ -121,33 +121,29 @@ class Sockets:
 
     async def _receive(self, socket: str, event: Mapping[str, Any]) -> None:
         body = event_body(event)
+        asked: ClientFrame | ChatFrame | None = None
         try:
             asked = any_frame(body)
-        except UnknownFrame:
-            await self._post(socket, _ERROR)
-            return
-        try:
-            if isinstance(asked, ChatFrame):
-                await self._take(socket, asked, body)
-            else:
+            if isinstance(asked, ClientFrame):
                 await self._answer(socket, asked)
+            elif self._chats is not None:
+                await self._chats.take(socket, asked, body)
+            else:
+                raise UnknownFrame
+            return
         except UnknownFrame:
-            await self._post(socket, _ERROR)
+            asked, said = None, ""
         except RequestError as error:
-            await self._refuse(socket, asked, error.message)
+            said = error.message
         except TailraceError as error:
             logger.error("frame failed", extra={"reason": error.message})
             # What is missing in the deployment is for the operator, who finds it in the log, not for a client.
             is_setup = isinstance(error, ConfigurationError)
-            await self._refuse(socket, asked, "This is not set up on the server." if is_setup else error.message)
+            said = "This is not set up on the server." if is_setup else error.message
         except Exception as error:  # a bug: the log says where, the client no more than this
             logger.error("frame failed", extra=where(error))
-            await self._refuse(socket, asked, "Something went wrong on our side.")
-
-    async def _take(self, socket: str, asked: ChatFrame, body: bytes) -> None:
-        if self._chats is None:
-            raise UnknownFrame
-        await self._chats.take(socket, asked, body)
+            said = "Something went wrong on our side."
+        await self._post(socket, _refusal(asked, said))
 
     async def _answer(self, socket: str, asked: ClientFrame) -> None:
         match asked.event:
@@ -266,13 +262,12 @@ class Sockets:
         # A socket that is gone by now has its own $disconnect.
         await self._fan_out.post(socket, None, data)
 
-    async def _refuse(self, socket: str, asked: ClientFrame | ChatFrame, message: str) -> None:
-        if isinstance(asked, ChatFrame):
-            await self._post(socket, chat_error(asked.request_id, message))
-            return
-        channel = asked.about()
-        try:
-            refusal = _ERROR if channel is None else frame("error", channel, {"message": message})
-        except TooLarge:  # a channel's name may be all that a client sent
-            refusal = _ERROR
-        await self._post(socket, refusal)
+
+def _refusal(asked: ClientFrame | ChatFrame | None, message: str) -> bytes:
+    if isinstance(asked, ChatFrame):
+        return chat_error(asked.request_id, message)
+    channel = None if asked is None else asked.about()
+    try:
+        return _ERROR if channel is None else frame("error", channel, {"message": message})
+    except TooLarge:  # a channel's name may be all that a client sent
+        return _ERROR

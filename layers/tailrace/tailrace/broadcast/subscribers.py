@@ -101,24 +101,22 @@ class Subscriber:
             self._ready += delivered.write(found, self._clock.monotonic())
             self._wake(self)
 
-        self._stop_timer()
-        self._paced = Paced(delivered.pieces, release, clock=self._clock)
-
-    def _stop_timer(self) -> None:
         if self._paced is not None:
             self._paced.close()
+        self._paced = Paced(delivered.pieces, release, clock=self._clock)
 
     def close(self) -> None:
         """Give it nothing more."""
         self.open = False
-        self._stop_timer()
+        if self._paced is not None:
+            self._paced.close()
+            self._paced = None
 
 
 class Subscribers:
     """Posts what was stored of one reply to those who listen.
 
     Args:
-        message_id: the reply's.
         queue: what was stored of it.
         tasks: where running tasks are kept, for whoever shuts down.
 
@@ -126,11 +124,8 @@ class Subscribers:
         given: the newest segment that was given to anybody.
     """
 
-    def __init__(
-        self, message_id: str, queue: SegmentQueue, *, fan_out: FanOut, clock: Clock, tasks: set[asyncio.Task[None]]
-    ) -> None:
+    def __init__(self, queue: SegmentQueue, fan_out: FanOut, clock: Clock, tasks: set[asyncio.Task[None]]) -> None:
         self.given = CREATED - 1
-        self._message_id = message_id
         self._queue = queue
         self._fan_out = fan_out
         self._clock = clock
@@ -147,23 +142,23 @@ class Subscribers:
 
     def serve(self, listeners: Sequence[Subscription], upto: int) -> None:
         """Give those who listen now, and nobody else, the segments up to a number."""
+        self._is_end = False
         deliveries = self.deliveries
         before, self._subscribers = self._subscribers, {}
         for each in listeners:
             served = before.get(each.socket)
-            first = each.starts.get(self._message_id, self.given + 1)
+            first = each.starts.get(self._queue.message_id, self.given + 1)
             if served is not None and served.since == each.since:
                 self._subscribers[each.socket] = before.pop(each.socket)
             elif first != NEVER:  # otherwise it is being caught up by somebody else
                 delivery = each.delivery
-                if len(deliveries) == MOST_DELIVERIES and delivery not in deliveries:
+                if delivery is not None and len(deliveries | {delivery}) > MOST_DELIVERIES:
                     delivery = None
                 if delivery is not None:
                     deliveries.add(delivery)
                 after = max(first - 1, self.given)
-                self._subscribers[each.socket] = Subscriber(
-                    each, after, delivery, self._queue, clock=self._clock, wake=self._enter
-                )
+                subscriber = Subscriber(each, after, delivery, self._queue, self._clock, wake=self._enter)
+                self._subscribers[each.socket] = subscriber
         for gone in before.values():  # it unsubscribed, or subscribed anew
             gone.close()
         if self._subscribers:
@@ -171,6 +166,24 @@ class Subscribers:
         self._queue.forget(min((each.after for each in self._subscribers.values() if each.open), default=self.given))
         self._queue.parts_are_wanted = any(delivery_of(each).parts for each in self.deliveries)
         self._enter_all()
+
+    def gave(self, upto: int) -> None:
+        """Forget the segments up to a number: somebody else has given them."""
+        self.given = upto
+        self._queue.forget(upto)
+
+    async def drain(self) -> None:
+        """Give what deliveries hold back too, and wait until all is posted."""
+        self._is_end = True
+        self._enter_all()
+        while self._posts:
+            await asyncio.wait(self._posts.values())
+
+    def close(self) -> None:
+        """Post nothing more."""
+        for post in self._posts.values():
+            post.cancel()
+        self.serve((), self.given)
 
     # ---- posting ----
 
@@ -198,42 +211,11 @@ class Subscribers:
     def _posted(self, subscriber: Subscriber, post: asyncio.Task[None]) -> None:
         del self._posts[subscriber.socket]
         self._tasks.discard(post)
-        if post.cancelled():
+        error = None if post.cancelled() else post.exception()
+        if error is not None:
+            logger.error("post failed", extra={"message_id": self._queue.message_id, **where(error)})
+        if error is not None or post.cancelled() or not subscriber.open:
             subscriber.close()
-        elif (error := post.exception()) is not None:
-            subscriber.close()
-            logger.error("post failed", extra={"message_id": self._message_id, **where(error)})
         # A later subscription of the same socket waits for the post too.
         if subscriber.socket in self._subscribers:
             self._enter(self._subscribers[subscriber.socket])
-
-    # ---- the end of it ----
-
-    async def drain(self) -> None:
-        """Give what deliveries hold back too, and wait until all is posted."""
-        self._is_end = True
-        self._enter_all()
-        while self._posts:
-            await asyncio.wait(self._posts.values())
-
-    async def leave(self) -> None:
-        """Do the same, and leave all that is stored from now on to somebody else."""
-        await self.drain()
-        self._clear()
-        self._is_end = False
-
-    def gave(self, upto: int) -> None:
-        """Forget the segments up to a number: somebody else has given them."""
-        self.given = upto
-        self._queue.forget(upto)
-
-    def close(self) -> None:
-        """Post nothing more."""
-        for post in self._posts.values():
-            post.cancel()
-        self._clear()
-
-    def _clear(self) -> None:
-        for subscriber in self._subscribers.values():
-            subscriber.close()
-        self._subscribers.clear()
