@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from copy import copy
 from typing import Any, Final
 
 import msgspec
@@ -52,20 +51,15 @@ class ChunkFrames:
         offset: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        self.channel = channel
-        self.message_id = message_id
         self.seq = after
-        self.offset = offset
-        self._chunks = 0  # that the reader has of this answer; only pieces need to know
+        self.offset = 0
         self._frames = frames
+        self._channel = channel
+        self._message_id = message_id
         self._progress = progress
-        self._space = LARGEST_FRAME - len(copy(self)._frame("", after)) - _FIGURES
-
-    def at(self, seq: int, progress: Progress | None = None) -> ChunkFrames:
-        """Return the same for whoever has all entries up to one."""
-        other = copy(self)
-        other.seq, other.offset, other._progress = seq, 0, progress
-        return other
+        self._chunks = 0  # that the reader has of this answer; only pieces need to know
+        self._space = LARGEST_FRAME - len(self._frame("", after)) - _FIGURES
+        self.offset = offset
 
     def pass_over(self, events: Sequence[Event]) -> None:
         """Count the chunks among entries that the reader has."""
@@ -145,7 +139,7 @@ class ChunkFrames:
     def _frame(self, text: str, seq: int, offset: int = 0, *, count: int = 0, **more: Any) -> bytes:
         """Return a ``MessageChunkReceived``, whose fields docs/broadcasting.md explains, and move on to its end."""
         data = {
-            "message_id": self.message_id,
+            "message_id": self._message_id,
             "chunk": text,
             "seq": seq,
             "first_seq": self.seq + 1,
@@ -154,7 +148,7 @@ class ChunkFrames:
             **more,
         }
         self.seq, self.offset = seq, offset
-        return self._frames.event("MessageChunkReceived", self.channel, data)
+        return self._frames.event("MessageChunkReceived", self._channel, data)
 
     def _parts(self, text: str) -> list[str]:
         """Return a text in parts that fit into a frame each."""

@@ -136,34 +136,26 @@ class Feed:
     # ---- one round: look, and give out ----
 
     def _wake(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._work is not None or self._closed:
             return
         idle = 0.0 if self._ended else self._idle_until - self._clock.monotonic()
-        if idle <= 0.0:
-            self._begin()
-        elif self._idle_timer is None:
-            self._idle_timer = self._clock.call_later(idle, self._begin)
-
-    def _begin(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self._work is None and not self._closed:
-            self._work = asyncio.ensure_future(self._round())
-            self._tasks.add(self._work)
-            self._work.add_done_callback(self._round_done)
+        if idle > 0.001:  # less is a timer that was early by a rounding
+            self._idle_timer = self._clock.call_later(idle, self._wake)
+            return
+        self._work = asyncio.ensure_future(self._round())
+        self._tasks.add(self._work)
+        self._work.add_done_callback(self._round_done)
 
     def _round_done(self, work: asyncio.Task[None]) -> None:
         self._tasks.discard(work)
         self._work = None
-        if work.cancelled():
-            if self._gave_up:
-                self._wake()
-            else:
-                self._close()
-        elif (error := work.exception()) is not None:
+        error = None if work.cancelled() else work.exception()
+        if error is not None:
             # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
             logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
+        if error is not None or (work.cancelled() and not self._gave_up):
             self._close()
         elif self._ended or self._queue.tells(self._looked, self._stored):
             self._wake()

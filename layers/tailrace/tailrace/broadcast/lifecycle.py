@@ -63,24 +63,20 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 
 def announcement(change: Change) -> Announcement | None:
     """Return what is announced of a change; None when it is nothing for subscribers."""
-    told = _announcement(change)
+    before, after = change.before, change.after
+    told: Announcement | None = None
+    if isinstance(after, ConversationRecord):
+        if before is None:
+            shown = {name: value for name, value in after.metadata.items() if name != "private"}
+            subject = msgspec.structs.replace(after, metadata=shown)
+            told = Announcement(channel=owner_channel(after.owner), what="created", subject=subject)
+    elif after is not None and after.message.role != "system":
+        if before is None:
+            told = None if after.feeding else _about(after, "created")
+        elif _is_over(after) and not _is_over(before):
+            told = _about(after, "ended")
     # An owner may be any text; to what is no channel's name nobody can have subscribed.
     return told if told is not None and is_channel(told.channel) else None
-
-
-def _announcement(change: Change) -> Announcement | None:
-    before, after = change.before, change.after
-    if isinstance(after, ConversationRecord):
-        if before is not None:
-            return None
-        shown = {name: value for name, value in after.metadata.items() if name != "private"}
-        subject = msgspec.structs.replace(after, metadata=shown)
-        return Announcement(channel=owner_channel(after.owner), what="created", subject=subject)
-    if after is None or after.message.role == "system":
-        return None
-    if before is None:
-        return None if after.feeding else _about(after, "created")
-    return _about(after, "ended") if _is_over(after) and not _is_over(before) else None
 
 
 def _is_over(image: Image) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.clock import microseconds
+from tailrace.delivery import Progress
 from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.errors import StoreError
 from tailrace.events import Event, Message, Reasoning, Reset, Text
@@ -60,7 +61,6 @@ class SegmentQueue:
     Attributes:
         created: the frame that says that the reply was begun.
         begun: when that was, microseconds since 1970.
-        chunks: writes frames of the reply, wherever in it.
         dropped: the newest segment that was too much to keep, whoever had it.
         parts_are_wanted: whether somebody wants what lies between the text, so that reasoning is given at once too.
             What happens to tools always is: it is little, and may be long before the next text.
@@ -71,9 +71,9 @@ class SegmentQueue:
         self.begun: Final = microseconds(message.created_at)
         self.message_id: Final = message.id
         self.channel: Final = channel
-        self.chunks: Final = ChunkFrames(frames, channel, message.id)
         self.dropped = CREATED
         self.parts_are_wanted = False
+        self._writer = frames
         self._log = log
         self._entries: deque[QueuedSegment] = deque()
         self._size = 0
@@ -130,13 +130,18 @@ class SegmentQueue:
         except StoreError as error:
             self._warn(error)
 
+    def place(self, segment: QueuedSegment | Segment, progress: Progress | None = None) -> ChunkFrames:
+        """Return what writes frames for whoever has all before a segment."""
+        after = segment.first_seq - 1
+        return ChunkFrames(self._writer, self.channel, self.message_id, after=after, progress=progress)
+
     def frames(self, segments: Sequence[QueuedSegment | Segment]) -> list[bytes]:
         """Return the frames of consecutive segments, for whoever gets every chunk."""
         # Nearly always all subscribers are at the same place, and get the same bytes.
         if self._framed != (segments[0].number, segments[-1].number):
             self._framed = segments[0].number, segments[-1].number
             events = [event for segment in segments for event in segment.events]
-            self._frames = self.chunks.at(segments[0].first_seq - 1).run(events)
+            self._frames = self.place(segments[0]).run(events)
         return self._frames
 
     def forget(self, upto: int) -> None:

@@ -92,7 +92,7 @@ class Subscriber:
         """Begin a delivery with a segment. Where sentences end, and the progress, depend on what came before it."""
         now = self._clock.monotonic()
         begun = now - (self._clock.now() - self._queue.begun) / 1_000_000
-        place = self._queue.chunks.at(first.first_seq - 1, Progress(begun) if delivery.progress else None)
+        place = self._queue.place(first, Progress(begun) if delivery.progress else None)
         delivered = DeliveredFrames(delivery, place)
         async for segment in self._queue.before(first.number):
             delivered.feed(segment.first_seq, segment.events, now)
