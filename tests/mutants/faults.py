@@ -251,8 +251,8 @@ FAULTS: Final = (
     Fault(
         "a subscriber misses the segment after its catch-up",
         "broadcast/catch_up.py",
-        "self._missed.id, self._number + 1)",
-        "self._missed.id, self._number + 2)",
+        "self.id, self._number + 1)",
+        "self.id, self._number + 2)",
         ("broadcast/test_catch_up.py",),
     ),
     Fault(

@@ -169,7 +169,7 @@ class Sockets:
         who, grant = await self._admit(socket, asked)
         await self._allowance.subscribe(socket, channel)
         delivery = asked.delivery or Delivery()
-        missed = await self._catch_up.missed(channel, socket, asked.after)
+        missed = await self._catch_up.missed(channel, socket, asked.after, delivery)
         starts = {each.id: NEVER for each in missed}
         before = await self._subscriptions.put(
             channel, socket, member=who, starts=starts, delivery=delivery_text(delivery), grant=grant
@@ -182,7 +182,7 @@ class Sockets:
             await self._fan_out.post(socket, channel, frame(SUCCEEDED, channel, []))
         else:
             await self._presence.join(channel, socket, who, before)
-        await self._catch_up.run(channel, socket, missed, delivery)
+        await self._catch_up.run(missed)
 
     async def _admit(self, socket: str, asked: SubscribeFrame) -> tuple[Json | None, Grant | None]:
         """Return who a socket is on a presence channel, and by which grant it may be on another's conversation's.

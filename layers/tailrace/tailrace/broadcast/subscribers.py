@@ -31,7 +31,7 @@ class Subscriber:
 
     Args:
         after: the newest segment that it needs not get.
-        delivery: how it wants chunks, as subscriptions keep it; None for every chunk as it was stored.
+        delivery: how it wants chunks; None for every chunk as it was stored.
         wake: called when time has passed, and there is something to take.
 
     Attributes:
@@ -43,7 +43,7 @@ class Subscriber:
         self,
         subscription: Subscription,
         after: int,
-        delivery: str | None,
+        delivery: Delivery | None,
         queue: SegmentQueue,
         clock: Clock,
         wake: Callable[[Subscriber], object],
@@ -76,7 +76,7 @@ class Subscriber:
         if self.delivery is None:
             return found + self._queue.frames(segments) if segments else found
         if segments and segments[0].first_seq != self._next_seq:
-            await self._begin(delivery_of(self.delivery), segments[0])
+            await self._begin(self.delivery, segments[0])
         if self._paced is not None:
             for segment in segments:
                 self._paced.feed(segment.first_seq, segment.events)
@@ -136,7 +136,7 @@ class Subscribers:
         self._is_end = False
 
     @property
-    def deliveries(self) -> set[str]:
+    def deliveries(self) -> set[Delivery]:
         """What they ask for, but for every chunk."""
         return {each.delivery for each in self._subscribers.values() if each.open and each.delivery is not None}
 
@@ -151,11 +151,11 @@ class Subscribers:
             if served is not None and served.since == each.since:
                 self._subscribers[each.socket] = before.pop(each.socket)
             elif first != NEVER:  # otherwise it is being caught up by somebody else
-                delivery = each.delivery
-                if delivery is not None and len(deliveries | {delivery}) > MOST_DELIVERIES:
-                    delivery = None
-                if delivery is not None:
+                delivery = None if each.delivery is None else delivery_of(each.delivery)
+                if delivery is not None and len(deliveries | {delivery}) <= MOST_DELIVERIES:
                     deliveries.add(delivery)
+                else:
+                    delivery = None
                 after = max(first - 1, self.given)
                 subscriber = Subscriber(each, after, delivery, self._queue, self._clock, wake=self._enter)
                 self._subscribers[each.socket] = subscriber
@@ -164,7 +164,7 @@ class Subscribers:
         if self._subscribers:
             self.given = upto
         self._queue.forget(min((each.after for each in self._subscribers.values() if each.open), default=self.given))
-        self._queue.parts_are_wanted = any(delivery_of(each).parts for each in self.deliveries)
+        self._queue.parts_are_wanted = any(each.parts for each in self.deliveries)
         self._enter_all()
 
     def gave(self, upto: int) -> None:
