@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.broadcast.delivery_frames import DeliveredFrames, delivery_of, delivery_text
+from tailrace.broadcast.chunk_frames import ChunkFrames, delivery_of, delivery_text
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.broadcast.segment_queue import LARGEST_QUEUE
 from tailrace.broadcast.subscribers import MOST_DELIVERIES
-from tailrace.delivery import Delivery, Part, Piece, Progress, Voided
+from tailrace.delivery import Delivery, Part, Piece, Voided
 from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.events import Event, Reasoning, Reset, Text, ToolCall, ToolRun
 from tailrace.protocols.parts import part_data, shortened
@@ -292,8 +291,7 @@ async def test_text_that_is_too_long_for_a_frame() -> None:
 def test_what_frames_hold() -> None:
     """Any text, in frames that are not too long."""
     for text in ("x" * 200_000, "水" * 100_000, "\x00" * 70_000):
-        chunks = ChunkFrames(Frames("N\\"), "c", "m", progress=Progress(0.0))
-        frames = DeliveredFrames(Delivery(progress=True), chunks)
+        frames = ChunkFrames(Frames("N\\"), "c", "m", delivery=Delivery(progress=True))
         found = frames.feed(1, [Text(text)], 1.0)
         assert len(found) > 1
         assert max(map(len, found)) <= LARGEST_FRAME

@@ -257,9 +257,9 @@ FAULTS: Final = (
     ),
     Fault(
         "a catch-up tells what the subscriber has",
-        "broadcast/delivery_frames.py",
-        "max(self._after + 1 - first_seq, 0)",
-        "max(self._after - first_seq, 0)",
+        "broadcast/chunk_frames.py",
+        "max(self._had + 1 - first_seq, 0)",
+        "max(self._had - first_seq, 0)",
         ("broadcast/test_catch_up.py",),
     ),
     # ---- chats over WebSocket ----

@@ -22,11 +22,10 @@ from typing import Final
 from tailrace.broadcast.channels import conversation_channel
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.client_frames import place_of
-from tailrace.broadcast.delivery_frames import DeliveredFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery, Progress
+from tailrace.delivery import Delivery
 from tailrace.errors import NotFound, RequestError, StoreError
 from tailrace.events import ENDED_BY_OTHERS, TERMINAL, End, Event, Text
 from tailrace.ids import message_address
@@ -126,10 +125,15 @@ class MissedReply:
         self._socket = socket
         self._message = message
         self._after = after
-        progress = Progress(message.created / 1_000_000) if delivery.progress else None
-        whole = after - 1 if taken else after
-        place = ChunkFrames(by.frames, channel, message_id, after=whole, offset=taken, progress=progress)
-        self._delivered = DeliveredFrames(delivery, place)
+        self._chunks = ChunkFrames(
+            by.frames,
+            channel,
+            message_id,
+            after=after - 1 if taken else after,
+            offset=taken,
+            delivery=delivery,
+            begun=message.created / 1_000_000,
+        )
         self._number = -1  # of the last segment read
         self._ended = False
         self._reached = True  # whether all posts arrived
@@ -150,7 +154,7 @@ class MissedReply:
             if refused and self._number == before:
                 # No segment had stood in the way, so the subscription is gone, or was replaced by a later one.
                 return
-            if self._delivered.fed < self._after and clock.monotonic() < wait_until:
+            if self._chunks.fed < self._after and clock.monotonic() < wait_until:
                 refused = False
                 await clock.sleep(PAUSE)
             elif await self._go_live():
@@ -161,13 +165,13 @@ class MissedReply:
 
     async def _go_live(self) -> bool:
         # Whoever posts the next segment begins with it, and knows of nothing that waits here.
-        await self._send(self._delivered.rest())
+        await self._send(self._chunks.rest())
         return await self._by.store.subscriptions.open_from(self._channel, self._socket, self.id, self._number + 1)
 
     async def _post(self, events: Sequence[Event], at: int) -> None:
         if events:
             self._ended = isinstance(events[-1], End)
-            await self._send(self._delivered.feed(self._delivered.fed + 1, events, at / 1_000_000))
+            await self._send(self._chunks.feed(self._chunks.fed + 1, events, at / 1_000_000))
 
     async def _send(self, frames: Sequence[bytes]) -> None:
         for each in frames:
@@ -179,7 +183,7 @@ class MissedReply:
         if not self._ended and self._after == 0 and message.content:
             # The log has expired, and the message is all there is to tell.
             await self._post([Text(message.content)], self._by.clock.now())
-        await self._send(self._delivered.flush())
+        await self._send(self._chunks.flush())
         end = self._by.frames.message_ended(self._channel, message)
         await self._by.fan_out.post(self._socket, self._channel, end)
 

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from tailrace.broadcast.chunk_frames import ChunkFrames
+from tailrace.broadcast.chunk_frames import EVERY_CHUNK, ChunkFrames
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.clock import microseconds
-from tailrace.delivery import Progress
+from tailrace.delivery import Delivery
 from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.errors import StoreError
 from tailrace.events import Event, Message, Reasoning, Reset, Text
@@ -130,10 +130,13 @@ class SegmentQueue:
         except StoreError as error:
             self._warn(error)
 
-    def place(self, segment: QueuedSegment | Segment, progress: Progress | None = None) -> ChunkFrames:
+    def place(
+        self, segment: QueuedSegment | Segment, delivery: Delivery = EVERY_CHUNK, begun: float = 0.0
+    ) -> ChunkFrames:
         """Return what writes frames for whoever has all before a segment."""
-        after = segment.first_seq - 1
-        return ChunkFrames(self._writer, self.channel, self.message_id, after=after, progress=progress)
+        return ChunkFrames(
+            self._writer, self.channel, self.message_id, after=segment.first_seq - 1, delivery=delivery, begun=begun
+        )
 
     def frames(self, segments: Sequence[QueuedSegment | Segment]) -> list[bytes]:
         """Return the frames of consecutive segments, for whoever gets every chunk."""

@@ -20,6 +20,7 @@ from tailrace.broadcast.allowance import Allowance
 from tailrace.broadcast.catch_up import MOST_MESSAGES, CatchUp
 from tailrace.broadcast.channels import check_channel, conversation_of, is_signed, kind_of
 from tailrace.broadcast.chats import ChatFrame, Chats, HandedOver, any_frame, chat_error
+from tailrace.broadcast.chunk_frames import EVERY_CHUNK, delivery_text
 from tailrace.broadcast.client_frames import (
     ClientFrame,
     SubscribeFrame,
@@ -28,12 +29,10 @@ from tailrace.broadcast.client_frames import (
     event_body,
     subscribe_frame,
 )
-from tailrace.broadcast.delivery_frames import delivery_text
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import SUCCEEDED, Frames, frame
 from tailrace.broadcast.presence import Presence, member
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery
 from tailrace.errors import ConfigurationError, Forbidden, NotFound, RequestError, TailraceError, TooLarge, where
 from tailrace.events import Json
 from tailrace.identity.grants import Grants
@@ -168,7 +167,7 @@ class Sockets:
             raise RequestError(f"after may name {MOST_MESSAGES} messages.")
         who, grant = await self._admit(socket, asked)
         await self._allowance.subscribe(socket, channel)
-        delivery = asked.delivery or Delivery()
+        delivery = asked.delivery or EVERY_CHUNK
         missed = await self._catch_up.missed(channel, socket, asked.after, delivery)
         starts = {each.id: NEVER for each in missed}
         before = await self._subscriptions.put(

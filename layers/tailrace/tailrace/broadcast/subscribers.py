@@ -11,11 +11,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tailrace.broadcast.delivery_frames import DeliveredFrames, delivery_of
+from tailrace.broadcast.chunk_frames import delivery_of
 from tailrace.broadcast.fan_out import FanOut, PostSemaphore
 from tailrace.broadcast.segment_queue import CREATED, QueuedSegment, SegmentQueue
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery, Found, Paced, Progress
+from tailrace.delivery import Delivery, Found, Paced
 from tailrace.errors import where
 from tailrace.store import NEVER, Segment, Subscription
 
@@ -92,18 +92,17 @@ class Subscriber:
         """Begin a delivery with a segment. Where sentences end, and the progress, depend on what came before it."""
         now = self._clock.monotonic()
         begun = now - (self._clock.now() - self._queue.begun) / 1_000_000
-        place = self._queue.place(first, Progress(begun) if delivery.progress else None)
-        delivered = DeliveredFrames(delivery, place)
+        place = self._queue.place(first, delivery, begun)
         async for segment in self._queue.before(first.number):
-            delivered.feed(segment.first_seq, segment.events, now)
+            place.feed(segment.first_seq, segment.events, now)
 
         def release(found: Sequence[Found]) -> None:
-            self._ready += delivered.write(found, self._clock.monotonic())
+            self._ready += place.write(found, self._clock.monotonic())
             self._wake(self)
 
         if self._paced is not None:
             self._paced.close()
-        self._paced = Paced(delivered.pieces, release, clock=self._clock)
+        self._paced = Paced(place.pieces, release, clock=self._clock)
 
     def close(self) -> None:
         """Give it nothing more."""
