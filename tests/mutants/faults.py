@@ -237,14 +237,14 @@ FAULTS: Final = (
     Fault(
         "subscribers are told of an end before its chunks",
         "broadcast/feed.py",
-        "                if final:\n                    await self._subscribers.drain()",
+        "                if is_last:\n                    await self._subscribers.drain()",
         "                if False:\n                    await self._subscribers.drain()",
         ("broadcast/test_feed.py",),
     ),
     Fault(
         "who is left out hears it all the same",
         "broadcast/feed.py",
-        "            if subscription.socket != self._except_socket\n",
+        "                if subscription.socket != self._except_socket\n",
         "",
         ("broadcast/test_feed.py", "broadcast/test_reply.py"),
     ),

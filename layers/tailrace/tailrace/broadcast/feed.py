@@ -4,9 +4,6 @@ The writer never waits for it. After each stored segment the feed looks once who
 look is sent after the next one. So a subscription that was put before a segment is seen before that segment is sent,
 which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
 
-``subscribers.py`` serves each subscriber at its own pace. When there are many of them, or the CPU is busy, they get
-fewer and larger frames instead of time-outs.
-
 It works with timers and callbacks instead of a task that waits, as ``log_writer.py`` does: an idle feed costs nothing,
 and is freed with its writer.
 """
@@ -182,24 +179,23 @@ class Feed:
         upto = self._stored
         if not self._queue.tells(self._subscribers.given, upto, is_end=is_last):
             return
+        if not self._handed_over:
+            most = None if self._call_function is None else self._limit + 2  # one too many, and the one left out
+            listeners = [
+                subscription
+                async for subscription in self._store.subscriptions.of_channel(self._channel, limit=most)
+                if subscription.socket != self._except_socket
+            ]
+            if self._call_function is None or len(listeners) <= self._limit:
+                self._subscribers.serve(listeners, upto)
+                self._idle_until = 0.0 if listeners else self._clock.monotonic() + IDLE_SECONDS
+            else:
+                await self._subscribers.drain()  # who still only know of what was stored before the last look
+                self._subscribers.serve((), self._subscribers.given)
+                self._handed_over = True
+        self._looked = upto
         if self._handed_over:
             await self._call(upto)
-            return
-        most = None if self._call_function is None else self._limit + 2  # one more than the limit, and the one left out
-        listeners = [
-            subscription
-            async for subscription in self._store.subscriptions.of_channel(self._channel, limit=most)
-            if subscription.socket != self._except_socket
-        ]
-        if self._call_function is not None and len(listeners) > self._limit:
-            await self._subscribers.drain()  # who still only know of what was stored before the last look
-            self._subscribers.serve((), self._subscribers.given)
-            self._handed_over = True
-            await self._call(upto)
-            return
-        self._looked = upto
-        self._subscribers.serve(listeners, upto)
-        self._idle_until = 0.0 if listeners else self._clock.monotonic() + IDLE_SECONDS
 
     # ---- many subscribers ----
 
@@ -216,7 +212,6 @@ class Feed:
             skip=frozenset(self._skip),
         )
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
-        self._looked = upto
         self._subscribers.gave(upto)
         try:
             answer = msgspec.convert(await self._call_function({"fan_out": msgspec.to_builtins(batch)}), Sent)

@@ -51,6 +51,9 @@ class QueuedSegment(msgspec.Struct, frozen=True):
     has_parts: bool
 
 
+Stored = QueuedSegment | Segment
+
+
 class SegmentQueue:
     """The segments of one reply, for one channel.
 
@@ -73,12 +76,12 @@ class SegmentQueue:
         self.channel: Final = channel
         self.dropped = CREATED
         self.parts_are_wanted = False
-        self._writer = frames
+        self._frames = frames
         self._log = log
         self._entries: deque[QueuedSegment] = deque()
         self._size = 0
-        self._framed: tuple[int, int] | None = None  # the segments that the last frames were made of
-        self._frames: list[bytes] = []
+        self._made_of: tuple[int, int] | None = None  # the segments
+        self._made: list[bytes] = []
 
     def add(self, number: int, first_seq: int, events: Sequence[Event]) -> bool:
         """Take a segment that was stored; return whether there is anything in it for a subscriber."""
@@ -105,22 +108,21 @@ class SegmentQueue:
         parts = is_end or self.parts_are_wanted
         return any(entry.tells or (parts and entry.has_parts) for entry in self._between(after, upto))
 
-    async def read(self, after: int, upto: int) -> tuple[int, Sequence[QueuedSegment | Segment]]:
+    async def read(self, after: int, upto: int) -> tuple[int, Sequence[Stored]]:
         """Return the segments after one number, up to another, and that number; of dropped ones a page, and its last.
 
         What cannot be read is passed over. The subscriber sees the gap, and may catch up.
         """
-        if after < min(self.dropped, upto):
-            log = self._log.pages(
-                self.message_id, max(after, CREATED), upto=min(self.dropped, upto), at_once=PAGE_SEGMENTS
-            )
+        dropped = min(self.dropped, upto)
+        if after < dropped:
+            log = self._log.pages(self.message_id, max(after, CREATED), upto=dropped, at_once=PAGE_SEGMENTS)
             try:
                 async with aclosing(log) as pages:
                     async for page in pages:
                         return page[-1].number, page
             except StoreError as error:
                 self._warn(error)
-        return upto, list(self._between(after, upto))
+        return upto, self._between(after, upto)
 
     async def before(self, number: int) -> AsyncIterator[Segment]:
         """Yield the segments before a number, from the log; when it cannot be read, only some."""
@@ -130,22 +132,19 @@ class SegmentQueue:
         except StoreError as error:
             self._warn(error)
 
-    def place(
-        self, segment: QueuedSegment | Segment, delivery: Delivery = EVERY_CHUNK, begun: float = 0.0
-    ) -> ChunkFrames:
-        """Return what writes frames for whoever has all before a segment."""
-        return ChunkFrames(
-            self._writer, self.channel, self.message_id, after=segment.first_seq - 1, delivery=delivery, begun=begun
-        )
+    def place(self, segment: Stored, delivery: Delivery = EVERY_CHUNK, begun: float = 0.0) -> ChunkFrames:
+        """Return what writes frames for whoever has all before a segment (see ``ChunkFrames``)."""
+        after = segment.first_seq - 1
+        return ChunkFrames(self._frames, self.channel, self.message_id, after=after, delivery=delivery, begun=begun)
 
-    def frames(self, segments: Sequence[QueuedSegment | Segment]) -> list[bytes]:
+    def frames(self, segments: Sequence[Stored]) -> list[bytes]:
         """Return the frames of consecutive segments, for whoever gets every chunk."""
         # Nearly always all subscribers are at the same place, and get the same bytes.
-        if self._framed != (segments[0].number, segments[-1].number):
-            self._framed = segments[0].number, segments[-1].number
-            events = [event for segment in segments for event in segment.events]
-            self._frames = self.place(segments[0]).run(events)
-        return self._frames
+        numbers = segments[0].number, segments[-1].number
+        if self._made_of != numbers:
+            self._made_of = numbers
+            self._made = self.place(segments[0]).run([event for segment in segments for event in segment.events])
+        return self._made
 
     def forget(self, upto: int) -> None:
         """Drop the segments up to a number: everybody has them."""
@@ -159,8 +158,7 @@ class SegmentQueue:
         self._size -= self._entries.popleft().size
 
     def _warn(self, error: StoreError) -> None:
-        about = {"message_id": self.message_id, "reason": error.message}
-        logger.warning("segments not read", extra=about)
+        logger.warning("segments not read", extra={"message_id": self.message_id, "reason": error.message})
 
 
 def _length(event: Event) -> int:

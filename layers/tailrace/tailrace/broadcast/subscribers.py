@@ -13,11 +13,11 @@ from typing import Final
 
 from tailrace.broadcast.chunk_frames import delivery_of
 from tailrace.broadcast.fan_out import FanOut, PostSemaphore
-from tailrace.broadcast.segment_queue import CREATED, QueuedSegment, SegmentQueue
+from tailrace.broadcast.segment_queue import CREATED, SegmentQueue, Stored
 from tailrace.clock import Clock
 from tailrace.delivery import Delivery, Found, Paced
 from tailrace.errors import where
-from tailrace.store import NEVER, Segment, Subscription
+from tailrace.store import NEVER, Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Subscriber:
         self._ready = []
         return found
 
-    async def _begin(self, delivery: Delivery, first: QueuedSegment | Segment) -> None:
+    async def _begin(self, delivery: Delivery, first: Stored) -> None:
         """Begin a delivery with a segment. Where sentences end, and the progress, depend on what came before it."""
         now = self._clock.monotonic()
         begun = now - (self._clock.now() - self._queue.begun) / 1_000_000
