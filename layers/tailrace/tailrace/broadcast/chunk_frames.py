@@ -130,10 +130,10 @@ class ChunkFrames:
                 needed = _json_bytes(event.text)
                 if size + needed > self._space:
                     close()
-                *parts, text = self._parts(event.text)
-                found += [self._frame(part, seq, self._offset + len(part)) for part in parts]
+                frames, text = self._fit(event.text, seq)
+                found += frames
                 texts.append(text)
-                size += _json_bytes(text) if parts else needed
+                size += _json_bytes(text) if frames else needed
             elif isinstance(event, Reset):
                 close()
                 found.append(self._frame("", seq + 1, reset=True))
@@ -153,8 +153,7 @@ class ChunkFrames:
             if len(_encode(part)) > self._space:
                 part = shortened(part)
             return [self._frame("", piece.seq, part=part)]
-        *parts, text = self._parts(piece.text)
-        found = [self._frame(part, self._seq, self._offset + len(part)) for part in parts]
+        found, text = self._fit(piece.text, self._seq)
         more: dict[str, Any] = {}
         if piece.taken:
             more["cursor"] = f"{piece.seq}.{piece.taken}"
@@ -185,14 +184,14 @@ class ChunkFrames:
         self._seq, self._offset = seq, offset
         return self._frames.event("MessageChunkReceived", self._channel, data)
 
-    def _parts(self, text: str) -> list[str]:
-        """Return a text in parts that fit into a frame each."""
-        parts: list[str] = []
+    def _fit(self, text: str, seq: int) -> tuple[list[bytes], str]:
+        """Return the frames of what is too much for one, and the rest of the text."""
+        frames: list[bytes] = []
         while len(text) * _WIDEST > self._space and _json_bytes(text) > self._space:
             end = _fitting(text, self._space)
-            parts.append(text[:end])
+            frames.append(self._frame(text[:end], seq, self._offset + end))
             text = text[end:]
-        return [*parts, text]
+        return frames, text
 
 
 def delivery_text(delivery: Delivery) -> str | None:
