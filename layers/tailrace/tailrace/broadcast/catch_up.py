@@ -70,12 +70,14 @@ class CatchUp:
         """
         found: list[MissedReply] = []
         for message_id, cursor in after.items():
-            seq, taken = place_of(cursor)
+            place = place_of(cursor)
             message = await self._peek(message_id)
-            if message is not None and message.role == "assistant" and _channel(message) == channel:
+            if message is None or message.role != "assistant":
+                continue
+            if (message.channel or conversation_channel(message.conversation_id)) == channel:
                 if message.except_socket == socket and message.status not in TERMINAL:
                     raise RequestError("This socket is left out of the reply (X-Socket-ID). Follow it by HTTP.")
-                found.append(MissedReply(self, channel, socket, message_id, message, seq, taken, delivery))
+                found.append(MissedReply(self, channel, socket, message_id, message, place, delivery))
         return sorted(found, key=lambda each: message_address(each.id).position)
 
     async def run(self, missed: Sequence[MissedReply]) -> None:
@@ -102,8 +104,7 @@ class MissedReply:
 
     Args:
         message: as it was when this was made.
-        after: the last entry that the subscriber has.
-        taken: how many characters it has of that, if it has not all of it; otherwise 0.
+        cursor: the last entry that the subscriber has, and how many characters of it; 0 is all of them.
     """
 
     def __init__(
@@ -113,10 +114,10 @@ class MissedReply:
         socket: str,
         message_id: str,
         message: Open,
-        after: int,
-        taken: int,
+        cursor: tuple[int, int],
         delivery: Delivery,
     ) -> None:
+        after, taken = cursor
         self.id = message_id
         # An end that others gave may have the number of a chunk that the starting connection saw, so it is told again.
         self.is_whole = 0 < message.seq <= after and message.status not in ENDED_BY_OTHERS and not taken
@@ -125,14 +126,9 @@ class MissedReply:
         self._socket = socket
         self._message = message
         self._after = after
+        whole, begun = after - bool(taken), message.created / 1_000_000
         self._chunks = ChunkFrames(
-            by.frames,
-            channel,
-            message_id,
-            after=after - 1 if taken else after,
-            offset=taken,
-            delivery=delivery,
-            begun=message.created / 1_000_000,
+            by.frames, channel, message_id, after=whole, offset=taken, delivery=delivery, begun=begun
         )
         self._number = -1  # of the last segment read
         self._ended = False
@@ -186,7 +182,3 @@ class MissedReply:
         await self._send(self._chunks.flush())
         end = self._by.frames.message_ended(self._channel, message)
         await self._by.fan_out.post(self._socket, self._channel, end)
-
-
-def _channel(message: Open) -> str:
-    return message.channel or conversation_channel(message.conversation_id)

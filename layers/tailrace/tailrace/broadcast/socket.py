@@ -45,8 +45,6 @@ WHISPER: Final = "client-"
 _ERROR: Final = frame("error")
 _ACCEPTED: Final = {"statusCode": 200}
 
-Secret = Callable[[], Awaitable[str]]
-
 
 class Sockets:
     """Answers the events of a WebSocket API.
@@ -68,7 +66,7 @@ class Sockets:
         *,
         allowance: Allowance,
         grants: Grants,
-        secret: Secret,
+        secret: Callable[[], Awaitable[str]],
         open_to_all: bool,
         chats: Chats | None = None,
     ) -> None:
