@@ -262,6 +262,27 @@ FAULTS: Final = (
         "max(self._had - first_seq, 0)",
         ("broadcast/test_catch_up.py",),
     ),
+    Fault(
+        "a socket is posted to twice at once",
+        "broadcast/subscribers.py",
+        "if subscriber.socket not in self._posts and subscriber",
+        "if subscriber",
+        ("broadcast/test_feed.py",),
+    ),
+    Fault(
+        "who is far behind misses what the queue has dropped",
+        "broadcast/segment_queue.py",
+        "                        return page[-1].number, page",
+        "                        return dropped, page",
+        ("broadcast/test_feed.py", "broadcast/test_delivery.py"),
+    ),
+    Fault(
+        "who comes late hears other sentences than everybody else",
+        "broadcast/subscribers.py",
+        "        async for segment in self._queue.before(first.number):",
+        "        async for segment in self._queue.before(0):",
+        ("broadcast/test_delivery.py",),
+    ),
     # ---- chats over WebSocket ----
     Fault(
         "a call that Lambda makes twice is answered twice",
