@@ -10,8 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -40,8 +39,6 @@ them (benchmarks/stuck_subscriber.py)."""
 SLOW_SECONDS: Final = 0.5
 """After which a post no longer counts: many that do not read must not keep the others waiting."""
 
-Result = TypeVar("Result")
-
 
 class Posts(Protocol):
     """What is needed of the management API."""
@@ -66,8 +63,9 @@ class Sent(msgspec.Struct, frozen=True):
 
 
 class PostSemaphore:
-    """Lets ``AT_ONCE`` posts run at a time, and ``AT_A_TURN`` begin; the others wait for their turn. A post is all that
-    is given to one subscriber together, nearly always one frame; its patience begins with it, not with the waiting.
+    """For posts beside a reply's own stream: lets ``AT_ONCE`` run at a time, and ``AT_A_TURN`` begin; the others wait
+    for their turn. A post is all that is given to one subscriber together, nearly always one frame; its patience begins
+    with it, not with the waiting.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -76,7 +74,7 @@ class PostSemaphore:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._turn: asyncio.Handle | None = None
 
-    async def run(self, post: Callable[[], Awaitable[Result]]) -> Result:
+    async def run(self, post: Callable[[], Awaitable[None]]) -> None:
         """Make a post when it is its turn."""
         self._waiting.append(asyncio.get_running_loop().create_future())
         self._go_on()
@@ -91,7 +89,7 @@ class PostSemaphore:
 
         timer = self._clock.call_later(SLOW_SECONDS, stop_counting)
         try:
-            return await post()
+            await post()
         finally:
             timer.cancel()
             stop_counting()
@@ -208,20 +206,21 @@ class FanOut:
 
     async def post_each(self, targets: Sequence[tuple[Subscription, Sequence[bytes]]]) -> Sent:
         """Post to each subscriber its own frames, in order; to one without frames nothing."""
-        semaphore = PostSemaphore(self._clock)
+        semaphore = asyncio.Semaphore(AT_ONCE)  # a turn at a time would be dearer, and here is no stream to wait for it
 
         async def serve(subscription: Subscription, frames: Sequence[bytes]) -> str:
-            try:
-                for frame in frames:
-                    outcome = await self._attempt(subscription.socket, subscription.channel, frame)
-                    if outcome != "sent":
-                        return outcome
-            except Exception as error:  # a bug must not take the other subscribers with it
-                logger.error("post failed", extra=where(error))
-                return "failed"
-            return "sent"
+            async with semaphore:
+                try:
+                    for frame in frames:
+                        outcome = await self._attempt(subscription.socket, subscription.channel, frame)
+                        if outcome != "sent":
+                            return outcome
+                except Exception as error:  # a bug must not take the other subscribers with it
+                    logger.error("post failed", extra=where(error))
+                    return "failed"
+                return "sent"
 
-        served = [(each, frames) for each, frames in targets if frames]
-        outcomes = await asyncio.gather(*(semaphore.run(partial(serve, *target)) for target in served))
+        served = [target for target in targets if target[1]]
+        outcomes = await asyncio.gather(*(serve(*target) for target in served))
         dropped = [each.socket for (each, _), outcome in zip(served, outcomes, strict=True) if outcome == "dropped"]
         return Sent(len(targets), dropped, outcomes.count("sent"))
