@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.broadcast.delivery_frames import DeliveredFrames, delivery_of, delivery_text
+from tailrace.broadcast.chunk_frames import ChunkFrames, delivery_of, delivery_text
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
+from tailrace.broadcast.segment_queue import LARGEST_QUEUE
 from tailrace.broadcast.subscribers import MOST_DELIVERIES
-from tailrace.delivery import Delivery, Part, Piece, Progress, Voided
+from tailrace.delivery import Delivery, Part, Piece, Voided
 from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.events import Event, Reasoning, Reset, Text, ToolCall, ToolRun
 from tailrace.protocols.parts import part_data, shortened
 from tailrace.store.segment import text_of
 
 from tests.broadcast.test_catch_up import CHUNK, chunks, names, opened
-from tests.broadcast.test_feed import CHANNEL, Function, Reply, joined, queries
+from tests.broadcast.test_feed import CHANNEL, Function, Reply, _values, joined, queries
 from tests.broadcast.websocket import WebSocketApi
 from tests.test_delivery import STEP
 
@@ -148,7 +148,7 @@ async def test_nobody_pays_for_a_delivery_that_nobody_asks_for() -> None:
     reply.feed.start()
     await reply.append(Text("a. B"))
     await reply.pass_time()
-    assert not reply.feed._subscribers._deliveries
+    assert not reply.feed._subscribers.deliveries
     assert not any("L#" in str(payload) for operation, payload in reply.calls.made if operation == "Query")
 
 
@@ -161,11 +161,11 @@ async def test_a_branch_goes_with_its_last_subscriber() -> None:
     await reply.append(Text("a"))
     await reply.append(Text("b"))
     await reply.pass_time()
-    assert reply.feed._subscribers._deliveries
+    assert reply.feed._subscribers.deliveries
     await reply.store.subscriptions.remove(CHANNEL, "one")
     await reply.append(Text("c"))
     await reply.pass_time()
-    assert not reply.feed._subscribers._deliveries
+    assert not reply.feed._subscribers.deliveries
     await reply.pass_time(100)
     assert texts(reply, "one") == ["a"]
 
@@ -227,6 +227,47 @@ async def test_a_slow_subscriber_keeps_no_other_waiting() -> None:
 
 
 @pytest.mark.anyio
+async def test_one_that_is_far_behind_gets_its_sentences_from_the_log() -> None:
+    """As whoever gets every chunk does: all of it, and not the memory of the relay."""
+    reply = Reply()
+    await listen(reply, "slow", SENTENCES)
+    reply.feed.start()
+    await reply.pass_time()
+    reply.clients.takes["slow"] = 0.6
+    said = [f"Number {number} is {'x' * 900}. " for number in range(1000)]
+    for number in range(0, 1000, 10):
+        await reply.append(*map(Text, said[number : number + 10]))
+        await reply.pass_time(0.02)
+        assert reply.feed._queue._size <= LARGEST_QUEUE
+    assert reply.feed._queue.dropped > 10
+    reply.clients.takes["slow"] = 0.0
+    await reply.pass_time(1)
+    await reply.end()
+    while reply.tasks:
+        await reply.pass_time()
+    assert texts(reply, "slow") == said
+    assert [chunk["sentence_count"] for chunk in reply.clients.chunks("slow")] == [*range(1, 1001)]
+
+
+@pytest.mark.anyio
+async def test_a_log_that_cannot_be_read_when_a_late_one_comes() -> None:
+    """It gets what comes then; only its sentences may be others, since nobody knows what was before."""
+    reply = Reply()
+    await reply.subscribe("other")
+    reply.feed.start()
+    await reply.append(Text("```\na = 1. "))
+    await reply.pass_time()
+    await listen(reply, "late", SENTENCES)
+    reply.calls.choose = lambda operation, payload: "refused" if {"S": "S#m"} in _values(payload) else None
+    await reply.append(Text("Yes! No"))
+    await reply.pass_time(10)
+    reply.calls.choose = lambda operation, payload: None
+    await reply.end()
+    await reply.pass_time()
+    assert texts(reply, "late") == ["Yes! ", "No"]
+
+
+@pytest.mark.anyio
 async def test_text_that_is_too_long_for_a_frame() -> None:
     """It is cut: ``seq`` stays where it was until the last part, and ``offset`` counts on."""
     reply = Reply()
@@ -250,8 +291,7 @@ async def test_text_that_is_too_long_for_a_frame() -> None:
 def test_what_frames_hold() -> None:
     """Any text, in frames that are not too long."""
     for text in ("x" * 200_000, "水" * 100_000, "\x00" * 70_000):
-        chunks = ChunkFrames(Frames("N\\"), "c", "m", progress=Progress(0.0))
-        frames = DeliveredFrames(Delivery(progress=True), chunks)
+        frames = ChunkFrames(Frames("N\\"), "c", "m", delivery=Delivery(progress=True))
         found = frames.feed(1, [Text(text)], 1.0)
         assert len(found) > 1
         assert max(map(len, found)) <= LARGEST_FRAME

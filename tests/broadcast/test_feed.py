@@ -15,11 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.connections import SocketBusy, SocketGone
-from tailrace.broadcast.fan_out import FanOut
-from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, CallFunction, Feed
+from tailrace.broadcast.fan_out import AT_ONCE, SLOW_SECONDS, FanOut
+from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, Feed
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.pending import LARGEST_PENDING
-from tailrace.broadcast.post_semaphore import AT_ONCE, SLOW_SECONDS
+from tailrace.broadcast.paged_fan_out import CallFunction
+from tailrace.broadcast.segment_queue import LARGEST_QUEUE
 from tailrace.errors import StoreError
 from tailrace.events import End, Event, Reasoning, Reset, Text, Usage
 from tailrace.store import NEVER, Calls, Store
@@ -328,8 +328,8 @@ async def test_what_is_kept_is_bounded() -> None:
     for number in range(100):
         await reply.append(*[Text(f"{number} ")] * 200, Text("x" * 10_000))
         await reply.pass_time(0.02)
-        assert reply.feed._pending._size <= LARGEST_PENDING
-    assert reply.feed._pending.forgotten > 10
+        assert reply.feed._queue._size <= LARGEST_QUEUE
+    assert reply.feed._queue.dropped > 10
     await reply.pass_time(20)
     await reply.end()
     await reply.pass_time(2)

@@ -40,9 +40,9 @@ def data(encoded: bytes) -> dict[str, Any]:
     return found
 
 
-def run(channel: str, first_seq: int, events: Sequence[Event], *, whole: bool = False) -> list[bytes]:
+def run(channel: str, first_seq: int, events: Sequence[Event]) -> list[bytes]:
     """Return the frames of a run of entries of a log."""
-    return ChunkFrames(FRAMES, channel, "m", after=first_seq - 1).run(events, whole=whole)
+    return ChunkFrames(FRAMES, channel, "m", after=first_seq - 1).run(events)
 
 
 class Subscriber:
@@ -98,7 +98,7 @@ def test_any_runs_join_to_the_text(log: list[Event], cuts: list[int]) -> None:
 def test_a_whole_run_leaves_nothing_for_the_next(log: list[Event]) -> None:
     """Asked for it, also a run without text is told, so that the subscriber is where the run ends."""
     subscriber = Subscriber(cursor=6)
-    for each in run("c", 7, log, whole=True):
+    for each in run("c", 7, log):
         subscriber.take(each)
     assert subscriber.cursor == 6 + len(log)
     assert subscriber.text == text_of(log)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.paged_fan_out import Call, PagedFanOut
+from tailrace.broadcast.paged_fan_out import CallFunction, PagedFanOut
 from tailrace.clock import SystemClock
 from tailrace.errors import Unprocessable
 from tailrace.events import Event, Json, Message, Reset, Text
@@ -58,7 +58,7 @@ class Further:
         return decoded
 
 
-def hand_over(store: Store, clients: Listeners, call: Call | None, page: int = 3) -> PagedFanOut:
+def hand_over(store: Store, clients: Listeners, call: CallFunction | None, page: int = 3) -> PagedFanOut:
     """Return one that posts to the clients, in small pages."""
     fan_out = FanOut(clients, store.subscriptions, clock=SystemClock())
     return PagedFanOut(fan_out, Frames(""), store, call, page=page)

@@ -19,16 +19,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from tailrace.broadcast.channels import conversation_channel
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.client_frames import place_of
-from tailrace.broadcast.delivery_frames import DeliveredFrames
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery, Progress
+from tailrace.delivery import Delivery
 from tailrace.errors import NotFound, RequestError, StoreError
 from tailrace.events import ENDED_BY_OTHERS, TERMINAL, End, Event, Text
 from tailrace.ids import message_address
@@ -49,28 +46,6 @@ PAUSE: Final = 0.05
 """Seconds between two looks at a log that has not reached the cursor."""
 
 
-class Missed(msgspec.Struct, frozen=True):
-    """A reply of which a subscriber has a part.
-
-    Attributes:
-        message: as it was when this was made.
-        after: the last entry that the subscriber has.
-        taken: how many characters it has of that, if it has not all of it; otherwise 0.
-    """
-
-    id: str
-    message: Open
-    after: int
-    taken: int
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the subscriber has all of it. An end that others gave may have the number of a chunk that the
-        starting connection saw, so it is told once more."""
-        has_end = 0 < self.message.seq <= self.after and self.message.status not in ENDED_BY_OTHERS
-        return has_end and not self.taken
-
-
 class CatchUp:
     """Catches subscribers up."""
 
@@ -80,7 +55,9 @@ class CatchUp:
         self.frames = frames
         self.clock = clock
 
-    async def missed(self, channel: str, socket: str, after: Mapping[str, int | str]) -> list[Missed]:
+    async def missed(
+        self, channel: str, socket: str, after: Mapping[str, int | str], delivery: Delivery
+    ) -> list[MissedReply]:
         """Return those of the messages that are replies on this channel, in their order; others are left out without
         a word, so that nothing is learnt of them.
 
@@ -91,17 +68,19 @@ class CatchUp:
             RequestError: a reply is being written that is not sent to this socket.
             StoreError: the table cannot be read.
         """
-        found: list[Missed] = []
+        found: list[MissedReply] = []
         for message_id, cursor in after.items():
-            seq, taken = place_of(cursor)
+            place = place_of(cursor)
             message = await self._peek(message_id)
-            if message is not None and message.role == "assistant" and _channel(message) == channel:
+            if message is None or message.role != "assistant":
+                continue
+            if (message.channel or conversation_channel(message.conversation_id)) == channel:
                 if message.except_socket == socket and message.status not in TERMINAL:
                     raise RequestError("This socket is left out of the reply (X-Socket-ID). Follow it by HTTP.")
-                found.append(Missed(message_id, message, seq, taken))
+                found.append(MissedReply(self, channel, socket, message_id, message, place, delivery))
         return sorted(found, key=lambda each: message_address(each.id).position)
 
-    async def run(self, channel: str, socket: str, missed: Sequence[Missed], delivery: Delivery) -> None:
+    async def run(self, missed: Sequence[MissedReply]) -> None:
         """Post what was missed and let the rest come live. The subscription was put closed for these replies.
 
         Raises:
@@ -110,7 +89,7 @@ class CatchUp:
         give_up = self.clock.monotonic() + SECONDS
         for each in missed:
             if not each.is_whole:
-                await _Reader(self, channel, socket, each, delivery).run(give_up)
+                await each.run(give_up)
 
     async def _peek(self, message_id: str) -> Open | None:
         try:
@@ -120,41 +99,60 @@ class CatchUp:
             return None
 
 
-class _Reader:
-    """One reply for one subscriber."""
+class MissedReply:
+    """A reply of which a subscriber has a part.
 
-    def __init__(self, by: CatchUp, channel: str, socket: str, missed: Missed, delivery: Delivery) -> None:
-        self._store = by.store
-        self._fan_out = by.fan_out
-        self._frames = by.frames
-        self._clock = by.clock
+    Args:
+        message: as it was when this was made.
+        cursor: the last entry that the subscriber has, and how many characters of it; 0 is all of them.
+    """
+
+    def __init__(
+        self,
+        by: CatchUp,
+        channel: str,
+        socket: str,
+        message_id: str,
+        message: Open,
+        cursor: tuple[int, int],
+        delivery: Delivery,
+    ) -> None:
+        after, taken = cursor
+        self.id = message_id
+        # An end that others gave may have the number of a chunk that the starting connection saw, so it is told again.
+        self.is_whole = 0 < message.seq <= after and message.status not in ENDED_BY_OTHERS and not taken
+        self._by = by
         self._channel = channel
         self._socket = socket
-        self._missed = missed
-        after = missed.after - 1 if missed.taken else missed.after
-        progress = Progress(missed.message.created / 1_000_000) if delivery.progress else None
-        place = ChunkFrames(by.frames, channel, missed.id, after=after, offset=missed.taken, progress=progress)
-        self._delivered = DeliveredFrames(delivery, place)
+        self._message = message
+        self._after = after
+        whole, begun = after - bool(taken), message.created / 1_000_000
+        self._chunks = ChunkFrames(
+            by.frames, channel, message_id, after=whole, offset=taken, delivery=delivery, begun=begun
+        )
         self._number = -1  # of the last segment read
-        self._last = 0  # the last entry read
         self._ended = False
         self._reached = True  # whether all posts arrived
 
     async def run(self, give_up: float) -> None:
-        wait_until = self._clock.monotonic() + AHEAD_SECONDS
+        """Post what is stored, until the end or until the rest comes live."""
+        clock = self._by.clock
+        wait_until = clock.monotonic() + AHEAD_SECONDS
         refused = False  # the last attempt to go live
-        while self._clock.monotonic() < give_up:
+        while clock.monotonic() < give_up:
             before = self._number
-            await self._read()
-            if self._ended or (self._number == -1 and self._missed.message.status in TERMINAL):
+            async for page in self._by.store.log.pages(self.id, self._number):
+                self._number = page[-1].number
+                await self._post([event for segment in page for event in segment.events], page[-1].at)
+            if self._ended or (self._number == -1 and self._message.status in TERMINAL):
                 await self._end()
                 return
             if refused and self._number == before:
                 # No segment had stood in the way, so the subscription is gone, or was replaced by a later one.
                 return
-            if self._last < self._missed.after and self._clock.monotonic() < wait_until:
+            if self._chunks.fed < self._after and clock.monotonic() < wait_until:
                 refused = False
-                await self._clock.sleep(PAUSE)
+                await clock.sleep(PAUSE)
             elif await self._go_live():
                 return
             else:
@@ -163,36 +161,24 @@ class _Reader:
 
     async def _go_live(self) -> bool:
         # Whoever posts the next segment begins with it, and knows of nothing that waits here.
-        await self._send(self._delivered.rest())
-        return await self._store.subscriptions.open_from(self._channel, self._socket, self._missed.id, self._number + 1)
-
-    async def _read(self) -> None:
-        """Post what is there beyond the cursor, page by page."""
-        async for page in self._store.log.pages(self._missed.id, self._number):
-            self._number = page[-1].number
-            await self._post([event for segment in page for event in segment.events], page[-1].at)
+        await self._send(self._chunks.rest())
+        return await self._by.store.subscriptions.open_from(self._channel, self._socket, self.id, self._number + 1)
 
     async def _post(self, events: Sequence[Event], at: int) -> None:
         if events:
-            first_seq = self._last + 1
-            self._last += len(events)
             self._ended = isinstance(events[-1], End)
-            await self._send(self._delivered.feed(first_seq, events, at / 1_000_000))
+            await self._send(self._chunks.feed(self._chunks.fed + 1, events, at / 1_000_000))
 
     async def _send(self, frames: Sequence[bytes]) -> None:
         for each in frames:
             # After one that did not arrive none may follow: the subscriber sees a gap when it gets what is live.
-            self._reached = self._reached and await self._fan_out.post(self._socket, self._channel, each)
+            self._reached = self._reached and await self._by.fan_out.post(self._socket, self._channel, each)
 
     async def _end(self) -> None:
-        message = await self._store.messages.get(self._missed.id)
-        if not self._ended and self._missed.after == 0 and message.content:
+        message = await self._by.store.messages.get(self.id)
+        if not self._ended and self._after == 0 and message.content:
             # The log has expired, and the message is all there is to tell.
-            await self._post([Text(message.content)], self._clock.now())
-        await self._send(self._delivered.flush())
-        end = self._frames.message_ended(self._channel, message)
-        await self._fan_out.post(self._socket, self._channel, end)
-
-
-def _channel(message: Open) -> str:
-    return message.channel or conversation_channel(message.conversation_id)
+            await self._post([Text(message.content)], self._by.clock.now())
+        await self._send(self._chunks.flush())
+        end = self._by.frames.message_ended(self._channel, message)
+        await self._by.fan_out.post(self._socket, self._channel, end)

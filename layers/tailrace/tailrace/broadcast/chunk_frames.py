@@ -1,4 +1,4 @@
-"""The frames of a reply's chunks, from one place in it on. Pure.
+"""The frames of a reply's chunks, for one reader, from one place in it on. Pure.
 
 A frame says which entries of the log it stands for, from ``first_seq`` to ``seq``. ``seq`` is the cursor: the last
 entry that a subscriber has whole after it. So ``first_seq`` is always the ``seq`` before it and one, and a larger one
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from copy import copy
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
 
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
-from tailrace.delivery import Found, Part, Progress, Voided
+from tailrace.delivery import Delivery, Found, Part, Piece, Progress, Voided
 from tailrace.events import End, Event, Reset, Text
 from tailrace.protocols.parts import part_data, shortened
 
@@ -27,20 +27,24 @@ _FIGURES: Final = 400
 _WIDEST: Final = 6
 """Bytes of JSON that a character may have: ``\\u0000``."""
 
+EVERY_CHUNK: Final = Delivery()
+"""As it was stored."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class ChunkFrames:
-    """Writes frames, one after the other, for whoever is at one place in a reply.
+    """Writes the frames of a reply for one reader, from its place on, as its delivery wants them. It is fed all of the
+    log, from its beginning, so that all readers find the same sentences, and those of the stream.
 
     Args:
         after: the last entry that the reader has whole.
         offset: how many characters it has of the next one.
-        progress: counts for a reader of pieces, or None when it did not ask.
+        begun: when the reply was, in seconds by the clock of every ``now``; only progress needs to know.
 
     Attributes:
-        seq, offset: the place, now.
-        chunks, characters: how much the reader has of this answer's text; only pieces need to know.
+        pieces: what cuts the log. Feed it here at least up to the reader's place.
+        fed: the last entry that was fed here.
     """
 
     def __init__(
@@ -51,45 +55,68 @@ class ChunkFrames:
         *,
         after: int = 0,
         offset: int = 0,
-        progress: Progress | None = None,
+        delivery: Delivery = EVERY_CHUNK,
+        begun: float = 0.0,
     ) -> None:
-        self.channel = channel
-        self.message_id = message_id
-        self.seq = after
-        self.offset = offset
-        self.chunks = self.characters = 0
         self._frames = frames
-        self._progress = progress
-        self._space = LARGEST_FRAME - len(copy(self)._frame("", after)) - _FIGURES
+        self._channel = channel
+        self._message_id = message_id
+        self._progress = Progress(begun) if delivery.progress else None
+        self._had = after + bool(offset)  # the last entry of which the reader has something at first
+        self._is_whole = delivery == EVERY_CHUNK and not offset
+        self.pieces = delivery.open(after=self._had, taken=offset)
+        self.fed = 0
+        self._now = 0.0
+        self._chunks = 0  # that the reader has of this answer; only pieces need to know
+        self._seq, self._offset = after, 0  # the place, now
+        self._space = LARGEST_FRAME - len(self._frame("", after)) - _FIGURES
+        self._offset = offset
 
-    def at(self, seq: int, progress: Progress | None = None) -> ChunkFrames:
-        """Return the same for whoever has all entries up to one."""
-        other = copy(self)
-        other.seq, other.offset, other._progress = seq, 0, progress
-        return other
-
-    def pass_over(self, events: Sequence[Event]) -> None:
-        """Count the text of entries that the reader has."""
-        for event in events:
-            if isinstance(event, Text):
-                self.chunks += 1
-                self.characters += len(event.text)
-            elif isinstance(event, Reset):
-                self.chunks = self.characters = 0
-
-    def run(self, events: Sequence[Event], *, whole: bool = False) -> list[bytes]:
-        """Return the frames of the entries that follow.
-
-        What is neither text nor a reset only takes its number. Of a run with nothing else there is no frame:
-        whoever sends it keeps it for the next one, so that the numbers follow on each other.
+    def feed(self, first_seq: int, events: Sequence[Event], now: float) -> list[bytes]:
+        """Take consecutive entries; return the frames of what is ready.
 
         Args:
-            whole: give such a run a frame without text, and so leave nothing for the next.
+            now: seconds.
+        """
+        had = max(self._had + 1 - first_seq, 0)
+        self.fed = first_seq + len(events) - 1
+        self._now = now
+        if self._is_whole:
+            return self.run(events[had:])
+        for event in events[:had]:
+            if isinstance(event, Text):
+                self._chunks += 1
+            elif isinstance(event, Reset):
+                self._chunks = 0
+        return self.write(self.pieces.feed(first_seq, events, now), now)
+
+    def rest(self) -> list[bytes]:
+        """Return the frames of all that was fed, to its very end: somebody else delivers what follows."""
+        return self.write(self.pieces.rest(), self._now) + self._reach(self.fed)
+
+    def flush(self) -> list[bytes]:
+        """Return the frames of all that waits: the reply is over."""
+        return self.write(self.pieces.flush(), self._now)
+
+    def write(self, found: Sequence[Found], now: float) -> list[bytes]:
+        """Return the frames of what is released at once: chunks joined, sentences each by itself."""
+        frames: list[bytes] = []
+        for are_chunks, group in groupby(found, lambda each: isinstance(each, Piece) and not each.sentences):
+            pieces = list(group)
+            if are_chunks:
+                pieces = [msgspec.structs.replace(pieces[-1], text="".join(map(str, pieces)))]
+            frames += [frame for piece in pieces for frame in self._piece(piece, now)]
+        return frames
+
+    def run(self, events: Sequence[Event]) -> list[bytes]:
+        """Return the frames of the entries that follow, to the last one.
+
+        What is neither text nor a reset only takes its number; at the end of a run, in a frame without text.
         """
         found: list[bytes] = []
         texts: list[str] = []
         size = 0
-        seq = self.seq
+        seq = self._seq
 
         def close() -> None:
             nonlocal size
@@ -103,10 +130,10 @@ class ChunkFrames:
                 needed = _json_bytes(event.text)
                 if size + needed > self._space:
                     close()
-                *parts, text = self._parts(event.text)
-                found += [self._frame(part, seq, self.offset + len(part)) for part in parts]
+                frames, text = self._fit(event.text, seq)
+                found += frames
                 texts.append(text)
-                size += _json_bytes(text) if parts else needed
+                size += _json_bytes(text) if frames else needed
             elif isinstance(event, Reset):
                 close()
                 found.append(self._frame("", seq + 1, reset=True))
@@ -114,24 +141,19 @@ class ChunkFrames:
                 continue
             seq += 1
         close()
-        return found + self.reach(seq) if found or whole else []
+        return found + self._reach(seq)
 
-    def piece(self, piece: Found, now: float) -> list[bytes]:
-        """Return the frames of a piece; it is one, unless the text is too long for that.
-
-        Args:
-            now: seconds, by the clock that the progress was begun with.
-        """
+    def _piece(self, piece: Found, now: float) -> list[bytes]:
+        """Return the frames of a piece; it is one, unless the text is too long for that."""
         if isinstance(piece, Voided):
-            self.chunks = 0
+            self._chunks = 0
             return [self._frame("", piece.seq, reset=True)]
         if isinstance(piece, Part):
             part = part_data(piece.event)
             if len(_encode(part)) > self._space:
                 part = shortened(part)
             return [self._frame("", piece.seq, part=part)]
-        *parts, text = self._parts(piece.text)
-        found = [self._frame(part, self.seq, self.offset + len(part)) for part in parts]
+        found, text = self._fit(piece.text, self._seq)
         more: dict[str, Any] = {}
         if piece.taken:
             more["cursor"] = f"{piece.seq}.{piece.taken}"
@@ -140,36 +162,46 @@ class ChunkFrames:
         if self._progress is not None:
             more["progress"] = self._progress.at(piece.chunks, piece.characters, now)
         seq = piece.seq - 1 if piece.taken else piece.seq
-        found.append(self._frame(text, seq, piece.taken, count=piece.chunks - self.chunks, **more))
-        self.chunks = piece.chunks
+        found.append(self._frame(text, seq, piece.taken, count=piece.chunks - self._chunks, **more))
+        self._chunks = piece.chunks
         return found
 
-    def reach(self, seq: int) -> list[bytes]:
+    def _reach(self, seq: int) -> list[bytes]:
         """Return a frame without text for what comes after the place up to an entry, if there is any."""
-        return [self._frame("", seq)] if seq > self.seq and not self.offset else []
+        return [self._frame("", seq)] if seq > self._seq and not self._offset else []
 
     def _frame(self, text: str, seq: int, offset: int = 0, *, count: int = 0, **more: Any) -> bytes:
         """Return a ``MessageChunkReceived``, whose fields docs/broadcasting.md explains, and move on to its end."""
         data = {
-            "message_id": self.message_id,
+            "message_id": self._message_id,
             "chunk": text,
             "seq": seq,
-            "first_seq": self.seq + 1,
+            "first_seq": self._seq + 1,
             "chunk_count": count,
-            **({"offset": self.offset} if self.offset else {}),
+            **({"offset": self._offset} if self._offset else {}),
             **more,
         }
-        self.seq, self.offset = seq, offset
-        return self._frames.event("MessageChunkReceived", self.channel, data)
+        self._seq, self._offset = seq, offset
+        return self._frames.event("MessageChunkReceived", self._channel, data)
 
-    def _parts(self, text: str) -> list[str]:
-        """Return a text in parts that fit into a frame each."""
-        parts: list[str] = []
+    def _fit(self, text: str, seq: int) -> tuple[list[bytes], str]:
+        """Return the frames of what is too much for one, and the rest of the text."""
+        frames: list[bytes] = []
         while len(text) * _WIDEST > self._space and _json_bytes(text) > self._space:
             end = _fitting(text, self._space)
-            parts.append(text[:end])
+            frames.append(self._frame(text[:end], seq, self._offset + end))
             text = text[end:]
-        return [*parts, text]
+        return frames, text
+
+
+def delivery_text(delivery: Delivery) -> str | None:
+    """Return a delivery as a subscription keeps it: the same for all who want the same, None for every chunk."""
+    return None if delivery == EVERY_CHUNK else msgspec.json.encode(delivery).decode()
+
+
+def delivery_of(text: str) -> Delivery:
+    """Return what a subscription keeps."""
+    return msgspec.json.decode(text, type=Delivery)
 
 
 def _json_bytes(text: str) -> int:

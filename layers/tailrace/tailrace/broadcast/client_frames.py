@@ -98,8 +98,6 @@ def subscribe_frame(data: msgspec.Raw) -> SubscribeFrame:
         asked = _decode(data, SubscribeFrame)
     except UnknownFrame as error:
         raise RequestError(f"The subscription does not validate: {error.__cause__}.") from error
-    for cursor in asked.after.values():
-        place_of(cursor)
     if asked.delivery is not None:
         asked.delivery.check()
     return asked

@@ -4,9 +4,6 @@ The writer never waits for it. After each stored segment the feed looks once who
 look is sent after the next one. So a subscription that was put before a segment is seen before that segment is sent,
 which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
 
-``subscribers.py`` serves each subscriber at its own pace. When there are many of them, or the CPU is busy, they get
-fewer and larger frames instead of time-outs.
-
 It works with timers and callbacks instead of a task that waits, as ``log_writer.py`` does: an idle feed costs nothing,
 and is freed with its writer.
 """
@@ -21,14 +18,14 @@ from typing import Final
 import msgspec
 
 from tailrace.aws.invoke import InvokeError
-from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.pending import CREATED, Pending
+from tailrace.broadcast.paged_fan_out import Batch, CallFunction
+from tailrace.broadcast.segment_queue import CREATED, SegmentQueue
 from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
-from tailrace.events import Event, Json, Message
+from tailrace.events import Event, Message
 from tailrace.store import Store
 
 logger = logging.getLogger(__name__)
@@ -44,8 +41,6 @@ FUNCTION_DRAIN_SECONDS: Final = 5.0
 
 MOST_SKIPPED: Final = 1000
 """Sockets that the broadcast function is asked to leave out because they did not read."""
-
-CallFunction = Callable[[Json], Awaitable[Json]]
 
 
 class Feed:
@@ -85,20 +80,17 @@ class Feed:
         self._call_function = call_function
         self._tasks = tasks
 
-        chunks = ChunkFrames(frames, channel, message.id)
-        self._pending = Pending(chunks, frames.message_created(channel, message), store.log)
-        self._subscribers = Subscribers(
-            message, chunks, self._pending, fan_out=fan_out, log=store.log, clock=clock, tasks=tasks
-        )
+        self._queue = SegmentQueue(message, channel, frames, store.log)
+        self._subscribers = Subscribers(self._queue, fan_out, clock, tasks)
         self._stored = CREATED  # the newest segment
+        self._looked = CREATED - 1  # the newest that was stored before the last look
         self._handed_over = False
         self._skip: list[str] = []
-        self._nobody_since: float | None = None  # when nobody was found to listen, and since then nobody looked
-        self._timer: Timer | None = None
+        self._idle_until = 0.0  # when it looks again, since nobody listened
+        self._idle_timer: Timer | None = None
         self._work: asyncio.Task[None] | None = None
-        self._patience: asyncio.Timeout | None = None
         self._end_timer: Timer | None = None
-        self._impatient = False
+        self._gave_up = False
         self._ended = False
         self._closed = False
 
@@ -112,7 +104,7 @@ class Feed:
         """Take a segment that was stored. Never blocks and never fails."""
         if self._closed:
             return
-        tells = self._pending.add(number, first_seq, events)
+        tells = self._queue.add(number, first_seq, events)
         self._stored = number
         if tells:
             self._wake()
@@ -123,7 +115,7 @@ class Feed:
             return
         self._ended = True
         seconds = FUNCTION_DRAIN_SECONDS if self._handed_over else DRAIN_SECONDS
-        self._end_timer = self._clock.call_later(seconds, self._lose_patience)
+        self._end_timer = self._clock.call_later(seconds, self._give_up)
         self._wake()
 
     def lost(self) -> None:
@@ -141,99 +133,88 @@ class Feed:
     # ---- one round: look, and give out ----
 
     def _wake(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         if self._work is not None or self._closed:
             return
-        if self._nobody_since is not None and not self._ended:
-            if self._timer is None:
-                due = self._nobody_since + IDLE_SECONDS - self._clock.monotonic()
-                self._timer = self._clock.call_later(max(due, 0.0), self._begin)
+        idle = 0.0 if self._ended else self._idle_until - self._clock.monotonic()
+        if idle > 0.001:  # less is a timer that was early by a rounding
+            self._idle_timer = self._clock.call_later(idle, self._wake)
             return
-        self._begin()
-
-    def _begin(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._work is None and not self._closed:
-            self._work = asyncio.ensure_future(self._round())
-            self._tasks.add(self._work)
-            self._work.add_done_callback(self._round_done)
+        self._work = asyncio.ensure_future(self._round())
+        self._tasks.add(self._work)
+        self._work.add_done_callback(self._round_done)
 
     def _round_done(self, work: asyncio.Task[None]) -> None:
         self._tasks.discard(work)
         self._work = None
-        if work.cancelled():
-            self._close()
-        elif (error := work.exception()) is not None:
+        error = None if work.cancelled() else work.exception()
+        if error is not None:
             # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
             logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
+        if error is not None or (work.cancelled() and not self._gave_up):
             self._close()
-        elif self._ended or self._pending.tells(max(self._subscribers.given, self._subscribers.looked), self._stored):
+        elif self._ended or self._queue.tells(self._looked, self._stored):
             self._wake()
 
     async def _round(self) -> None:
-        final = self._ended
+        is_last = self._ended
         try:
-            # This time-out never comes by itself: it is how the end breaks off a wait that takes too long.
-            async with asyncio.timeout(None) as self._patience:
-                if self._impatient:
-                    self._lose_patience()
-                await self._give_out(final)
-                if final:
+            if not self._gave_up:
+                await self._give_out(is_last)
+                if is_last:
                     await self._subscribers.drain()
-        except TimeoutError:
-            if not self._impatient:
-                raise
-            final = True
         except StoreError as error:
             # Who listens is not known. What was stored is kept, and looked for again.
             logger.warning("feed cannot look", extra={"message_id": self._message.id, "reason": error.message})
-            self._nobody_since = self._clock.monotonic()
-        finally:
-            self._patience = None
-        if final:
+            self._idle_until = self._clock.monotonic() + IDLE_SECONDS
+        if is_last:
             self._close()
-            await self._note_fed()
+            try:
+                await self._fed(self._message.id)
+            except StoreError as error:  # the sweep does it
+                logger.warning("feed not noted", extra={"message_id": self._message.id, "reason": error.message})
 
     async def _give_out(self, is_last: bool) -> None:
-        given, upto = self._subscribers.given, self._stored
-        if not (self._pending.tells(given, upto) or (is_last and self._pending.has_parts(given, upto))):
+        upto = self._stored
+        if not self._queue.tells(self._subscribers.given, upto, is_end=is_last):
             return
+        if not self._handed_over:
+            most = None if self._call_function is None else self._limit + 2  # one too many, and the one left out
+            listeners = [
+                subscription
+                async for subscription in self._store.subscriptions.of_channel(self._channel, limit=most)
+                if subscription.socket != self._except_socket
+            ]
+            if self._call_function is None or len(listeners) <= self._limit:
+                self._subscribers.serve(listeners, upto)
+                self._idle_until = 0.0 if listeners else self._clock.monotonic() + IDLE_SECONDS
+            else:
+                await self._subscribers.drain()  # who still only know of what was stored before the last look
+                self._subscribers.serve((), self._subscribers.given)
+                self._handed_over = True
+        self._looked = upto
         if self._handed_over:
             await self._call(upto)
-            return
-        most = None if self._call_function is None else self._limit + 2  # one more than the limit, and the one left out
-        listeners = [
-            subscription
-            async for subscription in self._store.subscriptions.of_channel(self._channel, limit=most)
-            if subscription.socket != self._except_socket
-        ]
-        if self._call_function is not None and len(listeners) > self._limit:
-            await self._subscribers.leave()  # which still only know of what was stored before the last look
-            self._handed_over = True
-            await self._call(upto)
-            return
-        await self._subscribers.serve(listeners, upto)
-        self._nobody_since = None if listeners else self._clock.monotonic()
 
     # ---- many subscribers ----
 
     async def _call(self, upto: int) -> None:
         """Let the broadcast function post what was not given out yet. One call at a time keeps the order."""
         assert self._call_function is not None
-        request = {
-            "message_id": self._message.id,
-            "channel": self._channel,
-            "first": max(self._subscribers.given + 1, 0),
-            "last": upto,
-            "created": msgspec.to_builtins(self._message) if self._subscribers.given < CREATED else None,
-            "except_socket": self._except_socket,
-            "skip": self._skip,
-        }
+        batch = Batch(
+            message_id=self._message.id,
+            channel=self._channel,
+            first=max(self._subscribers.given + 1, 0),
+            last=upto,
+            created=self._message if self._subscribers.given < CREATED else None,
+            except_socket=self._except_socket,
+            skip=frozenset(self._skip),
+        )
         # However it ends: what did not arrive is a gap, and is caught up by the cursor.
         self._subscribers.gave(upto)
         try:
-            answer = msgspec.convert(await self._call_function({"fan_out": request}), Sent)
+            answer = msgspec.convert(await self._call_function({"fan_out": msgspec.to_builtins(batch)}), Sent)
         except (InvokeError, msgspec.ValidationError) as error:
             logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
             return
@@ -242,20 +223,14 @@ class Feed:
 
     # ---- the end ----
 
-    def _lose_patience(self) -> None:
-        self._impatient = True
-        if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time())
+    def _give_up(self) -> None:
+        self._gave_up = True
+        if self._work is not None:
+            self._work.cancel()  # what remains is done by another one
 
     def _close(self) -> None:
         self._closed = True
-        for timer in (self._timer, self._end_timer):
+        for timer in (self._idle_timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
         self._subscribers.close()
-
-    async def _note_fed(self) -> None:
-        try:
-            await self._fed(self._message.id)
-        except StoreError as error:  # the sweep does it
-            logger.warning("feed not noted", extra={"message_id": self._message.id, "reason": error.message})

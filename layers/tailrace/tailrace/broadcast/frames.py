@@ -24,7 +24,7 @@ SUCCEEDED: Final = "subscription_succeeded"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class _Frame(msgspec.Struct, omit_defaults=False):
+class _Frame(msgspec.Struct):
     event: str
     channel: str | msgspec.UnsetType | None = msgspec.UNSET
     data: Any = msgspec.UNSET

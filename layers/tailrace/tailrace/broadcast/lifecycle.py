@@ -63,38 +63,30 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
 
 def announcement(change: Change) -> Announcement | None:
     """Return what is announced of a change; None when it is nothing for subscribers."""
-    told = _announcement(change)
+    before, after = change.before, change.after
+    told: Announcement | None = None
+    if isinstance(after, ConversationRecord):
+        if before is None:
+            shown = {name: value for name, value in after.metadata.items() if name != "private"}
+            subject = msgspec.structs.replace(after, metadata=shown)
+            told = Announcement(channel=owner_channel(after.owner), what="created", subject=subject)
+    elif after is not None and after.message.role != "system":
+        begins = before is None and not after.feeding
+        ends = before is not None and _is_over(after) and not _is_over(before)
+        if begins or ends:
+            told = Announcement(
+                channel=after.channel or conversation_channel(after.message.conversation_id),
+                what="created" if begins else "ended",
+                subject=after.message,
+                except_socket=after.except_socket,
+                is_whole=after.is_whole,
+            )
     # An owner may be any text; to what is no channel's name nobody can have subscribed.
     return told if told is not None and is_channel(told.channel) else None
 
 
-def _announcement(change: Change) -> Announcement | None:
-    before, after = change.before, change.after
-    if isinstance(after, ConversationRecord):
-        if before is not None:
-            return None
-        shown = {name: value for name, value in after.metadata.items() if name != "private"}
-        subject = msgspec.structs.replace(after, metadata=shown)
-        return Announcement(channel=owner_channel(after.owner), what="created", subject=subject)
-    if after is None or after.message.role == "system":
-        return None
-    if before is None:
-        return None if after.feeding else _about(after, "created")
-    return _about(after, "ended") if _is_over(after) and not _is_over(before) else None
-
-
 def _is_over(image: Image) -> bool:
     return isinstance(image, StoredMessage) and image.message.status in TERMINAL and not image.feeding
-
-
-def _about(stored: StoredMessage, what: Literal["created", "ended"]) -> Announcement:
-    return Announcement(
-        channel=stored.channel or conversation_channel(stored.message.conversation_id),
-        what=what,
-        subject=stored.message,
-        except_socket=stored.except_socket,
-        is_whole=stored.is_whole,
-    )
 
 
 CHANNELS_AT_ONCE: Final = 16

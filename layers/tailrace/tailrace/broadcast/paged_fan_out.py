@@ -16,9 +16,9 @@ import msgspec
 
 from tailrace.aws.invoke import InvokeError
 from tailrace.broadcast.chunk_frames import ChunkFrames
-from tailrace.broadcast.fan_out import FanOut
+from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
-from tailrace.broadcast.pending import TELLING
+from tailrace.broadcast.segment_queue import CREATED
 from tailrace.errors import Unprocessable
 from tailrace.events import Json, Message
 from tailrace.store import Segment, Store, Subscription
@@ -39,10 +39,8 @@ LARGEST_SHARE: Final = 4_000_000
 
 logger = logging.getLogger(__name__)
 
-Call = Callable[[Json], Awaitable[Json]]
-"""Calls this very function with a request and returns its answer. Raises ``InvokeError``."""
-
-Target = tuple[Subscription, Sequence[bytes]]
+CallFunction = Callable[[Json], Awaitable[Json]]
+"""Calls the broadcast function with a request and returns its answer. Raises ``InvokeError``."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,31 +69,27 @@ class Run(msgspec.Struct, frozen=True):
     subscriptions: Sequence[Subscription]
 
 
-class Share(msgspec.Struct, frozen=True):
-    """A page of subscribers, for a further invocation."""
+class Page(msgspec.Struct, frozen=True):
+    """Some of the subscribers, for one invocation."""
 
     runs: Sequence[Run]
-
-
-class Posted(msgspec.Struct, frozen=True):
-    """The answer of a further invocation."""
-
-    dropped: Sequence[str]
 
 
 class PagedFanOut:
     """Fans batches out.
 
     Args:
-        call: None where there is no other environment to share with.
+        call_function: calls a further invocation; None where there is none to share with.
         page: subscribers that one invocation posts to.
     """
 
-    def __init__(self, fan_out: FanOut, frames: Frames, store: Store, call: Call | None, *, page: int = PAGE) -> None:
+    def __init__(
+        self, fan_out: FanOut, frames: Frames, store: Store, call_function: CallFunction | None, *, page: int = PAGE
+    ) -> None:
         self._fan_out = fan_out
         self._frames = frames
         self._store = store
-        self._call = call
+        self._call_function = call_function
         self._page = page
 
     async def fan_out(self, request: object) -> Json:
@@ -114,30 +108,31 @@ class PagedFanOut:
         batch = _read(request, Batch)
         log = self._store.log.read(batch.message_id, batch.first - 1, upto=batch.last)
         segments = [segment async for segment in log]
-        prepared: dict[int | None, list[bytes]] = {}
-        targets: list[Target] = []
-        subscribers = 0
+        frames: dict[int, Sequence[str]] = {}
+        pages: list[dict[int, list[Subscription]]] = []
+        subscribers = told = 0
         async for subscription in self._store.subscriptions.of_channel(batch.channel):
             if subscription.socket == batch.except_socket:
                 continue
             subscribers += 1
-            begins = subscription.starts.get(batch.message_id)
-            if begins not in prepared:
-                prepared[begins] = self._prepare(batch, segments, begins)
-            if prepared[begins] and subscription.socket not in batch.skip:
-                targets.append((subscription, prepared[begins]))
-        pages = [targets[at : at + self._page] for at in range(0, len(targets), self._page)]
+            first = subscription.starts.get(batch.message_id, CREATED)
+            if first not in frames:
+                frames[first] = self._prepare(batch, segments, first)
+            if frames[first] and subscription.socket not in batch.skip:
+                if told % self._page == 0:
+                    pages.append({})
+                pages[-1].setdefault(first, []).append(subscription)
+                told += 1
         gate = asyncio.Semaphore(PAGES_AT_ONCE)
-        posted = await asyncio.gather(
-            *(self._share(page, gate) if number else self._post(page) for number, page in enumerate(pages))
-        )
+        shares = [Page([Run(frames[first], who) for first, who in page.items()]) for page in pages]
+        posted = await asyncio.gather(*map(self._post, shares[:1]), *(self._share(page, gate) for page in shares[1:]))
         return {"subscribers": subscribers, "dropped": [socket for dropped in posted for socket in dropped]}
 
     async def post(self, request: object) -> Json:
         """Post a page that another invocation shared out.
 
         Args:
-            request: a ``Share`` as JSON.
+            request: a ``Page`` as JSON.
 
         Returns:
             ``dropped``, as above.
@@ -145,46 +140,42 @@ class PagedFanOut:
         Raises:
             Unprocessable: it is no such request.
         """
-        targets: list[Target] = []
-        for run in _read(request, Share).runs:
+        return {"dropped": await self._post(_read(request, Page))}
+
+    def _prepare(self, batch: Batch, segments: Sequence[Segment], first: int) -> list[str]:
+        """Return the frames for subscribers who get segments from ``first`` on."""
+        frames: list[bytes] = []
+        if batch.created is not None and first == CREATED:
+            frames.append(self._frames.message_created(batch.channel, batch.created))
+        wanted = [segment for segment in segments if segment.number >= first]
+        if wanted:
+            place = ChunkFrames(self._frames, batch.channel, batch.message_id, after=wanted[0].first_seq - 1)
+            frames += place.run([event for segment in wanted for event in segment.events])
+        return [frame.decode() for frame in frames]
+
+    async def _post(self, page: Page) -> Sequence[str]:
+        targets: list[tuple[Subscription, Sequence[bytes]]] = []
+        for run in page.runs:
             frames = [frame.encode() for frame in run.frames]
             targets += [(subscription, frames) for subscription in run.subscriptions]
-        return {"dropped": await self._post(targets)}
-
-    def _prepare(self, batch: Batch, segments: Sequence[Segment], begins: int | None) -> list[bytes]:
-        """Return the frames for subscribers who get segments from ``begins`` on; None for those who get all."""
-        frames: list[bytes] = []
-        if batch.created is not None and begins is None:
-            frames.append(self._frames.message_created(batch.channel, batch.created))
-        wanted = [segment for segment in segments if begins is None or segment.number >= begins]
-        if wanted:
-            events = [event for segment in wanted for event in segment.events]
-            after = wanted[0].first_seq - 1
-            writer = ChunkFrames(self._frames, batch.channel, batch.message_id, after=after)
-            frames += writer.run(events, whole=any(isinstance(event, TELLING) for event in events))
-        return frames
-
-    async def _post(self, targets: Sequence[Target]) -> Sequence[str]:
         return (await self._fan_out.post_each(targets)).dropped
 
-    async def _share(self, page: Sequence[Target], gate: asyncio.Semaphore) -> Sequence[str]:
-        runs: dict[int, tuple[Sequence[bytes], list[Subscription]]] = {}
-        for subscription, frames in page:
-            runs.setdefault(id(frames), (frames, []))[1].append(subscription)
-        size = sum(len(frame) for frames, _ in runs.values() for frame in frames)
-        if self._call is None or size > LARGEST_SHARE:
+    async def _share(self, page: Page, gate: asyncio.Semaphore) -> Sequence[str]:
+        size = sum(len(frame.encode()) for run in page.runs for frame in run.frames)
+        if self._call_function is None or size > LARGEST_SHARE:
             return await self._post(page)
-        share = Share([Run([frame.decode() for frame in frames], who) for frames, who in runs.values()])
         try:
             async with gate:
-                return _read(await self._call({"post": msgspec.to_builtins(share)}), Posted).dropped
+                answer = await self._call_function({"post": msgspec.to_builtins(page)})
+            return _read(answer, Sent).dropped
         except InvokeError as error:
             # Some of them may have got it, so it is not posted from here too: they see a gap and catch up.
-            logger.error("page not posted", extra={"reason": str(error), "subscribers": len(page)})
+            left_out = sum(len(run.subscriptions) for run in page.runs)
+            logger.error("page not posted", extra={"reason": str(error), "subscribers": left_out})
             return []
 
 
-_Kind = TypeVar("_Kind", Batch, Share, Posted)
+_Kind = TypeVar("_Kind", Batch, Page, Sent)
 
 
 def _read(request: object, kind: type[_Kind]) -> _Kind:

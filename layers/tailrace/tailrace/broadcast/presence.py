@@ -11,7 +11,6 @@ names for them: its ``here``, ``joining`` and ``leaving`` do nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -24,6 +23,9 @@ from tailrace.store import Subscription, Subscriptions
 
 JOINING: Final = "presence:joining"
 LEAVING: Final = "presence:leaving"
+
+Here = dict[str, list[Subscription]]
+"""The subscriptions of each user, in the order in which they came."""
 
 
 class _Member(msgspec.Struct):
@@ -65,21 +67,20 @@ class Presence:
         """
         here = await self._here(channel)
         user = str(who["user_id"])
-        first = _by_user(here).get(user)
         was_here = before is not None and before.member is not None and _user(before) == user
         answer, told = _answer_with(channel, _members(here))
         arrived = await self._fan_out.post(socket, channel, answer)
         # One that is gone was taken off the channel again, and the others must not think that it came after that.
         if not arrived and await self._subscriptions.get(channel, socket) is None:
             return
-        if not was_here and (first is None or first.socket == socket):
-            await self._tell(JOINING, channel, who, [each for each in here if _user(each) != user])
+        if not was_here and (user not in here or here[user][0].socket == socket):
+            await self._tell(JOINING, channel, who, {name: theirs for name, theirs in here.items() if name != user})
         # Others came and went while the answer was on the way, and their own news may have been quicker. Who had no
         # room in it comes as if just joining.
-        now = _members(await self._here(channel))
-        told_of, users = ({str(each["user_id"]) for each in members} for members in (told, now))
-        news = [(JOINING, each) for each in now if str(each["user_id"]) not in told_of]
-        news += [(LEAVING, each) for each in told if str(each["user_id"]) not in users]
+        now = await self._here(channel)
+        told_of = {str(each["user_id"]) for each in told}
+        news = [(JOINING, each) for each in _members(now) if str(each["user_id"]) not in told_of]
+        news += [(LEAVING, each) for each in told if str(each["user_id"]) not in now]
         for event, each in news:
             await self._fan_out.post(socket, channel, frame(event, channel, each))
 
@@ -92,16 +93,19 @@ class Presence:
         if gone.member is None:
             return
         here = await self._here(gone.channel)
-        if _user(gone) not in _by_user(here):
+        if _user(gone) not in here:
             await self._tell(LEAVING, gone.channel, gone.member, here)
 
-    async def _here(self, channel: str) -> list[Subscription]:
+    async def _here(self, channel: str) -> Here:
         everyone = [each async for each in self._subscriptions.of_channel(channel) if each.member is not None]
-        return sorted(everyone, key=lambda each: (each.since, each.socket))
+        here: Here = {}
+        for each in sorted(everyone, key=lambda each: (each.since, each.socket)):
+            here.setdefault(_user(each), []).append(each)
+        return here
 
-    async def _tell(self, event: str, channel: str, who: Json, whom: Iterable[Subscription]) -> None:
+    async def _tell(self, event: str, channel: str, who: Json, whom: Here) -> None:
         news = frame(event, channel, who)
-        await self._fan_out.post_each([(each, [news]) for each in whom])
+        await self._fan_out.post_each([(each, [news]) for theirs in whom.values() for each in theirs])
 
 
 def _user(subscription: Subscription) -> str:
@@ -109,16 +113,8 @@ def _user(subscription: Subscription) -> str:
     return str(subscription.member["user_id"])
 
 
-def _by_user(here: Iterable[Subscription]) -> dict[str, Subscription]:
-    """Return the first subscription of each user, in their order."""
-    first: dict[str, Subscription] = {}
-    for each in here:
-        first.setdefault(_user(each), each)
-    return first
-
-
-def _members(here: Iterable[Subscription]) -> list[Json]:
-    return [each.member for each in _by_user(here).values() if each.member is not None]
+def _members(here: Here) -> list[Json]:
+    return [theirs[0].member for theirs in here.values() if theirs[0].member is not None]
 
 
 def _answer_with(channel: str, members: list[Json]) -> tuple[bytes, list[Json]]:

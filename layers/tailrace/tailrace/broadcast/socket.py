@@ -20,6 +20,7 @@ from tailrace.broadcast.allowance import Allowance
 from tailrace.broadcast.catch_up import MOST_MESSAGES, CatchUp
 from tailrace.broadcast.channels import check_channel, conversation_of, is_signed, kind_of
 from tailrace.broadcast.chats import ChatFrame, Chats, HandedOver, any_frame, chat_error
+from tailrace.broadcast.chunk_frames import EVERY_CHUNK, delivery_text
 from tailrace.broadcast.client_frames import (
     ClientFrame,
     SubscribeFrame,
@@ -28,12 +29,10 @@ from tailrace.broadcast.client_frames import (
     event_body,
     subscribe_frame,
 )
-from tailrace.broadcast.delivery_frames import delivery_text
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import SUCCEEDED, Frames, frame
 from tailrace.broadcast.presence import Presence, member
 from tailrace.clock import Clock
-from tailrace.delivery import Delivery
 from tailrace.errors import ConfigurationError, Forbidden, NotFound, RequestError, TailraceError, TooLarge, where
 from tailrace.events import Json
 from tailrace.identity.grants import Grants
@@ -45,8 +44,6 @@ WHISPER: Final = "client-"
 
 _ERROR: Final = frame("error")
 _ACCEPTED: Final = {"statusCode": 200}
-
-Secret = Callable[[], Awaitable[str]]
 
 
 class Sockets:
@@ -69,7 +66,7 @@ class Sockets:
         *,
         allowance: Allowance,
         grants: Grants,
-        secret: Secret,
+        secret: Callable[[], Awaitable[str]],
         open_to_all: bool,
         chats: Chats | None = None,
     ) -> None:
@@ -121,33 +118,29 @@ class Sockets:
 
     async def _receive(self, socket: str, event: Mapping[str, Any]) -> None:
         body = event_body(event)
+        asked: ClientFrame | ChatFrame | None = None
         try:
             asked = any_frame(body)
-        except UnknownFrame:
-            await self._post(socket, _ERROR)
-            return
-        try:
-            if isinstance(asked, ChatFrame):
-                await self._take(socket, asked, body)
-            else:
+            if isinstance(asked, ClientFrame):
                 await self._answer(socket, asked)
+            elif self._chats is not None:
+                await self._chats.take(socket, asked, body)
+            else:
+                raise UnknownFrame
+            return
         except UnknownFrame:
-            await self._post(socket, _ERROR)
+            asked, said = None, ""
         except RequestError as error:
-            await self._refuse(socket, asked, error.message)
+            said = error.message
         except TailraceError as error:
             logger.error("frame failed", extra={"reason": error.message})
             # What is missing in the deployment is for the operator, who finds it in the log, not for a client.
             is_setup = isinstance(error, ConfigurationError)
-            await self._refuse(socket, asked, "This is not set up on the server." if is_setup else error.message)
+            said = "This is not set up on the server." if is_setup else error.message
         except Exception as error:  # a bug: the log says where, the client no more than this
             logger.error("frame failed", extra=where(error))
-            await self._refuse(socket, asked, "Something went wrong on our side.")
-
-    async def _take(self, socket: str, asked: ChatFrame, body: bytes) -> None:
-        if self._chats is None:
-            raise UnknownFrame
-        await self._chats.take(socket, asked, body)
+            said = "Something went wrong on our side."
+        await self._post(socket, _refusal(asked, said))
 
     async def _answer(self, socket: str, asked: ClientFrame) -> None:
         match asked.event:
@@ -172,8 +165,8 @@ class Sockets:
             raise RequestError(f"after may name {MOST_MESSAGES} messages.")
         who, grant = await self._admit(socket, asked)
         await self._allowance.subscribe(socket, channel)
-        delivery = asked.delivery or Delivery()
-        missed = await self._catch_up.missed(channel, socket, asked.after)
+        delivery = asked.delivery or EVERY_CHUNK
+        missed = await self._catch_up.missed(channel, socket, asked.after, delivery)
         starts = {each.id: NEVER for each in missed}
         before = await self._subscriptions.put(
             channel, socket, member=who, starts=starts, delivery=delivery_text(delivery), grant=grant
@@ -186,7 +179,7 @@ class Sockets:
             await self._fan_out.post(socket, channel, frame(SUCCEEDED, channel, []))
         else:
             await self._presence.join(channel, socket, who, before)
-        await self._catch_up.run(channel, socket, missed, delivery)
+        await self._catch_up.run(missed)
 
     async def _admit(self, socket: str, asked: SubscribeFrame) -> tuple[Json | None, Grant | None]:
         """Return who a socket is on a presence channel, and by which grant it may be on another's conversation's.
@@ -266,13 +259,12 @@ class Sockets:
         # A socket that is gone by now has its own $disconnect.
         await self._fan_out.post(socket, None, data)
 
-    async def _refuse(self, socket: str, asked: ClientFrame | ChatFrame, message: str) -> None:
-        if isinstance(asked, ChatFrame):
-            await self._post(socket, chat_error(asked.request_id, message))
-            return
-        channel = asked.about()
-        try:
-            refusal = _ERROR if channel is None else frame("error", channel, {"message": message})
-        except TooLarge:  # a channel's name may be all that a client sent
-            refusal = _ERROR
-        await self._post(socket, refusal)
+
+def _refusal(asked: ClientFrame | ChatFrame | None, message: str) -> bytes:
+    if isinstance(asked, ChatFrame):
+        return chat_error(asked.request_id, message)
+    channel = None if asked is None else asked.about()
+    try:
+        return _ERROR if channel is None else frame("error", channel, {"message": message})
+    except TooLarge:  # a channel's name may be all that a client sent
+        return _ERROR
