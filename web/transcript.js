@@ -1,0 +1,161 @@
+// The messages of a conversation on the page: from its end, older ones as one scrolls up, and in view while it grows.
+
+const PAGE = 40;
+const NEAR_END = 80; // pixels
+const NEAR_TOP = 600;
+
+export class Transcript {
+  #main = document.querySelector("main");
+  #list = document.querySelector("#messages");
+  #welcome = document.querySelector("#welcome");
+  #earlier = document.querySelector("#earlier");
+  #latest = document.querySelector("#latest");
+  #load = null; // loads a page before a message; null when there is no more
+  #loading = false;
+  #isAtEnd = true;
+  #views = []; // in the order of the page
+
+  constructor() {
+    this.#main.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    this.#latest.addEventListener("click", () => this.toEnd());
+    new ResizeObserver(() => this.#isAtEnd && this.toEnd()).observe(this.#main);
+  }
+
+  get views() {
+    return this.#views;
+  }
+
+  /** The message of an id that is on the page. */
+  find(id) {
+    return this.#views.find((view) => view.id === id);
+  }
+
+  clear() {
+    this.#views = [];
+    this.#load = null;
+    this.#list.replaceChildren();
+    this.#welcome.hidden = false;
+    this.#earlier.hidden = true;
+    this.#isAtEnd = true;
+    this.#showLatest();
+  }
+
+  add(view) {
+    this.#welcome.hidden = true;
+    this.#views.push(view);
+    this.growing(() => this.#list.append(view.item));
+  }
+
+  remove(view) {
+    this.#views = this.#views.filter((each) => each !== view);
+    view.item.remove();
+    this.#welcome.hidden = this.#views.length > 0;
+  }
+
+  /** Take a message and all that come after it off the page. */
+  removeFrom(view) {
+    const place = this.#views.indexOf(view);
+    if (place >= 0) for (const each of this.#views.slice(place)) this.remove(each);
+  }
+
+  // ---- at the end ----
+
+  /** Change something; whoever is at the end stays there. */
+  growing(change) {
+    change();
+    if (this.#isAtEnd) this.#main.scrollTop = this.#main.scrollHeight;
+    else this.#showLatest();
+  }
+
+  toEnd() {
+    this.#isAtEnd = true;
+    this.#main.scrollTop = this.#main.scrollHeight;
+    this.#showLatest();
+  }
+
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#main;
+    this.#isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    this.#showLatest();
+    if (scrollTop < NEAR_TOP) void this.#more();
+  }
+
+  #showLatest() {
+    this.#latest.hidden = this.#isAtEnd;
+  }
+
+  // ---- older ones ----
+
+  /**
+   * Show a conversation from its end.
+   *
+   * @param {(before?: string) => Promise<{messages: object[], next_cursor: string | null}>} read  newest first
+   * @param {(message: object) => object | null} view
+   */
+  async open(read, view) {
+    const page = await read();
+    if (!page) return;
+    const found = viewsOf(page.messages, view);
+    this.#views = [...found, ...this.#views];
+    this.#list.prepend(...found.map(({ item }) => item));
+    this.#welcome.hidden = this.#views.length > 0;
+    this.#keep(page, read, view);
+    this.toEnd();
+    // What is not drawn yet has a guessed height: the end is where it is once it is drawn.
+    requestAnimationFrame(() => this.#isAtEnd && this.toEnd());
+    if (this.#main.scrollHeight <= this.#main.clientHeight + NEAR_TOP) void this.#more();
+  }
+
+  #keep(page, read, view) {
+    const oldest = page.messages.at(-1)?.id;
+    this.#load = page.next_cursor && oldest ? async () => ({ page: await read(oldest), read, view }) : null;
+    this.#earlier.hidden = this.#load === null;
+  }
+
+  async #more() {
+    const load = this.#load;
+    if (!load || this.#loading) return;
+    this.#loading = true;
+    try {
+      const { page, read, view } = await load();
+      if (this.#load !== load || !page) return; // another conversation by now
+      const found = viewsOf(page.messages, view);
+      this.#views = [...found, ...this.#views];
+      this.#holding(() => {
+        this.#list.prepend(...found.map(({ item }) => item));
+        this.#keep(page, read, view);
+      });
+    } catch {
+      // Scrolling tries again.
+    } finally {
+      this.#loading = false;
+    }
+    if (this.#main.scrollTop < NEAR_TOP && this.#main.scrollHeight > this.#main.clientHeight) requestAnimationFrame(() => this.#more());
+  }
+
+  /** Change what is above, and keep what is seen where it is. */
+  #holding(change) {
+    const top = this.#main.getBoundingClientRect().top;
+    const seen = [...this.#list.children].find((item) => item.getBoundingClientRect().bottom > top);
+    const before = seen?.getBoundingClientRect().top;
+    this.#main.style.overflowAnchor = "none"; // or some browsers move it as well
+    change();
+    if (seen) this.#main.scrollTop += seen.getBoundingClientRect().top - before;
+    requestAnimationFrame(() => (this.#main.style.overflowAnchor = ""));
+  }
+
+  /** Read pages of messages, newest first, which fit `open`. */
+  static reader(client, conversation, signal) {
+    return async (before) => {
+      try {
+        return await client.messages(conversation, { limit: PAGE, order: "desc", before, signal });
+      } catch (error) {
+        if (signal.aborted) return null;
+        throw error;
+      }
+    };
+  }
+}
+
+/** Newest first becomes the order of the page. */
+const viewsOf = (messages, view) => messages.toReversed().map(view).filter(Boolean);
