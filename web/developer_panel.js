@@ -5,6 +5,7 @@ import { button, element, iconButton } from "./element.js";
 import { remember, remembered } from "./drafts.js";
 
 const MOST = 300; // events that are kept
+const LONGEST = 2000; // characters of one that are shown
 
 export class DeveloperPanel {
   #panel = document.querySelector("#developer");
@@ -109,11 +110,9 @@ export class DeveloperPanel {
 
 function row({ id, transport, about, data }) {
   const item = element("li", about && !data ? "told" : "");
-  item.append(
-    element("span", "seq", id?.split(":").at(-1) ?? ""),
-    element("span", "transport", transport ?? ""),
-    element("code", "", [about, data && JSON.stringify(data)].filter(Boolean).join(" ")),
-  );
+  const [body, text] = [element("code"), [about, data && JSON.stringify(data)].filter(Boolean).join(" ")];
+  body.append(element("span", "transport", `${transport ?? ""} `), text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
+  item.append(element("span", "seq", id?.split(":").at(-1) ?? ""), body);
   return item;
 }
 
