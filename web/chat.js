@@ -20,7 +20,8 @@ export class Chat extends EventTarget {
   #left = new AbortController(); // aborted when another conversation is shown
   #live = new Set();
   #starting = 0;
-  #heard = []; // what came while something of ours was being started
+  #isOpening = false;
+  #heard = []; // what came while the page did not know yet what of it is its own
   #unsent = null; // sent again as it is, under the same key, it starts nothing twice
 
   constructor({ client, transcript, composer, panel }) {
@@ -41,18 +42,28 @@ export class Chat extends EventTarget {
     this.#live.clear();
     this.#heard = [];
     this.#starting = 0;
+    this.#isOpening = false;
     this.conversation = conversation;
     this.#transcript.clear();
     this.#show();
     if (conversation === null) return;
-    const read = Transcript.reader(this.#client, conversation, this.#left.signal);
-    await this.#transcript.open(read, (message) => this.#view(message));
+    const { signal } = this.#left;
+    this.#isOpening = true;
+    try {
+      const read = Transcript.reader(this.#client, conversation, signal);
+      await this.#transcript.open(read, (message) => this.#view(message));
+    } finally {
+      if (!signal.aborted) {
+        this.#isOpening = false;
+        this.#hearAll();
+      }
+    }
   }
 
   /** What happened while we were not told. */
   async catchUp() {
     const [conversation, { signal }] = [this.conversation, this.#left];
-    if (conversation === null || this.#starting) return;
+    if (conversation === null) return;
     const { messages } = await this.#client.messages(conversation, { limit: NEWEST, order: "desc", signal });
     for (const message of messages.reverse()) this.hear(message);
   }
@@ -60,11 +71,15 @@ export class Chat extends EventTarget {
   /** A message was stored, here or elsewhere. */
   hear(message) {
     if (message.conversation_id !== this.conversation) return;
-    if (this.#starting) return void this.#heard.push(message);
+    if (this.#starting || this.#isOpening) return void this.#heard.push(message);
     if (this.#transcript.find(message.id)) return;
     if (message.metadata?.replaces) return void this.open(this.conversation).catch((error) => this.#fail(error));
     const view = this.#view(message);
     if (view) this.#transcript.add(view);
+  }
+
+  #hearAll() {
+    if (!this.#starting && !this.#isOpening) for (const message of this.#heard.splice(0)) this.hear(message);
   }
 
   #view(message) {
@@ -138,17 +153,15 @@ export class Chat extends EventTarget {
     this.#transcript.toEnd();
     const run = this.#run(reply, answer);
     const problem = await taken(reply);
+    if (!problem && question) await this.#identify(question, reply.messageId, signal);
     if (signal.aborted) return true;
     this.#starting -= 1;
     if (problem) {
       this.#transcript.remove(answer);
       if (question) this.#transcript.remove(question);
       this.#fail(problem);
-    } else {
-      this.#unsent = null;
-      if (question) await this.#identify(question, reply.messageId, signal);
-    }
-    if (!this.#starting) for (const message of this.#heard.splice(0)) this.hear(message);
+    } else this.#unsent = null;
+    this.#hearAll();
     this.#show();
     void run;
     return !problem;
