@@ -17,6 +17,7 @@ export class AnswerView {
   constructor(actions) {
     this.actions = actions;
     this.id = null;
+    this.createdAt = null;
     this.message = null;
     this.said = ""; // what is drawn of its text
     this.item = element("li", "message assistant");
@@ -60,10 +61,12 @@ export class AnswerView {
     else if (event.tool) this.#tool(event.tool);
     else if (event.type === "step") this.isAtStep = true;
     else if (event.type === "reset") this.#clear();
-    else if (event.type === "progress") this.#count(countsSoFar(event.progress));
+    else if (event.type === "progress") this.counted = event.progress;
   }
 
   draw() {
+    if (this.counted) this.#count(countsSoFar(this.counted));
+    this.counted = null;
     if (this.last?.kind === "text") this.last.view.draw();
   }
 
@@ -129,6 +132,7 @@ export class AnswerView {
   /** The reply has ended: what is stored is what counts. */
   settle(message) {
     this.id = message.id;
+    this.createdAt = message.created_at;
     this.message = message;
     const stored = partsOf(message);
     const isWhole = message.truncated || this.said === message.content;

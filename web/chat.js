@@ -51,7 +51,11 @@ export class Chat extends EventTarget {
     this.#isOpening = true;
     try {
       const read = Transcript.reader(this.#client, conversation, signal);
-      await this.#transcript.open(read, (message) => this.#view(message));
+      await this.#transcript.open(read, (message) => {
+        const view = this.#view(message);
+        if (view && !TERMINAL.has(message.status)) this.#follow(view);
+        return view;
+      });
     } finally {
       if (!signal.aborted) {
         this.#isOpening = false;
@@ -75,7 +79,7 @@ export class Chat extends EventTarget {
     if (this.#transcript.find(message.id)) return;
     if (message.metadata?.replaces) return void this.open(this.conversation).catch((error) => this.#fail(error));
     const view = this.#view(message);
-    if (view) this.#transcript.add(view);
+    if (view && this.#transcript.insert(view) && !TERMINAL.has(message.status)) this.#follow(view);
   }
 
   #hearAll() {
@@ -85,14 +89,11 @@ export class Chat extends EventTarget {
   #view(message) {
     if (message.role === "user") {
       const view = new QuestionView(message.content, message.metadata?.parts ?? [], this.#actions);
-      view.id = message.id;
-      return view;
+      return Object.assign(view, { id: message.id, createdAt: message.created_at });
     }
     if (message.role !== "assistant") return null;
-    const view = new AnswerView(this.#actions);
-    view.id = message.id;
+    const view = Object.assign(new AnswerView(this.#actions), { id: message.id, createdAt: message.created_at });
     if (TERMINAL.has(message.status)) view.settle(message);
-    else this.#follow(view);
     return view;
   }
 
@@ -172,7 +173,8 @@ export class Chat extends EventTarget {
     try {
       const asked = { limit: 4, order: "desc", before: replyId, signal };
       const { messages } = await this.#client.messages(this.conversation, asked);
-      question.id = messages.find(({ role }) => role === "user")?.id ?? null;
+      const stored = messages.find(({ role }) => role === "user");
+      if (stored) Object.assign(question, { id: stored.id, createdAt: stored.created_at });
     } catch {
       // It can be edited once the page is loaded again.
     }
@@ -222,8 +224,8 @@ function taken(reply) {
       () => resolve(null),
       (error) => resolve(error),
     );
-    reply.addEventListener("connection", ({ detail: { state, attempt, retryIn } }) => {
-      if (reply.messageId !== null || state !== "waiting" || retryIn === null || attempt < ATTEMPTS) return;
+    reply.addEventListener("connection", ({ detail: { state, attempt } }) => {
+      if (reply.messageId !== null || state !== "waiting" || !navigator.onLine || attempt < ATTEMPTS) return;
       resolve({ type: "unreachable", message: "The server cannot be reached." });
       reply.close();
     });

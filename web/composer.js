@@ -12,7 +12,7 @@ export class Composer extends EventTarget {
   #send = document.querySelector("#send");
   #stop = document.querySelector("#stop");
   #conversation = null;
-  #toldAt = 0;
+  #toldAt = -Infinity;
 
   constructor() {
     super();

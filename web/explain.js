@@ -31,8 +31,8 @@ export function explain(error) {
 }
 
 /** What the connection of a reply is doing, if that is worth telling; otherwise nothing. */
-export function describeConnection({ state, attempt, retryIn }) {
-  if (state === "waiting" && retryIn === null) return "You are offline. The reply goes on; the rest comes when you are back.";
+export function describeConnection({ state, attempt }, isOnline) {
+  if (state === "waiting" && !isOnline) return "You are offline. The reply goes on; the rest comes when you are back.";
   if (attempt > 0 && (state === "waiting" || state === "connecting")) return "Reconnecting… The reply goes on without you.";
   return "";
 }

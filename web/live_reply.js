@@ -43,7 +43,7 @@ export class LiveReply {
   }
 
   #connection(link) {
-    const text = link.state === "closed" ? "" : describeConnection(link);
+    const text = link.state === "closed" ? "" : describeConnection(link, navigator.onLine);
     if (this.view.link.textContent !== text) this.transcript.growing(() => (this.view.link.textContent = text));
   }
 }

@@ -10,6 +10,8 @@ export class QuestionView {
   /** @param actions  {edit(question, text)} */
   constructor(text, images, actions) {
     this.id = null;
+    this.createdAt = null;
+    this.isQuestion = true;
     this.content = text;
     this.images = images;
     this.actions = actions;

@@ -46,6 +46,18 @@ export class Transcript {
     this.growing(() => this.#list.append(view.item));
   }
 
+  /** Show a message that was heard of, where it belongs; not at all if it is older than what is shown. */
+  insert(view) {
+    let place = this.#views.length;
+    while (place > 0 && isBefore(view, this.#views[place - 1])) place -= 1;
+    if (place === 0 && this.#load !== null) return false;
+    this.#welcome.hidden = true;
+    const next = this.#views[place]?.item ?? null;
+    this.#views.splice(place, 0, view);
+    this.growing(() => this.#list.insertBefore(view.item, next));
+    return true;
+  }
+
   remove(view) {
     this.#views = this.#views.filter((each) => each !== view);
     view.item.remove();
@@ -155,6 +167,12 @@ export class Transcript {
       }
     };
   }
+}
+
+/** Events of one moment may come in any order; a question comes before its answer. */
+function isBefore(view, other) {
+  if (!view.createdAt || !other.createdAt) return false;
+  return view.createdAt < other.createdAt || (view.createdAt === other.createdAt && view.isQuestion && !other.isQuestion);
 }
 
 /** Newest first becomes the order of the page. */

@@ -28,7 +28,8 @@ def main() -> int:
     if variables is None:
         sys.stderr.write("npm has no Chromium for this machine: name one in PUPPETEER_EXECUTABLE_PATH.\n")
         return 1
-    return run(HERE, {"TAILRACE_BROWSER": str(PACKAGES), "TAILRACE_REACT": str(REACT), **variables})
+    own = {"TAILRACE_BROWSER": str(PACKAGES), "TAILRACE_REACT": str(REACT), "TAILRACE_PYTHON": sys.executable}
+    return run(HERE, {**own, **variables})
 
 
 def find_chromium() -> dict[str, str] | None:

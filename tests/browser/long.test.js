@@ -1,0 +1,89 @@
+// A conversation of a thousand messages.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { api, URL_ } from '../clients/api.js';
+import { complaints, until } from './chromium.js';
+import { answerBy, ask, assertFits, DESKTOP, ended, last, openChat } from './page.js';
+
+const COUNT = 1000;
+const LONGEST_TASK_MS = 100;
+
+/** Store a conversation of so many messages at once, and return its id. */
+async function longConversation() {
+    const messages = Array.from({ length: COUNT - 1 }, (_, index) => ({
+        role: index % 2 ? 'assistant' : 'user',
+        content: index % 2 ? `Answer ${index}: **bold**, \`code\`.\n\n- a\n- b\n\n\`\`\`js\nconst n = ${index};\n\`\`\`` : `Question ${index}?`,
+    }));
+    const response = await fetch(`${URL_}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify({ model: 'scripted/fast', messages }),
+    });
+    assert.equal(response.status, 200, await response.clone().text());
+    return response.headers.get('X-Conversation-Id');
+}
+
+test('it opens at its end, goes back without a jump, and stays smooth while a reply is written', async (t) => {
+    const id = await longConversation();
+    const { messages } = await api('GET', `/conversations/${id}/messages?limit=2&order=desc`);
+    const page = await openChat(DESKTOP, 'light', `${URL_}/#${id}`);
+    await until(page, () => document.querySelectorAll('#messages > li').length >= 30);
+    const place = await page.$eval('main', (main) => main.scrollHeight - main.scrollTop - main.clientHeight);
+    assert.ok(place < 2, `${place} px from the end`);
+    assert.match((await last(page)).text, new RegExp(messages[0].content.slice(0, 20)));
+    await assertFits(page);
+
+    // Scrolled up step by step, as by a hand: what is seen never moves by more than that.
+    await page.evaluate(() => {
+        const main = document.querySelector('main');
+        globalThis.jumps = [];
+        globalThis.climb = async () => {
+            const seen = [...document.querySelectorAll('#messages > li')].find((item) => item.getBoundingClientRect().bottom > main.getBoundingClientRect().top + 60);
+            const before = seen.getBoundingClientRect().top;
+            main.scrollTop -= 400;
+            const moved = seen.getBoundingClientRect().top - before;
+            for (let frames = 0; frames < 3; frames += 1) await new Promise(requestAnimationFrame);
+            const jump = Math.abs(seen.getBoundingClientRect().top - before - moved);
+            if (jump > 2) globalThis.jumps.push(jump);
+            return document.querySelectorAll('#messages > li').length;
+        };
+    });
+    let count = 0;
+    for (let steps = 0; count < COUNT && steps < 1500; steps += 1) {
+        count = await page.evaluate(() => globalThis.climb());
+    }
+    assert.equal(count, COUNT);
+    assert.deepEqual(await page.evaluate(() => globalThis.jumps), []);
+
+    // All thousand are on the page now. A reply streams in, 200 chunks a second.
+    await page.evaluate(() => {
+        globalThis.tasks = [];
+        new PerformanceObserver((list) => globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ entryTypes: ['longtask'] });
+    });
+    await answerBy(page, { chunks: 800, batch: 1, every: 0.005 });
+    await page.click('#latest');
+    await ask(page, 'And a last one?');
+    await until(page, () => document.querySelector('#messages > li:last-child').ariaBusy === 'false'
+        && document.querySelectorAll('#messages > li').length === 1002);
+    const tasks = await page.evaluate(() => globalThis.tasks);
+    const longest = Math.max(0, ...tasks);
+    t.diagnostic(`${tasks.length} long tasks, the longest ${Math.round(longest)} ms`);
+    assert.ok(longest <= LONGEST_TASK_MS, `a task of ${longest} ms`);
+    const end = await page.$eval('main', (main) => main.scrollHeight - main.scrollTop - main.clientHeight);
+    assert.ok(end < 2, `${end} px from the end`);
+    assert.deepEqual(complaints(page), []);
+});
+
+test('a reply of ten thousand chunks costs no more at its end than at its beginning', async (t) => {
+    const page = await openChat(DESKTOP, 'light', `${URL_}/?model=long`);
+    await page.evaluate(() => {
+        globalThis.tasks = [];
+        new PerformanceObserver((list) => globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ entryTypes: ['longtask'] });
+    });
+    await ask(page, 'A very long one.');
+    await ended(page, 1);
+    const longest = Math.max(0, ...await page.evaluate(() => globalThis.tasks));
+    t.diagnostic(`the longest task: ${Math.round(longest)} ms`);
+    assert.ok(longest <= 250, `a task of ${longest} ms`);
+});
