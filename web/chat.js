@@ -70,6 +70,8 @@ export class Chat extends EventTarget {
     if (conversation === null) return;
     const { messages } = await this.#client.messages(conversation, { limit: NEWEST, order: "desc", signal });
     for (const message of messages.reverse()) this.hear(message);
+    const isShown = ({ id, role }) => this.#transcript.find(id) || !["user", "assistant"].includes(role);
+    if (!this.#heard.length && this.conversation === conversation && !messages.every(isShown)) await this.open(conversation);
   }
 
   /** A message was stored, here or elsewhere. */
@@ -79,7 +81,9 @@ export class Chat extends EventTarget {
     if (this.#transcript.find(message.id)) return;
     if (message.metadata?.replaces) return void this.open(this.conversation).catch((error) => this.#fail(error));
     const view = this.#view(message);
-    if (view && this.#transcript.insert(view) && !TERMINAL.has(message.status)) this.#follow(view);
+    if (!view) return;
+    this.#transcript.insert(view);
+    if (view.item.isConnected && !TERMINAL.has(message.status)) this.#follow(view);
   }
 
   #hearAll() {

@@ -13,12 +13,15 @@ export class Transcript {
   #load = null; // loads a page before a message; null when there is no more
   #loading = false;
   #isAtEnd = true;
+  #top = 0;
   #views = []; // in the order of the page
 
   constructor() {
     this.#main.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#latest.addEventListener("click", () => this.toEnd());
-    new ResizeObserver(() => this.#isAtEnd && this.toEnd()).observe(this.#main);
+    // After its layout, and so without another one: what grows, and what is drawn the first time and was guessed before.
+    const sizes = new ResizeObserver(() => this.#isAtEnd && this.toEnd());
+    for (const each of [this.#main, this.#list]) sizes.observe(each);
   }
 
   get views() {
@@ -46,16 +49,16 @@ export class Transcript {
     this.growing(() => this.#list.append(view.item));
   }
 
-  /** Show a message that was heard of, where it belongs; not at all if it is older than what is shown. */
+  /**
+   * Show a message that was heard of, unless it is older than the newest one. A reply is heard of when it begins, which
+   * may be before its question is: then that goes before it.
+   */
   insert(view) {
-    let place = this.#views.length;
-    while (place > 0 && isBefore(view, this.#views[place - 1])) place -= 1;
-    if (place === 0 && this.#load !== null) return false;
-    this.#welcome.hidden = true;
-    const next = this.#views[place]?.item ?? null;
-    this.#views.splice(place, 0, view);
-    this.growing(() => this.#list.insertBefore(view.item, next));
-    return true;
+    const [before, last] = [this.#views.at(-2), this.#views.at(-1)];
+    if (!last?.createdAt || view.createdAt > last.createdAt) return this.add(view);
+    if (!view.isQuestion || last.isQuestion || before?.isQuestion) return;
+    this.#views.splice(-1, 0, view);
+    this.growing(() => last.item.before(view.item));
   }
 
   remove(view) {
@@ -72,11 +75,10 @@ export class Transcript {
 
   // ---- at the end ----
 
-  /** Change something; whoever is at the end stays there. */
+  /** Change something. Whoever is at the end stays there, which the observer of sizes sees to. */
   growing(change) {
     change();
-    if (this.#isAtEnd) this.#main.scrollTop = this.#main.scrollHeight;
-    else this.#showLatest();
+    this.#showLatest();
   }
 
   toEnd() {
@@ -87,7 +89,9 @@ export class Transcript {
 
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.#main;
-    this.#isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END;
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END) this.#isAtEnd = true;
+    else if (scrollTop < this.#top) this.#isAtEnd = false; // what grows is no scrolling
+    this.#top = scrollTop;
     this.#showLatest();
     if (scrollTop < NEAR_TOP) void this.#more();
   }
@@ -107,15 +111,21 @@ export class Transcript {
   async open(read, view) {
     const page = await read();
     if (!page) return;
-    const found = viewsOf(page.messages, view);
-    this.#views = [...found, ...this.#views];
-    this.#list.prepend(...found.map(({ item }) => item));
+    this.#prepend(page, view);
     this.#welcome.hidden = this.#views.length > 0;
     this.#keep(page, read, view);
     this.toEnd();
-    // What is not drawn yet has a guessed height: the end is where it is once it is drawn.
-    requestAnimationFrame(() => this.#isAtEnd && this.toEnd());
     if (this.#main.scrollHeight <= this.#main.clientHeight + NEAR_TOP) void this.#more();
+  }
+
+  #prepend({ messages }, view) {
+    for (const { id } of messages) {
+      const heard = this.find(id); // before it was read, and so not where it belongs
+      if (heard) this.remove(heard);
+    }
+    const found = messages.toReversed().map(view).filter(Boolean);
+    this.#views = [...found, ...this.#views];
+    this.#list.prepend(...found.map(({ item }) => item));
   }
 
   #keep(page, read, view) {
@@ -131,10 +141,8 @@ export class Transcript {
     try {
       const { page, read, view } = await load();
       if (this.#load !== load || !page) return; // another conversation by now
-      const found = viewsOf(page.messages, view);
-      this.#views = [...found, ...this.#views];
       this.#holding(() => {
-        this.#list.prepend(...found.map(({ item }) => item));
+        this.#prepend(page, view);
         this.#keep(page, read, view);
       });
     } catch {
@@ -168,12 +176,3 @@ export class Transcript {
     };
   }
 }
-
-/** Events of one moment may come in any order; a question comes before its answer. */
-function isBefore(view, other) {
-  if (!view.createdAt || !other.createdAt) return false;
-  return view.createdAt < other.createdAt || (view.createdAt === other.createdAt && view.isQuestion && !other.isQuestion);
-}
-
-/** Newest first becomes the order of the page. */
-const viewsOf = (messages, view) => messages.toReversed().map(view).filter(Boolean);

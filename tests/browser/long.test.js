@@ -9,6 +9,25 @@ import { answerBy, ask, assertFits, DESKTOP, ended, last, openChat } from './pag
 const COUNT = 1000;
 const LONGEST_TASK_MS = 100;
 
+/**
+ * Do something, and return how many milliseconds of the processor the longest task of the page took meanwhile: not of the
+ * clock, since other processes may have the processor too.
+ */
+async function longestTask(page, act) {
+    await page.tracing.start({ categories: ['disabled-by-default-devtools.timeline', 'devtools.timeline', 'toplevel'] });
+    await act();
+    const { traceEvents } = JSON.parse(new TextDecoder().decode(await page.tracing.stop()));
+    const main = new Set(traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain').map(({ pid, tid }) => `${pid} ${tid}`));
+    const tasks = traceEvents.filter(({ name, tdur, pid, tid }) => name === 'RunTask' && tdur !== undefined && main.has(`${pid} ${tid}`));
+    assert.ok(tasks.length > 100, `${tasks.length} tasks`);
+    return Math.max(...tasks.map(({ tdur }) => tdur)) / 1000;
+}
+
+const atEnd = () => {
+    const main = document.querySelector('main');
+    return main.scrollHeight - main.scrollTop - main.clientHeight < 2;
+};
+
 /** Store a conversation of so many messages at once, and return its id. */
 async function longConversation() {
     const messages = Array.from({ length: COUNT - 1 }, (_, index) => ({
@@ -29,8 +48,7 @@ test('it opens at its end, goes back without a jump, and stays smooth while a re
     const { messages } = await api('GET', `/conversations/${id}/messages?limit=2&order=desc`);
     const page = await openChat(DESKTOP, 'light', `${URL_}/#${id}`);
     await until(page, () => document.querySelectorAll('#messages > li').length >= 30);
-    const place = await page.$eval('main', (main) => main.scrollHeight - main.scrollTop - main.clientHeight);
-    assert.ok(place < 2, `${place} px from the end`);
+    await until(page, atEnd);
     assert.match((await last(page)).text, new RegExp(messages[0].content.slice(0, 20)));
     await assertFits(page);
 
@@ -41,7 +59,7 @@ test('it opens at its end, goes back without a jump, and stays smooth while a re
         globalThis.climb = async () => {
             const seen = [...document.querySelectorAll('#messages > li')].find((item) => item.getBoundingClientRect().bottom > main.getBoundingClientRect().top + 60);
             const before = seen.getBoundingClientRect().top;
-            main.scrollTop -= 400;
+            main.scrollTop -= 1200;
             const moved = seen.getBoundingClientRect().top - before;
             for (let frames = 0; frames < 3; frames += 1) await new Promise(requestAnimationFrame);
             const jump = Math.abs(seen.getBoundingClientRect().top - before - moved);
@@ -57,33 +75,25 @@ test('it opens at its end, goes back without a jump, and stays smooth while a re
     assert.deepEqual(await page.evaluate(() => globalThis.jumps), []);
 
     // All thousand are on the page now. A reply streams in, 200 chunks a second.
-    await page.evaluate(() => {
-        globalThis.tasks = [];
-        new PerformanceObserver((list) => globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ entryTypes: ['longtask'] });
-    });
     await answerBy(page, { chunks: 800, batch: 1, every: 0.005 });
     await page.click('#latest');
-    await ask(page, 'And a last one?');
-    await until(page, () => document.querySelector('#messages > li:last-child').ariaBusy === 'false'
-        && document.querySelectorAll('#messages > li').length === 1002);
-    const tasks = await page.evaluate(() => globalThis.tasks);
-    const longest = Math.max(0, ...tasks);
-    t.diagnostic(`${tasks.length} long tasks, the longest ${Math.round(longest)} ms`);
+    const longest = await longestTask(page, async () => {
+        await ask(page, 'And a last one?');
+        await until(page, () => document.querySelector('#messages > li:last-child').ariaBusy === 'false'
+            && document.querySelectorAll('#messages > li').length === 1002);
+    });
+    t.diagnostic(`the longest task: ${Math.round(longest)} ms`);
     assert.ok(longest <= LONGEST_TASK_MS, `a task of ${longest} ms`);
-    const end = await page.$eval('main', (main) => main.scrollHeight - main.scrollTop - main.clientHeight);
-    assert.ok(end < 2, `${end} px from the end`);
+    await until(page, atEnd);
     assert.deepEqual(complaints(page), []);
 });
 
 test('a reply of ten thousand chunks costs no more at its end than at its beginning', async (t) => {
     const page = await openChat(DESKTOP, 'light', `${URL_}/?model=long`);
-    await page.evaluate(() => {
-        globalThis.tasks = [];
-        new PerformanceObserver((list) => globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ entryTypes: ['longtask'] });
+    const longest = await longestTask(page, async () => {
+        await ask(page, 'A very long one.');
+        await ended(page, 1);
     });
-    await ask(page, 'A very long one.');
-    await ended(page, 1);
-    const longest = Math.max(0, ...await page.evaluate(() => globalThis.tasks));
     t.diagnostic(`the longest task: ${Math.round(longest)} ms`);
-    assert.ok(longest <= 250, `a task of ${longest} ms`);
+    assert.ok(longest <= LONGEST_TASK_MS, `a task of ${longest} ms`);
 });
