@@ -32,7 +32,8 @@ export class Attachments extends EventTarget {
     return this.#images.length;
   }
 
-  async add(files) {
+  async add(given) {
+    const files = [...given]; // the list is the browser's, and empties itself
     for (const file of files) {
       if (!KINDS.test(file.type)) this.#refuse(`${file.name} is no image that can be sent: PNG, JPEG, GIF and WebP can.`);
       else await this.#addImage(file);

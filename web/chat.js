@@ -20,6 +20,8 @@ export class Chat extends EventTarget {
   #left = new AbortController(); // aborted when another conversation is shown
   #live = new Set();
   #starting = 0;
+  #unknown = 0; // questions whose ids are not known yet
+  #known = null; // resolves when that of the last one is
   #isOpening = false;
   #heard = []; // what came while the page did not know yet what of it is its own
   #unsent = null; // sent again as it is, under the same key, it starts nothing twice
@@ -41,7 +43,7 @@ export class Chat extends EventTarget {
     for (const { reply } of this.#live) reply.close();
     this.#live.clear();
     this.#heard = [];
-    this.#starting = 0;
+    this.#starting = this.#unknown = 0;
     this.#isOpening = false;
     this.conversation = conversation;
     this.#transcript.clear();
@@ -77,7 +79,7 @@ export class Chat extends EventTarget {
   /** A message was stored, here or elsewhere. */
   hear(message) {
     if (message.conversation_id !== this.conversation) return;
-    if (this.#starting || this.#isOpening) return void this.#heard.push(message);
+    if (!this.#isSure) return void this.#heard.push(message);
     if (this.#transcript.find(message.id)) return;
     if (message.metadata?.replaces) return void this.open(this.conversation).catch((error) => this.#fail(error));
     const view = this.#view(message);
@@ -86,8 +88,12 @@ export class Chat extends EventTarget {
     if (view.item.isConnected && !TERMINAL.has(message.status)) this.#follow(view);
   }
 
+  get #isSure() {
+    return !this.#starting && !this.#unknown && !this.#isOpening;
+  }
+
   #hearAll() {
-    if (!this.#starting && !this.#isOpening) for (const message of this.#heard.splice(0)) this.hear(message);
+    if (this.#isSure) for (const message of this.#heard.splice(0)) this.hear(message);
   }
 
   #view(message) {
@@ -130,7 +136,8 @@ export class Chat extends EventTarget {
 
   /** Something comes in the place of a message and all that came after it. */
   async #instead(view, body, question = null) {
-    if (!view.id || this.#starting) return;
+    await this.#known;
+    if (!view.id || this.#starting || !view.item.isConnected) return;
     for (const { reply } of this.#live) reply.close();
     this.#transcript.removeFrom(view);
     if (!(await this.#start(body, new AnswerView(this.#actions), question)) && this.conversation) {
@@ -158,14 +165,16 @@ export class Chat extends EventTarget {
     this.#transcript.toEnd();
     const run = this.#run(reply, answer);
     const problem = await taken(reply);
-    if (!problem && question) await this.#identify(question, reply.messageId, signal);
     if (signal.aborted) return true;
     this.#starting -= 1;
     if (problem) {
       this.#transcript.remove(answer);
       if (question) this.#transcript.remove(question);
       this.#fail(problem);
-    } else this.#unsent = null;
+    } else {
+      this.#unsent = null;
+      if (question) this.#known = this.#identify(question, reply.messageId, signal);
+    }
     this.#hearAll();
     this.#show();
     void run;
@@ -174,6 +183,7 @@ export class Chat extends EventTarget {
 
   /** The answer to a start names the reply; the message before it is the question. */
   async #identify(question, replyId, signal) {
+    this.#unknown += 1;
     try {
       const asked = { limit: 4, order: "desc", before: replyId, signal };
       const { messages } = await this.#client.messages(this.conversation, asked);
@@ -182,6 +192,9 @@ export class Chat extends EventTarget {
     } catch {
       // It can be edited once the page is loaded again.
     }
+    if (signal.aborted) return;
+    this.#unknown -= 1;
+    this.#hearAll();
   }
 
   async #run(reply, view) {

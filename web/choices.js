@@ -65,7 +65,7 @@ export class Choices {
     } catch {
       return; // what is sent says what is wrong
     }
-    this.#offer([this.#found[0]?.provider, ...this.#found.map(({ provider }) => provider), this.#provider.value]);
+    this.#offer([this.#found[0]?.provider, ...this.#found.map(({ provider }) => provider), this.#provider.value].filter(Boolean));
     if (!QUERY.has("provider") && !QUERY.has("model")) this.#recall();
     this.#show();
   }

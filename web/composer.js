@@ -13,6 +13,7 @@ export class Composer extends EventTarget {
   #stop = document.querySelector("#stop");
   #conversation = null;
   #toldAt = -Infinity;
+  isSending = false;
 
   constructor() {
     super();
@@ -26,7 +27,7 @@ export class Composer extends EventTarget {
       event.preventDefault();
       if (!this.#send.hidden && !this.#send.disabled && this.canSend) this.dispatchEvent(new Event("send"));
     });
-    this.#changed();
+    this.#show();
   }
 
   get text() {
@@ -42,7 +43,7 @@ export class Composer extends EventTarget {
     this.#conversation = conversation;
     this.#input.value = readDraft(conversation);
     this.attachments.clear();
-    this.#changed();
+    this.#show();
   }
 
   /** What is typed belongs to a conversation that was just made. */
@@ -72,13 +73,17 @@ export class Composer extends EventTarget {
     this.#send.hidden = isWriting;
     this.#stop.hidden = !isWriting;
     this.#stop.disabled = !canStop;
-    this.#send.disabled = isSending || !this.canSend;
     this.isSending = isSending;
+    this.#show();
+  }
+
+  #show() {
+    this.#send.disabled = this.isSending || !this.canSend;
   }
 
   #changed() {
     keepDraft(this.#conversation, this.#input.value);
-    this.#send.disabled = this.isSending || !this.canSend;
+    this.#show();
     if (this.#input.value && performance.now() - this.#toldAt > TYPING_MS) {
       this.#toldAt = performance.now();
       this.dispatchEvent(new Event("typing"));

@@ -13,7 +13,7 @@ export class MarkdownView {
   #blocks;
 
   constructor(parent) {
-    this.#blocks = new Children(parent);
+    this.#blocks = new Children(parent, []);
   }
 
   add(text) {
@@ -34,11 +34,14 @@ export class MarkdownView {
 /** What is drawn of a node's children. */
 class Children {
   #parent;
+  #levels;
   #drawn = [];
   #settled = 0; // those at the beginning that never change again
 
-  constructor(parent) {
+  /** @param levels  of the headings that the next one is below */
+  constructor(parent, levels) {
     this.#parent = parent;
+    this.#levels = levels;
   }
 
   draw(nodes, isOpen) {
@@ -46,7 +49,7 @@ class Children {
       const node = nodes[index];
       const before = this.#drawn[index];
       if (before?.kind !== kindOf(node)) {
-        const made = new Block(node);
+        const made = new Block(node, this.#levels);
         if (before) before.element.replaceWith(made.element);
         else this.#parent.append(made.element);
         this.#drawn[index] = made;
@@ -64,10 +67,10 @@ const kindOf = ({ type, level, ordered, start, language, checked, aligned }) =>
   `${type} ${level} ${ordered} ${start} ${language} ${checked} ${aligned}`;
 
 class Block {
-  constructor(node) {
+  constructor(node, levels) {
     this.kind = kindOf(node);
-    Object.assign(this, MAKE[node.type](node));
-    if (node.children) this.children = new Children(this.body ?? this.element);
+    Object.assign(this, MAKE[node.type](node, levels));
+    if (node.children) this.children = new Children(this.body ?? this.element, levels);
     this.runs = [];
   }
 
@@ -97,7 +100,12 @@ class Block {
 
 const MAKE = {
   paragraph: () => ({ element: element("p") }),
-  heading: ({ level }) => ({ element: element(`h${Math.min(level + 2, 6)}`, `level-${level}`) }),
+  heading: ({ level }, levels) => {
+    // A model begins with any level; for a screen reader none is left out below the page's own two.
+    while (levels.at(-1) >= level) levels.pop();
+    levels.push(level);
+    return { element: element(`h${Math.min(levels.length + 2, 6)}`, `level-${level}`) };
+  },
   rule: () => ({ element: element("hr") }),
   quote: () => ({ element: element("blockquote") }),
   list: ({ ordered, start }) => {
