@@ -45,8 +45,8 @@ export function countsOf({ metadata = {}, usage, model, provider }) {
   const { stream_chunks: chunks, stream_duration: seconds, time_to_first_chunk: first } = metadata;
   return [
     model ?? provider,
-    chunks !== undefined && `${chunks} chunks`,
-    usage?.completion_tokens > 0 && `${usage.completion_tokens} tokens`,
+    chunks !== undefined && counted(chunks, "chunk"),
+    usage?.completion_tokens > 0 && counted(usage.completion_tokens, "token"),
     seconds !== undefined && `${seconds.toFixed(1)} s`,
     first !== undefined && first !== null && `first chunk after ${Math.round(first * 1000)} ms`,
   ].filter(Boolean);
@@ -54,5 +54,7 @@ export function countsOf({ metadata = {}, usage, model, provider }) {
 
 /** The same while it comes. */
 export function countsSoFar({ chunks, characters, elapsed, speed }) {
-  return [`${chunks} chunks`, `${characters} characters`, `${elapsed.toFixed(1)} s`, `${Math.round(speed)} characters/s`];
+  return [counted(chunks, "chunk"), counted(characters, "character"), `${elapsed.toFixed(1)} s`, `${Math.round(speed)} characters/s`];
 }
+
+const counted = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;

@@ -143,7 +143,7 @@ useShortcuts(
   [
     { keys: "Enter", text: "Send" },
     { keys: "Shift Enter", text: "A new line" },
-    { keys: "↑", text: "Edit your last message, while nothing is typed" },
+    { keys: "Up", text: "Edit your last message, while nothing is typed" },
     { keys: "Ctrl Shift O", text: "New conversation", run: begin },
     { keys: "Ctrl K", text: "Search conversations", run: () => sidebar.find() },
     { keys: "Ctrl .", text: "Developer panel", run: () => panel.toggle(!panel.isOpen) },

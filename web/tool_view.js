@@ -52,6 +52,7 @@ export class ToolView {
         `${text}: ${this.name.textContent}`,
       );
     this.element.append(choose("Allow", true), choose("Don't", false));
+    this.element.querySelector(".choice").classList.add("primary");
   }
 }
 
