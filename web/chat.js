@@ -5,11 +5,11 @@ import { curlLine } from "./developer_panel.js";
 import { explain } from "./explain.js";
 import { LiveReply } from "./live_reply.js";
 import { QuestionView } from "./question_view.js";
+import { taken } from "./taken.js";
 import { announce } from "./toast.js";
 import { Transcript } from "./transcript.js";
 
 const TERMINAL = new Set(["completed", "failed", "cancelled", "interrupted", "timed_out"]);
-const ATTEMPTS = 3; // to send something to a server that does not answer
 const NEWEST = 20;
 
 export class Chat extends EventTarget {
@@ -158,7 +158,8 @@ export class Chat extends EventTarget {
     this.#fail(null);
     this.#starting += 1;
     this.#show();
-    const reply = this.#client.start(this.conversation, body, { key: this.#unsent.key });
+    // What is heard of it over the channel is for the panel alone.
+    const reply = this.#client.start(this.conversation, body, { key: this.#unsent.key, toOthers: !this.#panel.isOpen });
     this.#panel.watch(reply, curlLine(`/conversations/${this.conversation}/stream`, body));
     if (question) this.#transcript.add(question);
     this.#transcript.add(answer);
@@ -232,21 +233,6 @@ export class Chat extends EventTarget {
   #fail(error) {
     this.dispatchEvent(new CustomEvent("problem", { detail: error && explain(error) }));
   }
-}
-
-/** Wait until a start was taken. Return null, or why it was not. */
-function taken(reply) {
-  return new Promise((resolve) => {
-    reply.started.then(
-      () => resolve(null),
-      (error) => resolve(error),
-    );
-    reply.addEventListener("connection", ({ detail: { state, attempt } }) => {
-      if (reply.messageId !== null || state !== "waiting" || !navigator.onLine || attempt < ATTEMPTS) return;
-      resolve({ type: "unreachable", message: "The server cannot be reached." });
-      reply.close();
-    });
-  });
 }
 
 const inputOf = (text, images) => (images.length ? [...(text.trim() ? [{ type: "text", text }] : []), ...images] : text);

@@ -1,11 +1,10 @@
 // What stands within a paragraph of Markdown: text -> [{type: "text" | "code" | "strong" | "emphasis" | "deleted" |
 // "link" | "image" | "break", ...}]. Pure. No input takes long: each part of it is looked at a bounded number of times.
 
-const SAFE = new Set(["http:", "https:", "mailto:"]);
-const DEEPEST = 16; // of what is nested; what is deeper keeps its marks
-const LONGEST_ADDRESS = 2048;
+import { LONGEST_ADDRESS, bare, decoded, destination, entityAt, safeAddress } from "./markdown_address.js";
+import { deepest, emphasized, nested, tidy } from "./markdown_emphasis.js";
+
 const LONGEST_RUN = 8000;
-const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0" };
 const SPECIAL = /[\\`*_~[\]!<&\n:]/g;
 const ESCAPED = /[!-/:-@[-`{-~]/;
 
@@ -25,19 +24,10 @@ export function runs(text) {
   return [...found, rest];
 }
 
-/** The address if it may be followed: with http, https or mailto; otherwise null. */
-export function safeAddress(text) {
-  if (text.length > LONGEST_ADDRESS || !URL.canParse(text)) return null;
-  const url = new URL(text);
-  return SAFE.has(url.protocol) ? url.href : null;
-}
-
 /** The nodes of a text. With `isOpen` more will come: what is marked and not closed yet is drawn as if it were. */
 export function parseInline(text, { isOpen = false } = {}) {
   return new Inline(text, isOpen).parse();
 }
-
-const depthOf = (node) => node.depth ?? 0;
 
 class Inline {
   constructor(text, isOpen) {
@@ -197,7 +187,7 @@ class Inline {
     const isAddress = last?.type === "text" && this.text.startsWith("://", at) && !this.brackets.length;
     const scheme = isAddress ? /(?:^|\W)(https?)$/i.exec(last.text.slice(-6))?.[1] : null;
     const rest = scheme && /^:\/\/[^\s<>`*]+/.exec(this.text.slice(at, at + LONGEST_ADDRESS))?.[0];
-    const address = rest && trimmed(scheme + rest);
+    const address = rest && bare(scheme + rest);
     const href = address && address.length > scheme.length + 3 ? safeAddress(address) : null;
     if (!href) {
       this.say(":");
@@ -209,137 +199,16 @@ class Inline {
   }
 
   entity(at) {
-    const found = /^&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-z]{2,4}));/.exec(this.text.slice(at, at + 12));
-    const meant = found && named(found);
-    this.say(meant ?? "&");
-    return at + (meant ? found[0].length : 1);
+    const found = entityAt(this.text, at);
+    this.say(found?.text ?? "&");
+    return at + (found?.length ?? 1);
   }
 }
 
-function named([, decimal, hexadecimal, name]) {
-  if (name) return ENTITIES[name] ?? null;
-  const code = decimal ? Number(decimal) : parseInt(hexadecimal, 16);
-  return code > 0 && code <= 0x10ffff && !(code >= 0xd800 && code < 0xe000) ? String.fromCodePoint(code) : "\ufffd";
-}
-
-const decoded = (text) =>
-  text
-    .replace(/\\([!-/:-@[-`{-~])/g, "$1")
-    .replace(/&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([a-z]{2,4}));/g, (all, ...found) => named([all, ...found]) ?? all);
-
-function nested(type, children, depth, href) {
-  const node = href ? { type, href, children: tidy(children) } : { type, children: tidy(children) };
-  return Object.defineProperty(node, "depth", { value: depth });
-}
-
-const deepest = (nodes) => nodes.reduce((most, each) => Math.max(most, depthOf(each)), 0);
 const plain = (nodes) => nodes.map((each) => each.text ?? (each.children ? plain(each.children) : " ")).join("");
-
-// ---- emphasis, by the rules of https://spec.commonmark.org/0.31.2/#emphasis-and-strong-emphasis ----
-
-/** Put what stands between marks that match into nodes of their own. Each node is looked at once. */
-function emphasized(nodes, isOpen = false) {
-  const found = [];
-  const opened = []; // the marks that may still be closed
-  const floors = new Map(); // of `opened`, below which there is nothing for such a closer
-  for (const node of nodes) {
-    const closer = node.mark;
-    while (closer?.closes && closer.count) {
-      const kind = `${closer.sign}${closer.opens}${closer.length % 3}`;
-      let index = opened.length - 1;
-      const floor = Math.min(floors.get(kind) ?? 0, opened.length);
-      while (index >= floor && !matches(opened[index], closer)) index -= 1;
-      floors.set(kind, index < floor ? opened.length : floor);
-      if (index < floor) break;
-      const opener = opened[index];
-      const size = Math.min(opener.count, closer.count, 2);
-      opened.length = index + 1;
-      wrap(found, opener, size);
-      use(opener, size);
-      use(closer, size);
-      if (!opener.count) opened.pop();
-    }
-    found.push(node);
-    if (closer?.opens && closer.count) {
-      closer.at = found.length - 1;
-      opened.push(closer);
-    }
-  }
-  if (isOpen && opened.length) wrapOpen(found, opened.at(-1));
-  return found;
-}
-
-function use(mark, size) {
-  mark.count -= size;
-  mark.node.text = mark.node.text.slice(size);
-}
-
-/** Put all that comes after an opener into one node. What would be too deep loses its marks only. */
-function wrap(found, opener, size) {
-  const children = tidy(found.splice(opener.at + 1));
-  const depth = 1 + deepest(children);
-  const type = opener.sign === "~" ? "deleted" : size === 2 ? "strong" : "emphasis";
-  if (depth <= DEEPEST) found.push(nested(type, children, depth));
-  else for (const each of children) found.push(each);
-}
-
-/** `**bol`, while it is being written. */
-function wrapOpen(found, opener) {
-  if (opener.count > 2 || (opener.sign === "_" && opener.count < 2) || opener.at === found.length - 1) return;
-  wrap(found, opener, opener.count);
-  use(opener, opener.count);
-}
-
-function matches(opener, closer) {
-  if (opener.sign !== closer.sign || !opener.opens) return false;
-  if (!opener.closes && !closer.opens) return true;
-  return (opener.length + closer.length) % 3 !== 0 || (opener.length % 3 === 0 && closer.length % 3 === 0);
-}
 
 function runAt(text, at) {
   let end = at + 1;
   while (text[end] === text[at]) end += 1;
   return end - at;
-}
-
-/** The address and the title within `(...)`, of which the title is left out; null if there is none. */
-function destination(text, from) {
-  const part = text.slice(from, from + LONGEST_ADDRESS);
-  const found = /^\s*(?:<([^<>\n]*)>|([^\s<][^\s]*|))/.exec(part);
-  if (!found) return null;
-  let address = found[1] ?? found[2];
-  let end = found[0].length;
-  if (found[1] === undefined) {
-    let depth = 0;
-    for (let at = 0; at < address.length; at += 1) {
-      if (address[at] === "\\") at += 1;
-      else if (address[at] === "(") depth += 1;
-      else if (address[at] === ")" && (depth -= 1) < 0) {
-        end -= address.length - at;
-        address = address.slice(0, at);
-        break;
-      }
-    }
-  }
-  const title = /^(?:\s+(?:"[^"]*"|'[^']*'|\([^()]*\)))?\s*\)/.exec(part.slice(end));
-  return title && { address, end: from + end + title[0].length };
-}
-
-/** Without the points at its end, and a bracket that nothing in it opened. */
-function trimmed(address) {
-  let bare = address.replace(/[?!.,:;"'_~]+$/, "");
-  while (bare.endsWith(")") && bare.split(")").length > bare.split("(").length) bare = bare.slice(0, -1);
-  return bare;
-}
-
-/** Join the texts that follow on each other. */
-function tidy(nodes) {
-  const found = [];
-  for (const node of nodes) {
-    const last = found.at(-1);
-    if (node.type !== "text") found.push(node);
-    else if (last?.type === "text") last.text += node.text;
-    else if (node.text) found.push({ type: "text", text: node.text });
-  }
-  return found;
 }

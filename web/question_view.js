@@ -2,7 +2,7 @@
 
 import { copyButton } from "./copy.js";
 import { button, element, iconButton, link } from "./element.js";
-import { safeAddress } from "./markdown_inline.js";
+import { safeAddress } from "./markdown_address.js";
 
 const IMAGE = /^image\/(png|jpeg|gif|webp)$/;
 

@@ -2,7 +2,7 @@
 
 const PAGE = 40;
 const NEAR_END = 80; // pixels
-const NEAR_TOP = 600;
+const NEAR_TOP = 2500;
 
 export class Transcript {
   #main = document.querySelector("main");
@@ -14,13 +14,14 @@ export class Transcript {
   #loading = false;
   #isAtEnd = true;
   #top = 0;
+  #anchor = null;
   #views = []; // in the order of the page
 
   constructor() {
     this.#main.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.#latest.addEventListener("click", () => this.toEnd());
     // After its layout, and so without another one: what grows, and what is drawn the first time and was guessed before.
-    const sizes = new ResizeObserver(() => this.#isAtEnd && this.toEnd());
+    const sizes = new ResizeObserver(() => (this.#isAtEnd ? this.toEnd() : this.#hold()));
     for (const each of [this.#main, this.#list]) sizes.observe(each);
   }
 
@@ -92,6 +93,7 @@ export class Transcript {
     if (scrollHeight - scrollTop - clientHeight < NEAR_END) this.#isAtEnd = true;
     else if (scrollTop < this.#top) this.#isAtEnd = false; // what grows is no scrolling
     this.#top = scrollTop;
+    this.#hold();
     this.#showLatest();
     if (scrollTop < NEAR_TOP) void this.#more();
   }
@@ -141,10 +143,10 @@ export class Transcript {
     try {
       const { page, read, view } = await load();
       if (this.#load !== load || !page) return; // another conversation by now
-      this.#holding(() => {
-        this.#prepend(page, view);
-        this.#keep(page, read, view);
-      });
+      this.#hold();
+      this.#prepend(page, view);
+      this.#keep(page, read, view);
+      this.#hold();
     } catch {
       // Scrolling tries again.
     } finally {
@@ -153,15 +155,32 @@ export class Transcript {
     if (this.#main.scrollTop < NEAR_TOP && this.#main.scrollHeight > this.#main.clientHeight) requestAnimationFrame(() => this.#more());
   }
 
-  /** Change what is above, and keep what is seen where it is. */
-  #holding(change) {
-    const top = this.#main.getBoundingClientRect().top;
-    const seen = [...this.#list.children].find((item) => item.getBoundingClientRect().bottom > top);
-    const before = seen?.getBoundingClientRect().top;
-    this.#main.style.overflowAnchor = "none"; // or some browsers move it as well
-    change();
-    if (seen) this.#main.scrollTop += seen.getBoundingClientRect().top - before;
-    requestAnimationFrame(() => (this.#main.style.overflowAnchor = ""));
+  // ---- where one is ----
+
+  /**
+   * The first message whose beginning is seen, and where that stands: what grows above it grows out of sight. The page
+   * keeps it there itself, since not all browsers do.
+   */
+  #seen() {
+    const { top, bottom } = this.#main.getBoundingClientRect();
+    const topOf = (index) => this.#views[index].item.getBoundingClientRect().top;
+    let [first, last] = [0, this.#views.length - 1];
+    while (first < last) {
+      const middle = (first + last) >> 1;
+      if (topOf(middle) >= top) last = middle;
+      else first = middle + 1;
+    }
+    if (first > 0 && topOf(first) >= bottom) first -= 1; // one message fills all there is
+    return this.#views[first] ? { item: this.#views[first].item, top: topOf(first) + this.#main.scrollTop } : null;
+  }
+
+  /** Whatever moved what is seen, but for scrolling, is taken back by scrolling. */
+  #hold() {
+    if (this.#anchor?.item.isConnected) {
+      const moved = this.#anchor.item.getBoundingClientRect().top + this.#main.scrollTop - this.#anchor.top;
+      if (Math.abs(moved) >= 1) this.#main.scrollTop += moved;
+    }
+    this.#anchor = this.#seen();
   }
 
   /** Read pages of messages, newest first, which fit `open`. */

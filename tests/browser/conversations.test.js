@@ -8,6 +8,13 @@ import { ask, assertFits, DESKTOP, ended, openChat, PHONE, picture } from './pag
 
 const titles = (page) => page.$$eval('#conversations li:not([hidden]) a', (links) => links.map((link) => link.textContent));
 
+/** Press what is there of a conversation when one points at it. */
+async function press(page, action, title) {
+    const button = `[aria-label="${action} ${title}"]`;
+    await page.hover(`#conversations li:has(${button})`);
+    await page.click(button);
+}
+
 /** Wait until the list begins with such titles. */
 const listed = (page, expected) => until(page, (wanted) => {
     const found = [...document.querySelectorAll('#conversations li:not([hidden]) a')].map((link) => link.textContent);
@@ -25,17 +32,17 @@ test('they are renamed where they stand, deleted, and restored', async () => {
     assert.equal(await page.$eval('h1', (title) => title.textContent), 'Mills');
     assert.equal(new URL(page.url()).hash, `#${made[0]}`);
 
-    await page.click('[aria-label="Rename Mills"]');
+    await press(page, 'Rename', 'Mills');
     await page.keyboard.type('Water mills');
     await page.keyboard.press('Enter');
     await until(page, () => document.querySelector('h1').textContent === 'Water mills');
     assert.equal((await api('GET', `/conversations/${made[0]}`)).title, 'Water mills');
-    await page.click('[aria-label="Rename Rivers"]');
+    await press(page, 'Rename', 'Rivers');
     await page.keyboard.type('Nothing');
     await page.keyboard.press('Escape');
     await listed(page, ['Rivers', 'Water mills']);
 
-    await page.click('[aria-label="Delete Water mills"]');
+    await press(page, 'Delete', 'Water mills');
     await until(page, () => document.querySelector('#toast').textContent.includes('is deleted'));
     await until(page, () => document.querySelector('h1').textContent === 'New conversation' && location.hash === '');
     await assert.rejects(api('GET', `/conversations/${made[0]}`), /404/);
