@@ -55,7 +55,7 @@ export class Chat extends EventTarget {
       const read = Transcript.reader(this.#client, conversation, signal);
       await this.#transcript.open(read, (message) => {
         const view = this.#view(message);
-        if (view && !TERMINAL.has(message.status)) this.#follow(view);
+        if (view && !isThere(message)) this.#follow(view);
         return view;
       });
     } finally {
@@ -85,7 +85,7 @@ export class Chat extends EventTarget {
     const view = this.#view(message);
     if (!view) return;
     this.#transcript.insert(view);
-    if (view.item.isConnected && !TERMINAL.has(message.status)) this.#follow(view);
+    if (view.item.isConnected && !isThere(message)) this.#follow(view);
   }
 
   get #isSure() {
@@ -103,7 +103,7 @@ export class Chat extends EventTarget {
     }
     if (message.role !== "assistant") return null;
     const view = Object.assign(new AnswerView(this.#actions), { id: message.id, createdAt: message.created_at });
-    if (TERMINAL.has(message.status)) view.settle(message);
+    if (isThere(message)) view.settle(message);
     return view;
   }
 
@@ -234,5 +234,8 @@ export class Chat extends EventTarget {
     this.dispatchEvent(new CustomEvent("problem", { detail: error && explain(error) }));
   }
 }
+
+/** Whether there is nothing to wait for. A reply of more than 6 MB comes without its text, which its log has. */
+const isThere = ({ role, status, truncated }) => role !== "assistant" || (TERMINAL.has(status) && !truncated);
 
 const inputOf = (text, images) => (images.length ? [...(text.trim() ? [{ type: "text", text }] : []), ...images] : text);

@@ -6,6 +6,7 @@ export class Company extends EventTarget {
   #client;
   #here = document.querySelector("#here");
   #typing = document.querySelector("#typing");
+  #conversation = null;
   #channels = [];
   #members = new Map();
   #timer = null;
@@ -15,9 +16,19 @@ export class Company extends EventTarget {
     this.#client = client;
   }
 
+  /** Be with those who have this conversation open, and with nobody else. */
   join(conversation) {
-    this.leave();
-    if (conversation === null) return;
+    if (conversation === this.#conversation) return;
+    const before = this.#channels;
+    this.#conversation = conversation;
+    this.#channels = conversation === null ? [] : this.#join(conversation);
+    for (const each of before) each.leave(); // after that, so that the connection has always somebody who wants it
+    this.#members.clear();
+    this.#count();
+    this.#show("");
+  }
+
+  #join(conversation) {
     const tell = (event) => (data) => this.dispatchEvent(new CustomEvent("event", { detail: { event, data } }));
     const messages = this.#client.channel(`conversation.${conversation}`);
     for (const event of ["MessageCreated", "MessageChunkReceived", "MessageCompleted", "MessageFailed"]) {
@@ -38,14 +49,7 @@ export class Company extends EventTarget {
       this.#count();
     });
     presence.listenForWhisper("typing", () => this.#show("Somebody else is typing…"));
-    this.#channels = [messages, presence];
-  }
-
-  leave() {
-    for (const each of this.#channels.splice(0)) each.leave();
-    this.#members.clear();
-    this.#count();
-    this.#show("");
+    return [messages, presence];
   }
 
   typing() {

@@ -7,7 +7,8 @@ import { promisify } from 'node:util';
 import { complaints, until } from './chromium.js';
 import { answerBy, ask, assertFits, bare, ended, last, newest, openChat, PHONE, picture, writing } from './page.js';
 
-const facts = (page) => page.$$eval('#developer .facts dt', (terms) => Object.fromEntries(terms.map((term) => [term.textContent, term.nextSibling.textContent])));
+const facts = (page) => page.evaluate(() => Object.fromEntries(
+    [...document.querySelectorAll('#developer .facts dt')].map((term) => [term.textContent, term.nextSibling.textContent])));
 
 test('it shows the events with their ids, cuts the connection, and the reply goes on where it was', async () => {
     const page = await openChat();
