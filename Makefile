@@ -92,6 +92,10 @@ test-agents: .tools/agents/.ready  ## agents of frameworks as providers, each wi
 test-browser: .venv/.ready .tools/clients/.ready .tools/browser/.ready .tools/react/.ready  ## pages in a real Chromium, against the whole stack
 	exec $(BIN)/python -m tests.browser
 
+.PHONY: pictures
+pictures: .venv/.ready .tools/clients/.ready .tools/browser/.ready  ## the pictures of the README, of the page as it is
+	exec $(BIN)/python -m tests.browser --pictures
+
 .PHONY: test-real
 test-real: .venv/.ready $(REAL_PARTS)  ## with the parts that AWS made, which it fetches; what `make build` built; some minutes
 	$(BIN)/python -m tests.real.lambda_emulator

@@ -1,4 +1,7 @@
-"""`python -m tests.browser`: start the stack as `make run` does, and run the tests beside this file in Node on it."""
+"""`python -m tests.browser`: start the stack as `make run` does, and run the tests beside this file in Node on it.
+
+With `--pictures` it makes the pictures of the README instead.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,15 @@ def main() -> int:
     if variables is None:
         sys.stderr.write("npm has no Chromium for this machine: name one in PUPPETEER_EXECUTABLE_PATH.\n")
         return 1
-    return run(HERE, {"TAILRACE_BROWSER": str(PACKAGES), "TAILRACE_REACT": str(REACT), **variables})
+    tests = HERE
+    if "--pictures" in sys.argv[1:]:
+        tests = HERE / "pictures"
+        fonts = PACKAGES / "fonts-of-pictures.conf"
+        place = str(PACKAGES / "unpacked" / "fonts" / "fonts")
+        fonts.write_text((tests / "fonts.conf").read_text().replace("FONTS", place))
+        variables["FONTCONFIG_FILE"] = str(fonts)
+    own = {"TAILRACE_BROWSER": str(PACKAGES), "TAILRACE_REACT": str(REACT), "TAILRACE_PYTHON": sys.executable}
+    return run(tests, {**own, **variables})
 
 
 def find_chromium() -> dict[str, str] | None:

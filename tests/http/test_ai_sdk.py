@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tailrace.http.ai_sdk import MOST_REPLACED
+from tailrace.http.replaced import MOST_REPLACED
 
 from tests.http.conftest import Client
 from tests.http.test_all_protocols import objects

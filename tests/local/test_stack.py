@@ -64,7 +64,7 @@ def test_health_and_page(stack_url: str) -> None:
         "/health": "application/json",
         "/": "text/html; charset=utf-8",
         "/static/app.js": "text/javascript; charset=utf-8",
-        "/static/sse.js": "text/javascript; charset=utf-8",
+        "/static/tailrace.js": "text/javascript; charset=utf-8",
         "/static/style.css": "text/css; charset=utf-8",
     }.items():
         with urllib.request.urlopen(stack_url + path, timeout=DEADLINE) as response:

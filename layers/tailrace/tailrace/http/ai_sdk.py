@@ -24,6 +24,7 @@ from tailrace.errors import NotFound, RequestError, Unprocessable
 from tailrace.events import TERMINAL, Json, Message
 from tailrace.http.begin import Ask, answer, begin, connecting, find_conversation, new_record
 from tailrace.http.cursor import Cursor, query
+from tailrace.http.replaced import MOST_REPLACED, cancel_open, check_count
 from tailrace.http.replay import Replay, check_owner
 from tailrace.http.requests import Receive, Scope, Send, header, read_json
 from tailrace.http.responses import respond_json, telling
@@ -34,10 +35,6 @@ from tailrace.protocols.stored import CLIENT_ID, Output, calls_of, outputs_of, v
 from tailrace.providers import FilePart, ImagePart, InputPart
 from tailrace.providers.fallback import Mode
 from tailrace.reply.steps import Decision
-
-MOST_REPLACED: Final = 90
-"""Messages that an edit or another answer may take the place of: they go in one transaction, which may have 100 writes
-(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html)."""
 
 LONGEST_ID: Final = 255
 """Characters of an id of the page's own."""
@@ -293,17 +290,14 @@ class _Chat:
             self._anchor = tail[newest].id
             tail = tail[:newest]
         tail = [message for message in tail if message.role != "system"]
-        if len(tail) > MOST_REPLACED:
-            raise Unprocessable(f"At most {MOST_REPLACED} messages can be taken back at once.")
+        check_count(tail)
         was_replaced = self._names_what_is_gone(tail)
         for message in tail:
             if message.role == "assistant" and (was_replaced or message.status not in TERMINAL):
                 private = (await backend.store.messages.peek(message.id)).private.get(NAME)
                 if isinstance(private, dict) and private.get("asked") == self._asked():
                     return message.id
-        for message in tail:
-            if message.role == "assistant" and message.status not in TERMINAL:
-                await backend.open_replies.cancel(message.id)
+        await cancel_open(backend, tail)
         self.replaced = [message.id for message in reversed(tail)]
         return None
 

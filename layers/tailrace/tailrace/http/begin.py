@@ -251,7 +251,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
     is_own = any(choice.provider in backend.own_providers for choice in choices)
     options = read_options(bounded_options(backend.settings, ask.options, is_own=is_own))
     tools = await tools_here(backend, options)
-    start = None if ask.key is None else Start(owner, _check_key(ask.key), digest(ask.asked))
+    start = None if ask.key is None else Start(owner, check_key(ask.key), digest(ask.asked))
     said = [as_said(each.role, each.content, each.metadata) for each in (*ask.earlier, *ask.additions)]
     past, before = begun.past, None
     if ask.goes_on:
@@ -368,7 +368,12 @@ async def _check_channel(backend: Backend, owner: str, channel: str) -> None:
         raise NotFound("No such channel.")
 
 
-def _check_key(key: str) -> str:
+def check_key(key: str) -> str:
+    """Return an idempotency key that can be one.
+
+    Raises:
+        RequestError: it cannot.
+    """
     if not 0 < len(key) <= LONGEST_KEY:
         raise RequestError(f"The idempotency key must have 1 to {LONGEST_KEY} characters.")
     return key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,16 +15,18 @@ from tailrace.conversation.parts import Input, parts_metadata, split_input
 from tailrace.conversation.request import LONGEST_NAME, Choice
 from tailrace.delivery import Delivery
 from tailrace.errors import RequestError, Unprocessable
-from tailrace.http.begin import Ask, answer, begin, connecting
+from tailrace.http.begin import Ask, answer, begin, check_key, connecting, digest
 from tailrace.http.cursor import Cursor, last_event_id, query
 from tailrace.http.delivered import asked_delivery, asked_protocol
 from tailrace.http.head import IS_HEAD
+from tailrace.http.replaced import find_replaced
 from tailrace.http.replay import Replay
 from tailrace.http.requests import Receive, Scope, Send, header, read_json
 from tailrace.http.responses import respond_empty_stream
 from tailrace.ids import conversation_tag, message_address
 from tailrace.providers.fallback import Mode
 from tailrace.reply.steps import Decision
+from tailrace.store import Start
 
 
 class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -33,6 +36,7 @@ class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     input: Input | None = None
     goes_on: bool = msgspec.field(default=False, name="continue")
     approvals: dict[str, bool | Decision] = msgspec.field(default_factory=dict)
+    replaces: str | None = None
     provider: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
     model: Annotated[str, msgspec.Meta(max_length=LONGEST_NAME)] | None = None
     options: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -118,6 +122,18 @@ async def _answer(
     arrived: float,
 ) -> None:
     async with connecting(backend, ask.provider) as opening:
+        replaced: Sequence[str] = ()
+        if body.replaces is not None:
+            conversation_id = scope["path_params"]["conversation_id"]
+            same = await _started(backend, owner, conversation_id, ask)
+            if same is not None:  # what it replaced is gone by now
+                cursor = last_event_id(scope, same) or Cursor(same, 0)
+                replay = Replay(backend, cursor, ask.protocol, ask.delivery, wants=ask.wants)
+                await (replay.whole(send) if ask.is_whole else replay.stream(scope, receive, send))
+                return
+            replaced = await find_replaced(backend, owner, conversation_id, body.replaces)
+            metadata = {**ask.metadata, "replaces": body.replaces}
+            ask = msgspec.structs.replace(ask, replaced=replaced, metadata=metadata)
         begun = await begin(
             backend,
             owner,
@@ -125,8 +141,17 @@ async def _answer(
             arrived=arrived,
             history=body.history,
             has_question=body.input is not None,
+            before=replaced[0] if replaced else None,
         )
         await answer(backend, scope, receive, send, begun, ask, opening)
+
+
+async def _started(backend: Backend, owner: str, conversation_id: str, ask: Ask) -> str | None:
+    """Return the id of the reply that this very start began before, if it has a key and did."""
+    if ask.key is None:
+        return None
+    start = Start(owner, check_key(ask.key), digest(ask.asked))
+    return await backend.store.messages.started(conversation_id, start)
 
 
 def _ask(body: StartBody, *, protocol: str, key: str | None, is_whole: bool = False, first: bytes = b"") -> Ask:
@@ -145,6 +170,8 @@ def _ask(body: StartBody, *, protocol: str, key: str | None, is_whole: bool = Fa
     goes_on = body.goes_on or bool(body.approvals)
     if goes_on and body.input is not None:
         raise Unprocessable("A start goes on with the reply before it, or it has an input.")
+    if goes_on and body.replaces is not None:
+        raise Unprocessable("A start goes on with the reply before it, or it replaces something.")
     return Ask(
         provider=body.provider,
         model=body.model,
