@@ -100,7 +100,7 @@ pictures: .venv/.ready .tools/clients/.ready .tools/browser/.ready  ## the pictu
 test-real: .venv/.ready $(REAL_PARTS)  ## with the parts that AWS made, which it fetches; what `make build` built; some minutes
 	$(BIN)/python -m tests.real.lambda_emulator
 	# By their names: pytest drops, without a word, a file that is named beside the folder it lies in.
-	$(BIN)/pytest --dynamodb-local --override-ini 'python_files=test_*.py built_*.py'
+	$(BIN)/pytest --dynamodb-local $(IN_PARALLEL) --override-ini 'python_files=test_*.py built_*.py'
 
 .PHONY: check
 check: .venv/.ready  ## format, lint, types, and that the locks are current
