@@ -68,6 +68,7 @@ export class Sidebar extends EventTarget {
       const page = await this.#client.conversations.list({ limit: PAGE, cursor: this.#cursor || undefined });
       this.#cursor = page.next_cursor;
       for (const each of page.conversations) if (!this.#items.has(each.id)) this.#list.append(this.#made(each));
+      this.mark(this.#current);
       this.#filter();
     } catch (error) {
       this.#say(explain(error));

@@ -52,6 +52,9 @@ test('they are renamed where they stand, deleted, and restored', async () => {
     await listed(page, ['Rivers', 'Water mills']);
     assert.equal((await api('GET', `/conversations/${made[0]}`)).title, 'Water mills');
 
+    await page.reload();
+    await until(page, () => document.querySelector('#conversations [aria-current]')?.textContent === 'Water mills');
+
     // Back and forth are the browser's own.
     await page.goBack();
     await until(page, () => document.querySelector('#messages').children.length === 0);
