@@ -142,10 +142,7 @@ def test_any_starts_and_ends_at_once(most: int, rounds: list[list[Move]], order:
                     alive.append(await world.start())
                 except RateLimited:
                     return
-            elif move == "lease":
-                dead.clear()  # whoever starts next ends them
-                await world.clock.advance(31)
-            elif alive:
+            elif move != "lease" and alive:
                 stream = alive.pop(order.randrange(len(alive)))
                 if move == "die":
                     stream._writer._closed = True
@@ -156,6 +153,9 @@ def test_any_starts_and_ends_at_once(most: int, rounds: list[list[Move]], order:
         for moves in rounds:
             await asyncio.gather(*(make(move) for move in moves))
             assert len(alive) + len(dead) <= most
+            if "lease" in moves:
+                dead.clear()  # whoever starts next ends them
+                await world.clock.advance(31)
         for stream in alive:
             await stream.cancel()
         await world.clock.advance(31)
