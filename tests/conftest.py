@@ -7,6 +7,7 @@ those that use a DynamoDB, but for the files of ``BY_THE_WAY``.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -92,6 +93,20 @@ def environment() -> Iterator[None]:
         for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"):
             patch.delenv(name, raising=False)
         yield
+
+
+SECRET: Final = re.compile(r"eyJ[\w-]{8,}\.eyJ|trg_[\w-]{40}|\bsk-[\w-]{8,}|Bearer \w")
+"""A token of an issuer, of a grant, a provider's key, the header that they come in."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_secret_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a test is about: no line that the library has logged in it has a token or a key."""
+    yield
+    for record in caplog.get_records("call"):
+        if record.name.startswith("tailrace"):
+            line = f"{record.getMessage()} {record.__dict__}"
+            assert SECRET.search(line) is None, line
 
 
 @pytest.fixture(scope="session")

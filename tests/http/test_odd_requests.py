@@ -31,6 +31,7 @@ ODD = [
     (b'{"metadata":{"a":' + b"9" * 5_000 + b"}}", NO_NUMBER),
     (b'{"metadata":' + b'{"a":' * 64 + b"1" + b"}" * 65, TOO_DEEP),
     (b"[" * 100_000, TOO_DEEP),
+    (b'{"metadata":{"a":[' + b"0," * 50_000 + b"0]}}", "The body has more than 50000 values."),
 ]
 
 

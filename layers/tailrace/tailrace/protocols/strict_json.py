@@ -14,9 +14,13 @@ from tailrace.errors import RequestError, Unprocessable
 DEEPEST: Final = 64
 """Objects and arrays inside each other. What nests deeper is no chat, and encoders recurse."""
 
+MOST_VALUES: Final = 50_000
+"""Members and elements. A megabyte of JSON may be half a million of them, each an object of Python's."""
+
 NOT_JSON: Final = "The body is not valid JSON."
 NOT_UNICODE: Final = "The body has text that is not Unicode: half a surrogate pair."
 TOO_DEEP: Final = f"The body nests deeper than {DEEPEST} objects and arrays."
+TOO_MANY: Final = f"The body has more than {MOST_VALUES} values."
 NO_NUMBER: Final = "The body has a number that cannot be kept: NaN, infinite, or beyond 64 bits."
 
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
@@ -38,7 +42,7 @@ def check_json(text: bytes, *, is_kept: bool = True) -> None:
 
     Raises:
         RequestError: no JSON has such bytes.
-        Unprocessable: text that is not Unicode, too deep a nesting, or a number that cannot be kept.
+        Unprocessable: text that is not Unicode, too deep a nesting, too many values, or a number that cannot be kept.
     """
     if b"\0" in text:  # JSON has none, and UTF-16, which one of the parsers would take, is full of them
         raise RequestError(NOT_JSON)
@@ -51,6 +55,8 @@ def check_json(text: bytes, *, is_kept: bool = True) -> None:
     bare = _STRING.sub(b"", text) if b'"' in text else text
     if bare.count(b"[") + bare.count(b"{") > DEEPEST and _depth(bare) > DEEPEST:
         raise Unprocessable(TOO_DEEP)
+    if bare.count(b",") >= MOST_VALUES:
+        raise Unprocessable(TOO_MANY)
     if is_kept and _UNUSUAL.search(bare) is not None and not _can_be_kept(bare):
         raise Unprocessable(NO_NUMBER)
 
