@@ -139,6 +139,10 @@ build: .venv/.ready .tools/sam/.ready .tools/lint/.ready  ## what `sam deploy` u
 	$(BIN)/python -m tests.built.built_layer
 	$(BIN)/pytest tests/built/built_layer.py
 
+.PHONY: page
+page: .venv/.ready  ## the page, into the bucket of a stack that was deployed with Page=on: STACK=tailrace
+	exec $(BIN)/python -m local.deployed_page "$${STACK:-tailrace}"
+
 # ---- locks -----------------------------------------------------------------------------------------
 
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.

@@ -97,7 +97,7 @@ def _serve(bound: socket.socket, emulator: Emulator | None) -> None:
     from tailrace.http.api_app import create_api_app  # noqa: F401
     from tailrace.http.server import server
 
-    from local.stack import make_front, make_table, read_limits, read_settings
+    from local.stack import make_front, make_table, read_limits, read_page, read_settings
     from local.websocket import speak_websocket
 
     settings, limits = read_settings(os.environ), read_limits(os.environ)
@@ -109,7 +109,7 @@ def _serve(bound: socket.socket, emulator: Emulator | None) -> None:
         use_emulator(os.environ, database)
     make_table(settings, database)
 
-    running = server(make_front(settings, limits, database), host=HOST, port=port)
+    running = server(make_front(settings, limits, database, read_page(os.environ, settings)), host=HOST, port=port)
     speak_websocket(running.config)
     told = False
 

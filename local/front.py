@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse
+from starlette.responses import HTMLResponse
 from starlette.routing import compile_path
 from starlette.staticfiles import StaticFiles
 from tailrace.errors import TooLarge
@@ -19,9 +19,9 @@ from tailrace.http.responses import respond_error, respond_json
 from tailrace.http.under_api import PREFIX
 
 from local.broadcasting import Broadcasting
-from local.child import ROOT
 from local.lambda_event import http_response, lambda_event
 from local.lambda_function import LambdaContext, LambdaFunction
+from local.page import INDEX, WEB, Settings, document
 from local.schedule import Schedule
 
 STREAMED: Final = (
@@ -40,8 +40,6 @@ LARGEST_PAYLOAD: Final = 6 * 1024 * 1024
 SETTLE_SECONDS: Final = 5.0
 """How long replies that were cut by the end of the server may take to store their own end."""
 
-WEB: Final = ROOT / "web"
-
 
 class Front:
     """Gives each request to whom it is for.
@@ -52,6 +50,7 @@ class Front:
         api: the API function, which gets events.
         schedule: what is called by the clock as long as requests are served.
         broadcasting: what serves WebSockets and calls the functions behind them.
+        page: what the page is told.
     """
 
     def __init__(
@@ -60,11 +59,13 @@ class Front:
         api: LambdaFunction,
         schedule: Schedule | None = None,
         broadcasting: Broadcasting | None = None,
+        page: Settings | None = None,
     ) -> None:
         self._stream = stream
         self._api = api
         self._schedule = schedule
         self._broadcasting = broadcasting
+        self._page = page or {}
         self._static = StaticFiles(directory=WEB)
         self._streamed = [
             (method, compile_path(prefix + path)[0]) for prefix in ("", PREFIX) for method, path in STREAMED
@@ -97,7 +98,8 @@ class Front:
         if any(method == each and pattern.match(path) for each, pattern in self._streamed):
             await self._stream(scope, receive, send)
         elif path == "/" and method in ("GET", "HEAD"):
-            await FileResponse(WEB / "index.html")(scope, receive, send)
+            content = document(INDEX.read_text(), self._page)
+            await HTMLResponse(content)(scope, receive, send)
         elif path.startswith("/static/") and method in ("GET", "HEAD"):
             await self._file(scope, receive, send)
         else:

@@ -17,6 +17,7 @@ from local.event_source import read_event_source
 from local.front import Front
 from local.gateway import Gateway, Limits
 from local.lambda_function import LambdaFunction, load_function
+from local.page import Settings as PageSettings
 from local.schedule import Rule, Schedule
 from local.stream_reader import StreamReader
 from local.table_stream import TableStream
@@ -75,12 +76,26 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     return seconds
 
 
-def make_front(settings: Settings, limits: Limits, database: str) -> Front:
+def read_page(environment: Mapping[str, str], settings: Settings) -> PageSettings:
+    """Return what the page is told: with tokens, whom to ask for one."""
+    if settings.auth != "jwt":
+        return {}
+    page: PageSettings = {"auth": "jwt"}
+    client = environment.get("TAILRACE_PAGE_CLIENT_ID")
+    if client and settings.jwt_issuers:
+        page["issuer"], page["client_id"] = settings.jwt_issuers[0], client
+        page["scopes"] = environment.get("TAILRACE_PAGE_SCOPES") or "openid"
+        page["token_origin"] = environment.get("TAILRACE_PAGE_TOKEN_ORIGIN") or ""
+    return page
+
+
+def make_front(settings: Settings, limits: Limits, database: str, page: PageSettings) -> Front:
     """Import the functions, which read the environment now, and return the application that serves everything.
 
     Args:
         limits: of a WebSocket.
         database: its address.
+        page: what the page is told.
     """
     stream, api, sweep = load_function("stream"), load_function("api"), load_function("sweep")
     function = LambdaFunction("tailrace-api", api.handler, lambda: api.app.router.lifespan_context(api.app))
@@ -93,6 +108,7 @@ def make_front(settings: Settings, limits: Limits, database: str) -> Front:
         function,
         Schedule(sweeping, rules, clock=SystemClock()),
         _make_broadcasting(settings, limits, database) if settings.broadcasting else None,
+        page,
     )
 
 

@@ -116,7 +116,9 @@ class Resolved:
                 return self._call(name.removeprefix("Fn::"), argument)
             if name == "Condition":
                 return self._condition(argument)
-        resolved = {name: self._resolve(each) for name, each in value.items() if name != "Condition" or len(value) == 1}
+        resolved = {
+            name: self._resolve(each) for name, each in value.items() if name != "Condition" or isinstance(each, dict)
+        }
         return {name: each for name, each in resolved.items() if each is not NO_VALUE}
 
     def _call(self, name: str, argument: Any) -> Any:

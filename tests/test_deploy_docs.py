@@ -83,10 +83,11 @@ def test_every_metric_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_teardown_and_upgrade_say_what_is_kept() -> None:
-    """The table is; log groups and the secret are not."""
+    """The table is, and the page's bucket; log groups and the secret are not."""
     kept = {name for name, resource in STACK["Resources"].items() if resource.get("DeletionPolicy") == "Retain"}
-    assert kept == {"Table"}
+    assert kept == {"Table", "PageBucket"}
     assert "**keeps the table**" in DEPLOY
+    assert "the page's bucket" in DEPLOY
     assert STACK["Resources"]["Table"]["Properties"]["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
     layers = [it for it in STACK["Resources"].values() if it["Type"] == "AWS::Serverless::LayerVersion"]
     assert not any("RetentionPolicy" in layer["Properties"] for layer in layers)  # without one, SAM keeps old versions

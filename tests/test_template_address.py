@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -14,6 +15,7 @@ from tailrace.http.stream_app import create_stream_app
 from tailrace.settings import Settings
 
 from local.front import STREAMED
+from local.page import INDEX
 from tests.resolved_template import Resolved
 
 CERTIFICATE: Final = "arn:aws:acm:us-east-1:123456789012:certificate/c"
@@ -146,3 +148,94 @@ def test_the_address_is_told() -> None:
 def test_half_an_address_is_refused(given: dict[str, str], said: str) -> None:
     """Before anything is made."""
     assert Resolved(**given).broken == [said]
+
+
+# ---- the page, at that address ----
+
+PAGE: Final = {
+    **ADDRESS,
+    "JwtSecret": "",
+    "JwtIssuer": "https://issuer.example/pool,https://other.example",
+    "JwtAudience": "app",
+    "Page": "on",
+    "PageClientId": "my-page",
+    "PageTokenOrigin": "https://my.auth.example",
+}
+
+
+def test_the_page_is_there_only_when_it_is_asked_for() -> None:
+    """Without it nothing of it is made, and the root stays the API's."""
+    stack = Resolved(**ADDRESS)
+    assert not [name for name in (*stack.resources, *stack.outputs) if name.startswith("Page")]
+    assert behavior(stack, "/")["TargetOriginId"] == "api"
+    assert "DefaultRootObject" not in distribution(stack)
+    assert {each["Id"] for each in distribution(stack)["Origins"]} == {"stream", "api", "websocket"}
+
+
+def test_the_page_and_its_files_come_from_the_bucket_and_all_else_as_before() -> None:
+    """Its routes and no other."""
+    stack, before = Resolved(**PAGE), Resolved(**ADDRESS)
+    assert stack.broken == []
+    config = distribution(stack)
+    assert config["DefaultRootObject"] == "index.html"
+    for path in ("/", "/index.html", "/static/app.js", "/static/tailrace/reply.js"):
+        found = behavior(stack, path)
+        assert (found["TargetOriginId"], found["AllowedMethods"]) == ("page", ["GET", "HEAD"])
+        assert found["ResponseHeadersPolicyId"] == "<PageHeaders>"
+        assert found["ViewerProtocolPolicy"] == "redirect-to-https"
+    for _, path in paths():
+        assert behavior(stack, path) == behavior(before, path)
+    assert behavior(stack, "/live")["TargetOriginId"] == "websocket"
+
+
+def test_only_the_distribution_reads_the_bucket() -> None:
+    """Signed, over TLS; nothing of it is public."""
+    stack = Resolved(**PAGE)
+    (origin,) = (each for each in distribution(stack)["Origins"] if each["Id"] == "page")
+    assert origin["DomainName"] == "<PageBucket.RegionalDomainName>"
+    assert origin["OriginAccessControlId"] == "<PageAccess>"
+    access = stack.properties("PageAccess")["OriginAccessControlConfig"]
+    assert (access["SigningBehavior"], access["SigningProtocol"]) == ("always", "sigv4")
+    assert set(stack.properties("PageBucket")["PublicAccessBlockConfiguration"].values()) == {True}
+    allowed, denied = stack.properties("PageBucketPolicy")["PolicyDocument"]["Statement"]
+    assert (allowed["Effect"], allowed["Action"]) == ("Allow", "s3:GetObject")
+    assert allowed["Principal"] == {"Service": "cloudfront.amazonaws.com"}
+    source = "arn:aws:cloudfront::123456789012:distribution/<Distribution>"
+    assert allowed["Condition"] == {"StringEquals": {"AWS:SourceArn": source}}
+    assert (denied["Effect"], denied["Action"]) == ("Deny", "s3:*")
+    assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_page_s_policy_is_its_document_s_and_the_issuer_s_hosts() -> None:
+    """As web/index.html has it when it is put there, and nobody may frame it."""
+    headers = Resolved(**PAGE).properties("PageHeaders")["ResponseHeadersPolicyConfig"]["SecurityHeadersConfig"]
+    said = set(headers["ContentSecurityPolicy"]["ContentSecurityPolicy"].split("; "))
+    own = re.search(r'content="(default-src[^"]+)"', INDEX.read_text())
+    assert own is not None
+    asked = "connect-src 'self' https://issuer.example https://my.auth.example"
+    assert said == {*own[1].split("; "), asked, "frame-ancestors 'none'"}
+    assert headers["StrictTransportSecurity"]["AccessControlMaxAgeSec"] >= 31536000
+    assert headers["ContentTypeOptions"] == {"Override": True}
+    assert headers["ReferrerPolicy"]["ReferrerPolicy"] == "no-referrer"
+
+
+def test_a_page_with_a_secret_alone_takes_tokens_that_are_pasted() -> None:
+    """It calls nobody but its own stack."""
+    stack = Resolved(**ADDRESS, Page="on")
+    assert stack.broken == []
+    assert json.loads(stack.outputs["PageSettings"]["Value"])["issuer"] == ""
+    headers = stack.properties("PageHeaders")["ResponseHeadersPolicyConfig"]["SecurityHeadersConfig"]
+    assert "http" not in headers["ContentSecurityPolicy"]["ContentSecurityPolicy"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"Page": "on", **WITH_TOKENS}, "Page=on needs DomainName, which serves it."),
+        ({"Page": "on", "DomainName": ""}, "Page=on needs Auth=jwt, since a browser signs nothing with SigV4."),
+        ({**ADDRESS, "Page": "on", "PageClientId": "p"}, "PageClientId needs JwtIssuer, where people sign in."),
+    ],
+)
+def test_half_a_page_is_refused(given: dict[str, str], said: str) -> None:
+    """Before anything is made."""
+    assert said in Resolved(**given).broken

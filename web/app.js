@@ -7,6 +7,7 @@ import { DeveloperPanel } from "./developer_panel.js";
 import { button } from "./element.js";
 import { explain } from "./explain.js";
 import { Sidebar, nameOf } from "./sidebar.js";
+import { SigningIn, readSettings } from "./signing_in.js";
 import { useShortcuts } from "./shortcuts.js";
 import { Tailrace } from "./tailrace.js";
 import { Transcript } from "./transcript.js";
@@ -16,8 +17,15 @@ const SUGGESTIONS = ["Tell me a story about a river", "What happens when my conn
 
 const notice = document.querySelector("#notice");
 const title = document.querySelector("#title");
-const client = new Tailrace({ socketUrl: `${location.origin.replace(/^http/, "ws")}/ws` });
-const composer = new Composer();
+const settings = readSettings();
+const signing = new SigningIn(settings);
+await signing.begin();
+const client = new Tailrace({
+  token: signing.token,
+  fetch: signing.fetch,
+  socketUrl: location.origin.replace(/^http/, "ws") + (settings.socket ?? "/ws"),
+});
+const composer = new Composer(signing.fetch);
 const transcript = new Transcript();
 const panel = new DeveloperPanel();
 const sidebar = new Sidebar(client);

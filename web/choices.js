@@ -5,7 +5,7 @@ import { element } from "./element.js";
 import { remember, remembered } from "./drafts.js";
 
 const SCRIPTED = ["story", "fast", "long", "echo", "stall", "error", "break"];
-const QUERY = new URLSearchParams(location.search);
+const query = () => new URLSearchParams(location.search); // which a sign-in puts back
 const DELIVERIES = { chunk: {}, sentence: { by: "sentence" }, interval: { interval_ms: 500 } };
 
 export class Choices {
@@ -18,14 +18,14 @@ export class Choices {
   #chosen = document.querySelector("#chosen");
   #found = []; // {provider, model}; the first is the stack's own
 
-  constructor() {
+  constructor(fetch) {
     this.#opener.addEventListener("click", () => this.toggle(this.#panel.hidden));
     for (const each of [this.#provider, this.#model, this.#delivery]) each.addEventListener("change", () => this.#changed(each));
     this.#delivery.value = remembered("delivery") in DELIVERIES ? remembered("delivery") : "chunk";
-    this.#offer([QUERY.get("provider") ?? ""]);
-    this.#model.value = QUERY.get("model") ?? "";
+    this.#offer([query().get("provider") ?? ""]);
+    this.#model.value = query().get("model") ?? "";
     this.#show();
-    void this.#read();
+    void this.#read(fetch);
   }
 
   get isOpen() {
@@ -42,7 +42,7 @@ export class Choices {
   /** What each start says beside what the user says. */
   get asked() {
     const [provider, model] = [this.#provider.value, this.#model.value.trim()];
-    const tools = (QUERY.get("tools") ?? "").split(",").filter(Boolean);
+    const tools = (query().get("tools") ?? "").split(",").filter(Boolean);
     return {
       ...(provider && { provider }),
       ...(model && { model }),
@@ -56,7 +56,7 @@ export class Choices {
   }
 
   /** The stack tells what it has in the words of OpenAI's clients: `provider` or `provider/model`. */
-  async #read() {
+  async #read(fetch) {
     try {
       const response = await fetch("/v1/models");
       if (!response.ok) return;
@@ -66,12 +66,12 @@ export class Choices {
       return; // what is sent says what is wrong
     }
     this.#offer([this.#found[0]?.provider, ...this.#found.map(({ provider }) => provider), this.#provider.value].filter(Boolean));
-    if (!QUERY.has("provider") && !QUERY.has("model")) this.#recall();
+    if (!query().has("provider") && !query().has("model")) this.#recall();
     this.#show();
   }
 
   #offer(names) {
-    const chosen = this.#provider.value || (QUERY.get("provider") ?? "");
+    const chosen = this.#provider.value || (query().get("provider") ?? "");
     const options = [...new Set(names)].filter((name) => name !== undefined);
     this.#provider.replaceChildren(
       ...options.map((name) => {

@@ -15,9 +15,9 @@ export class Composer extends EventTarget {
   #toldAt = -Infinity;
   isSending = false;
 
-  constructor() {
+  constructor(fetch) {
     super();
-    this.choices = new Choices();
+    this.choices = new Choices(fetch);
     this.attachments = new Attachments(this.#form);
     this.attachments.addEventListener("change", () => this.#changed());
     this.#input.addEventListener("input", () => this.#changed());

@@ -18,6 +18,13 @@ export function keepDraft(conversation, text) {
   });
 }
 
+/** Whoever sits here next is somebody else. */
+export function forgetDrafts() {
+  stored(() => {
+    for (const each of Object.keys(localStorage).filter((name) => name.startsWith(PREFIX))) localStorage.removeItem(each);
+  });
+}
+
 /** A setting of the page that is remembered. */
 export const remember = (name, value) => stored(() => localStorage.setItem(`tailrace.${name}`, value));
 export const remembered = (name) => stored(() => localStorage.getItem(`tailrace.${name}`));

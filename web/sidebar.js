@@ -5,6 +5,7 @@ import { explain } from "./explain.js";
 import { toast } from "./toast.js";
 
 const PAGE = 40;
+const AGAIN_MS = 5000; // after a list that could not be had
 const ENOUGH = 15; // that are found, before more are looked for
 const narrow = matchMedia("(max-width: 60rem)");
 
@@ -72,6 +73,8 @@ export class Sidebar extends EventTarget {
       this.#filter();
     } catch (error) {
       this.#say(explain(error));
+      if (error.status !== 401) setTimeout(() => this.#wantsMore(), AGAIN_MS); // after that, another page is loaded
+      return;
     } finally {
       this.#loading = false;
     }
