@@ -21,6 +21,12 @@ export class Issuer {
     /** What is put in the place of the state that it was given. */
     state = null;
 
+    /** What it calls itself in its answer instead. */
+    iss = null;
+
+    /** Where its document says that tokens are given instead. */
+    tokenEndpoint = null;
+
     /** The grants that were taken, in their order. */
     granted = [];
 
@@ -59,7 +65,7 @@ export class Issuer {
             return respond(200, {
                 issuer: this.url,
                 authorization_endpoint: `${this.url}/authorize`,
-                token_endpoint: `${this.url}/token`,
+                token_endpoint: this.tokenEndpoint ?? `${this.url}/token`,
                 jwks_uri: `${this.url}/keys`,
                 end_session_endpoint: `${this.url}/end`,
             });
@@ -83,7 +89,7 @@ export class Issuer {
     #page(asked) {
         const back = new URL(asked.get('redirect_uri'));
         back.searchParams.set('state', this.state ?? asked.get('state'));
-        back.searchParams.set('iss', this.url);
+        back.searchParams.set('iss', this.iss ?? this.url);
         if (this.error !== null || asked.get('response_type') !== 'code' || asked.get('code_challenge_method') !== 'S256') {
             back.searchParams.set('error', this.error ?? 'invalid_request');
             return back.href;

@@ -107,6 +107,7 @@ test('a state that is not ours is refused, and so are another nonce, another iss
     for (const [wrong, said] of [
         [{ state: 'x' }, 'That was not the answer to a sign-in that began in this window.'],
         [{ nonce: 'x' }, 'The issuer\'s answer was for another sign-in.'],
+        [{ iss: 'https://another.example' }, 'Another issuer answered.'],
         [{ error: 'access_denied' }, `${new URL(issuer.url).host} refused: access_denied.`],
     ]) {
         const page = await open();
@@ -116,11 +117,20 @@ test('a state that is not ours is refused, and so are another nonce, another iss
         await asked(page, said);
         assert.equal(page.url(), `${stack.url}/`);
         assert.equal(await tokens(page), null);
-        Object.assign(issuer, { state: null, nonce: undefined, error: null });
+        Object.assign(issuer, { state: null, nonce: undefined, iss: null, error: null });
     }
     const page = await open('/?code=stolen&state=undefined');
     await asked(page, 'That was not the answer');
     assert.deepEqual(issuer.granted, ['authorization_code']); // of the nonce
+});
+
+test('an issuer whose tokens come from elsewhere is not asked unless the page may', async () => {
+    const page = await open();
+    await asked(page);
+    issuer.tokenEndpoint = 'http://127.0.0.1:9/token';
+    await page.click('#sign-in-there');
+    await asked(page, 'This page may not ask http://127.0.0.1:9 for tokens. Whoever runs it must set PageTokenOrigin.');
+    issuer.tokenEndpoint = null;
 });
 
 test('a token may be pasted, and one that is refused asks again', async () => {
