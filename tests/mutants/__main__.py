@@ -3,7 +3,7 @@
 The working tree is never touched. Exits with 1 if a fault survives, or if the text of any is not in the library exactly
 once.
 
-TAILRACE_PART=1/3   every third fault, from the second on; CI takes another part with each commit
+TAILRACE_PART=1/4   every fourth fault, from the second on; CI takes another part with each commit
 """
 
 from __future__ import annotations
