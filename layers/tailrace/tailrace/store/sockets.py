@@ -28,7 +28,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         grant: the id of the grant that it was made with, or None.
         conversation: the only conversation that it is for then.
         may_chat: whether it may ask for replies.
-        is_over: whether it is one more than its owner may have; it then gets what anybody gets.
+        is_over: whether it is one more than its owner may have; what it asks for is refused then.
     """
 
     owner: str
