@@ -119,9 +119,9 @@ def test_a_frame_does_not_pay_for_an_answer() -> None:
 
 @pytest.mark.parametrize("function", ["stream", "api", "websocket", "broadcast", "chat", "sweep"])
 @pytest.mark.parametrize("auth", ["iam", "jwt"])
-def test_tokens_are_paid_for_by_who_asks_for_them(function: str, auth: str) -> None:
+def test_tokens_and_providers_are_paid_for_by_who_asks_for_them(function: str, auth: str) -> None:
     """With ``iam`` no function imports what checks tokens; with ``jwt`` those do, as they start, that ask for one. The
-    others have no layer with it."""
+    others have no layer with it. Likewise aiohttp, through which providers are asked."""
     code = f"import functions.{function}.app, sys; print(*sorted(sys.modules))"
     environment = {
         **os.environ,
@@ -133,8 +133,10 @@ def test_tokens_are_paid_for_by_who_asks_for_them(function: str, auth: str) -> N
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=environment, cwd=ROOT
     )
+    loaded = {*done.stdout.split()}
     asks = auth == "jwt" and function in ("stream", "api", "websocket")
-    assert {"jwt", "cryptography", "tailrace.identity.jwt"} & {*done.stdout.split()} == (
+    assert ("aiohttp" in loaded) == (asks or function in ("stream", "api", "chat"))  # an issuer's keys come by it too
+    assert {"jwt", "cryptography", "tailrace.identity.jwt"} & loaded == (
         {"jwt", "cryptography", "tailrace.identity.jwt"} if asks else set()
     )
 

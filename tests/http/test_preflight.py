@@ -77,6 +77,6 @@ async def test_nothing_is_opened_or_drawn_before_the_first_request() -> None:
     backend = Backend(Settings(auth="jwt", jwt_secret="x" * 32), store=store, random_bytes=drawn)
     app = create_stream_app(backend)
     assert (await answer(app, "GET", "/health", []))["status"] == 200
-    assert not backend._sessions._sessions
-    assert not dynamodb._calls._sessions._sessions
+    assert not backend._sessions._sessions._made
+    assert not dynamodb._calls._exchanges._made
     await backend.close()

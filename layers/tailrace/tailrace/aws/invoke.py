@@ -62,7 +62,7 @@ class Invoke:
             raise InvokeError(str(error)) from error
         if status != 200:
             raise InvokeError(f"status {status}")
-        if (failed := headers.get("X-Amz-Function-Error")) is not None:
+        if (failed := headers.get("x-amz-function-error")) is not None:
             raise InvokeError(f"the function failed: {failed}")
         try:
             return msgspec.json.decode(answer, type=dict[str, Any])

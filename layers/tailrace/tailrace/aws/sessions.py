@@ -1,13 +1,16 @@
-"""HTTP connections that are kept, for each event loop its own: the buffered function may run each request in
-another loop, and a connection belongs to the loop it was made in."""
+"""HTTP connections that are kept, for each event loop its own."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
 from yarl import URL
+
+from tailrace.aws.per_loop import PerLoop
+
+if TYPE_CHECKING:  # a third of a cold start, and some functions ask nobody but AWS
+    import aiohttp
 
 OPEN_SECONDS: Final = 2.0
 """How long a connection may take that is opened ahead of its first request."""
@@ -22,29 +25,34 @@ class Sessions:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._sessions = PerLoop(self._open)
 
     def current(self) -> aiohttp.ClientSession:
         """Return the running loop's session."""
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            for old in [old for old in self._sessions if old.is_closed()]:
-                del self._sessions[old]
-            connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=60, ttl_dns_cache=60)
-            session = self._sessions[loop] = aiohttp.ClientSession(connector=connector)
+        session = self._sessions.current()
+        if session.closed:
+            self._sessions.take()
+            session = self._sessions.current()
         return session
 
     async def close(self) -> None:
         """Close the running loop's session."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        session = self._sessions.take()
         if session is not None:
             await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        connector = aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=60, ttl_dns_cache=60)
+        return aiohttp.ClientSession(connector=connector)
 
 
 async def open_connection(session: aiohttp.ClientSession, url: str | URL) -> None:
     """Open a connection, TCP and TLS, for whoever asks that host next, unless one is free. Nothing is sent. One that
     cannot be opened is no error here: who asks finds out."""
+    import aiohttp
+
     connector = session.connector
     if connector is None:
         return

@@ -1,30 +1,26 @@
-"""Signed calls to one host of AWS, asynchronous and lean: aiohttp for the transport, a signer of our own."""
+"""Signed calls to one host of AWS, asynchronous and lean: a transport and a signer of our own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Final
 
-import aiohttp
 from yarl import URL
 
 from tailrace.aws.credentials import FindCredentials, default_credentials
-from tailrace.aws.sessions import Sessions, open_connection
+from tailrace.aws.exchange import Answer, Exchange
+from tailrace.aws.per_loop import PerLoop
 from tailrace.aws.signing import NONE, Signing
 from tailrace.clock import Clock
+
+OPEN_SECONDS: Final = 2.0
+"""How long a connection may take that is opened ahead of its first call."""
 
 
 class NoAnswer(Exception):
     """There was none in time, or no connection. The call may have been done all the same; the text is for the log."""
-
-
-class Answer(NamedTuple):
-    """What a service answers."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 def endpoint(service: str, region: str) -> str:
@@ -56,12 +52,11 @@ class SignedCalls:
         timeout: float,
         limit: int,
     ) -> None:
-        self._origin = url.origin()
         self._signing = Signing(service, region, url)
         self._clock = clock
         self._credentials = credentials
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._sessions = Sessions(limit)
+        self._timeout = timeout
+        self._exchanges = PerLoop(lambda: Exchange(url, limit))
 
     async def call(self, method: str, path: str, body: bytes, further: Mapping[str, str] = NONE) -> Answer:
         """Make one call.
@@ -78,20 +73,22 @@ class SignedCalls:
             self._credentials = await asyncio.to_thread(default_credentials)
         now = self._clock.now() // 1_000_000
         headers = self._signing.headers(method, path, body, self._credentials(), now, further)
-        url = URL(f"{self._origin}{path}", encoded=True)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._signing.host}\r\nContent-Length: {len(body)}\r\n{lines}\r\n"
         try:
-            async with self._sessions.current().request(
-                method, url, data=body, headers=headers, timeout=self._timeout
-            ) as response:
-                # To its end, even of nothing, or the connection is not kept.
-                return Answer(response.status, response.headers, await response.read())
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(self._timeout):
+                return await self._exchanges.current().call(head.encode("ascii") + body)
+        except OSError as error:  # a TimeoutError is one
             raise NoAnswer(type(error).__name__) from error
 
     async def connect(self) -> None:
-        """Open a connection ahead of the first call."""
-        await open_connection(self._sessions.current(), self._origin)
+        """Open a connection ahead of the first call. If none can be opened that is no error: who calls finds out."""
+        with suppress(OSError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._exchanges.current().connect()
 
     async def close(self) -> None:
         """Close the connections that belong to the running event loop."""
-        await self._sessions.close()
+        exchange = self._exchanges.take()
+        if exchange is not None:
+            exchange.close()

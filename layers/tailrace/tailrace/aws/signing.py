@@ -33,8 +33,8 @@ class Signing:
     def __init__(self, service: str, region: str, url: URL) -> None:
         self._service = service
         self._region = region
-        # As aiohttp sends it: with the port, unless that is the scheme's own.
-        self._host = (url.raw_host or "") if url.is_default_port() else f"{url.raw_host}:{url.port}"
+        self.host: Final = url.host_port_subcomponent or ""
+        """The header ``Host``: with the port, unless that is the scheme's own."""
         self._key = b""
         self._key_of = ("", "")
 
@@ -63,7 +63,7 @@ class Signing:
         headers = {**further, "X-Amz-Date": stamp}
         if credentials.token:
             headers["X-Amz-Security-Token"] = credentials.token
-        signed = sorted([("host", self._host), *[(name.lower(), value) for name, value in headers.items()]])
+        signed = sorted([("host", self.host), *[(name.lower(), value) for name, value in headers.items()]])
         names = ";".join([name for name, _ in signed])
         canonical = "".join([f"{name}:{value}\n" for name, value in signed])
         asked = hashlib.sha256(f"{method}\n{uri}\n\n{canonical}\n{names}\n{digest}".encode()).hexdigest()

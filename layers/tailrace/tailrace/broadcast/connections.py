@@ -1,8 +1,8 @@
 """API Gateway's management API, asynchronous and lean, and its only user here
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html).
 
-Why not a client: a post through boto3 costs 2 ms of CPU and blocks, this way it is about a fifth of that
-(benchmarks/post.py), and a reply that fifty people watch makes five hundred posts a second.
+Why not a client: a post through boto3 costs ten times as much CPU and blocks (benchmarks/post.py), and a reply that
+fifty people watch makes five hundred posts a second.
 
 Nothing is tried again here. Who posts knows how long it may wait, and that a post whose answer was lost may have
 arrived: the service has no way to tell.

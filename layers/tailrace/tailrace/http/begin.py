@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+import aiohttp  # noqa: F401 - what asks providers is imported as the function starts, not in its first request
 import msgspec
 
 from tailrace.aws.sessions import OPEN_SECONDS

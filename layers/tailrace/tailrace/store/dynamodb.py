@@ -1,7 +1,7 @@
-"""DynamoDB's wire, asynchronous and lean: aiohttp for the transport, a signer of our own.
+"""DynamoDB's wire, asynchronous and lean: a transport and a signer of our own.
 
-Why not a client: a write through pynamodb costs 2.4 ms of CPU and blocks, through aiobotocore 1.7 ms,
-this way about 0.5 ms; at ten flushes a second per reply that decides how many replies fit on a vCPU
+Why not a client: a write through pynamodb costs ten times as much CPU and blocks, one through aiohttp more than
+twice as much; at ten flushes a second per reply that decides how many replies fit on a vCPU
 (benchmarks/segment_write.py). The requests themselves are built by pynamodb's models in ``store.py``.
 
 Every call has a deadline. What may succeed later (throttling, a lost connection, a 5xx) is tried again

@@ -24,6 +24,7 @@ does, and that is a ninth of a cold start. ``table_model.py`` is the model that 
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 from typing import Any, Final
 
 import msgspec
@@ -125,6 +126,21 @@ class SegmentItem(Item):
     at = NumberAttribute(attr_name="t")
     events = BinaryAttribute(legacy_encoding=False, attr_name="e")
     expires = NumberAttribute()
+
+
+def serialized_segment(
+    message_id: str, number: int, *, nonce: bytes, first_seq: int, at: int, events: bytes, expires: int
+) -> dict[str, dict[str, Any]]:
+    """Return what ``SegmentItem`` serializes to, which costs a fifth of the hot write; a test compares them."""
+    return {
+        "pk": {"S": f"S#{message_id}"},
+        "sk": {"S": segment_sort_key(number)},
+        "n": {"B": b64encode(nonce).decode()},
+        "f": {"N": str(first_seq)},
+        "t": {"N": str(at)},
+        "e": {"B": b64encode(events).decode()},
+        "expires": {"N": str(expires)},
+    }
 
 
 class PartItem(Item):

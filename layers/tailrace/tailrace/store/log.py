@@ -15,7 +15,16 @@ from tailrace.errors import AppendConflict
 from tailrace.events import Event, Json, Status, Usage
 from tailrace.store.content import store_content, store_state
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
-from tailrace.store.items import Item, MessageItem, SegmentItem, is_expired, message_key, segment_sort_key, to_json
+from tailrace.store.items import (
+    Item,
+    MessageItem,
+    SegmentItem,
+    is_expired,
+    message_key,
+    segment_sort_key,
+    serialized_segment,
+    to_json,
+)
 from tailrace.store.segment import pack, unpack
 from tailrace.store.table import Table, expressions
 
@@ -211,16 +220,16 @@ class Log:
         self, message_id: str, number: int, first_seq: int, events: Sequence[Event], nonce: bytes, now: int
     ) -> tuple[Payload, Payload]:
         """Return the item, and the condition that nobody was there before."""
-        item = SegmentItem(
-            f"S#{message_id}",
-            segment_sort_key(number),
+        item = serialized_segment(
+            message_id,
+            number,
             nonce=nonce,
             first_seq=first_seq,
             at=now,
             events=pack(events),
             expires=now // 1_000_000 + LONGEST_REPLY + self._retention,
         )
-        return item.serialize(), _NOBODY_BEFORE
+        return item, _NOBODY_BEFORE
 
 
 def _is_ours(item: Payload | None, nonce: bytes) -> bool:
