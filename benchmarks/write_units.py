@@ -12,6 +12,8 @@ import asyncio
 import math
 import sys
 
+from tailrace.reply.log_writer import ALONE, READ_ALONG
+
 from benchmarks import measure
 from tests.memory_calls import MemoryCalls
 from tests.write_units import PER_SECOND, STORED_OVERHEAD, chunk, item_bytes, reply
@@ -24,13 +26,13 @@ ITEM = 150
 class Cost:
     """What one reply cost."""
 
-    def __init__(self, chunks: int, flush_interval: float) -> None:
+    def __init__(self, chunks: int, flush_interval: float | None) -> None:
         memory = MemoryCalls()
         message, calls, _ = asyncio.run(reply(memory, chunks, flush_interval=flush_interval))
         self.units = calls.units.total()
         self.indexes = calls.units["indexes"]
         self.text = len(message.content.encode())
-        self.flushes = math.ceil(chunks / PER_SECOND / flush_interval)
+        self.flushes = math.ceil(chunks / PER_SECOND / (flush_interval or ALONE))
         sizes = {key: item_bytes(item) for key, item in memory.items.items()}
         self.log = sum(size for (_, sort), size in sizes.items() if sort.startswith("L#"))
         self.segments = sum(sort.startswith("L#") for _, sort in sizes)
@@ -65,12 +67,14 @@ def rewritten(chunks: int) -> int:
 def main() -> int:
     given = measure.arguments(__doc__).parse_args()
     counts = (100, 1_000) if given.quick else (100, 1_000, 10_000)
-    hundred = [Cost(chunks, 0.1) for chunks in counts]
+    alone = [Cost(chunks, None) for chunks in counts]
+    hundred = [Cost(chunks, READ_ALONG) for chunks in counts]
     quarter = [Cost(chunks, 0.25) for chunks in counts]
     second = [Cost(chunks, 1.0) for chunks in counts]
     rows = {
         "the content again for each chunk": [rewritten(chunks) for chunks in counts],
         "an item a chunk, with a counter": [2 * chunks for chunks in counts],
+        "Tailrace, nobody reads along": [cost.units for cost in alone],
         "Tailrace, a flush every 100 ms": [cost.units for cost in hundred],
         "Tailrace, every 250 ms": [cost.units for cost in quarter],
         "Tailrace, every second": [cost.units for cost in second],

@@ -167,7 +167,7 @@ def settings(dynamodb_url: str, dynamodb_client: DynamoDBClient, table_as_made: 
     dynamodb_client.update_time_to_live(
         TableName=table, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires"}
     )
-    yield Settings(table=table, region=REGION, dynamodb_endpoint=dynamodb_url)
+    yield Settings(table=table, region=REGION, dynamodb_endpoint=dynamodb_url, flush_interval=0.1)
     dynamodb_client.delete_table(TableName=table)
 
 

@@ -24,6 +24,7 @@ from tailrace.events import Message
 from tailrace.protocols.reader import Opening, Reading
 from tailrace.protocols.simple import SimpleProtocol
 from tailrace.reply.follow import QUICK
+from tailrace.reply.log_writer import READ_ALONG, SIGN_SECONDS
 from tailrace.settings import Settings
 from tailrace.store import Store
 from tailrace.testing import ManualClock
@@ -116,6 +117,7 @@ class ReplyUnits:
 
     Attributes:
         write_units, read_units: DynamoDB's; a read is counted as one unit, which is from above: they are small.
+        read_along: the write units while somebody else reads along from the beginning to the end.
         log_bytes, kept_bytes: stored until the log expires, and for good.
         seconds: that the stream function runs.
         sent_bytes: of server-sent events.
@@ -128,6 +130,9 @@ class ReplyUnits:
         memory_calls = MemoryCalls()
         message, calls, _ = asyncio.run(reply(memory_calls, chunks, websocket_url=NOBODY))
         self.write_units = calls.units.total()
+        heard = MemoryCalls()
+        _, more, _ = asyncio.run(reply(heard, chunks, websocket_url=NOBODY, flush_interval=READ_ALONG))
+        self.read_along = more.units.total()
         self.read_units = sum(calls.made[name] for name in ("GetItem", "BatchGetItem", "Query"))
         sizes = {key: item_bytes(item) + STORED_OVERHEAD for key, item in memory_calls.items.items()}
         segments = {key: size for key, size in sizes.items() if key[1].startswith("L#")}
@@ -139,7 +144,8 @@ class ReplyUnits:
         self.sent_bytes += len(simple.end(message))
         self.logged_bytes = len(logged(message).encode()) + PLATFORM_LOG
         end = len(msgspec.json.encode({"message": msgspec.to_builtins(message)}))
-        self.messages = len(segments) + 2 + math.ceil(end / METERED)
+        posted = sum(key[1].startswith("L#") for key in heard.items)
+        self.messages = posted + 2 + math.ceil(end / METERED)
 
     # ---- US dollars for REPLIES of them ----
 
@@ -174,6 +180,10 @@ class ReplyUnits:
         """Everything but readers beside the one who started it."""
         return sum(cost() for _, cost in self.rows())
 
+    def heard(self) -> float:
+        """What is written more often while somebody reads along, however many."""
+        return REPLIES * (self.read_along - self.write_units) * price("write_unit")
+
     def subscriber(self) -> float:
         """One more who gets each of them over WebSocket, connected only while they come."""
         minutes = math.ceil(self.seconds / 60)
@@ -182,8 +192,9 @@ class ReplyUnits:
     def follower(self) -> float:
         """One more who reads each of them from the log while it is written: a look and half a unit at a time, in a
         function of its own."""
-        looks = self.seconds / QUICK
-        return REPLIES * (looks / 2 * price("read_unit") + call("StreamFunction", self.seconds))
+        looks, signs = self.seconds / QUICK, self.seconds / SIGN_SECONDS
+        table = looks / 2 * price("read_unit") + signs * price("write_unit")
+        return REPLIES * (table + call("StreamFunction", self.seconds))
 
     def through_rest(self) -> float:
         """One request more, and one for each further 10 MB that it streams; of who starts one, and of who follows."""
@@ -252,13 +263,17 @@ def replies_table() -> str:
     units = [ReplyUnits(chunks) for chunks in LENGTHS]
     heads = [f"{chunks:,} chunks, {chunks / PER_SECOND:.0f} s" for chunks in LENGTHS]
     rows = [
-        ("write units of one reply", [f"{each.write_units:,}" for each in units]),
+        (
+            "write units of one reply, alone / with somebody who reads along",
+            [f"{each.write_units:,} / {each.read_along:,}" for each in units],
+        ),
         ("bytes stored of one reply, log / for good", [f"{each.log_bytes:,} / {each.kept_bytes:,}" for each in units]),
         ("bytes streamed of one reply", [f"{each.sent_bytes:,}" for each in units]),
     ]
     for number, (name, _) in enumerate(units[0].rows()):
         rows.append((name, [dollars(each.rows()[number][1]()) for each in units]))
     rows.append(("**together**", [f"**{dollars(each.total())}**" for each in units]))
+    rows.append(("somebody else reads along, whoever, more", [dollars(each.heard()) for each in units]))
     rows.append(("each WebSocket subscriber, more", [dollars(each.subscriber()) for each in units]))
     rows.append(("each follower over HTTP, more", [dollars(each.follower()) for each in units]))
     rows.append(("through the REST API, each of them more", [dollars(each.through_rest()) for each in units]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -82,7 +82,8 @@ class World:
     def __init__(self, calls: Calls | None = None, **limits: int) -> None:
         self.clock = ManualClock()
         self.calls = MemoryCalls()
-        given = Settings(table="t", broadcast=False, lease=30.0, **{f"limit_{k}": v for k, v in limits.items()})  # type: ignore[arg-type]
+        limited: dict[str, Any] = {f"limit_{name}": value for name, value in limits.items()}
+        given = Settings(table="t", broadcast=False, lease=30.0, flush_interval=0.1, **limited)
         self.backend = Backend(given, store=Store(calls or self.calls, "t", clock=self.clock), clock=self.clock)
 
     async def start(self, owner: str = "u") -> MessageStream:

@@ -108,7 +108,10 @@ class LogMachine(RuleBasedStateMachine):
         randomness = random.Random(1).randbytes
         self.open_replies = OpenReplies(self.store, clock=self.clock, random_bytes=randomness, lease=LEASE)
         self.backend = Backend(
-            Settings(lease=LEASE), store=self._store(self.writing), clock=self.clock, random_bytes=randomness
+            Settings(lease=LEASE, flush_interval=0.1),
+            store=self._store(self.writing),
+            clock=self.clock,
+            random_bytes=randomness,
         )
         self.taken: list[Event] = []  # the model
         self.stored: list[Event] = []

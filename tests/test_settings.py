@@ -29,7 +29,7 @@ def test_the_defaults_are_one_machine() -> None:
     """With nothing set, the scripted provider and no authentication."""
     settings = Settings.from_environment({})
     assert (settings.provider, settings.auth, settings.in_lambda) == ("scripted", "none", False)
-    assert settings.flush_interval == 0.1
+    assert settings.flush_interval is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ if either grows: this is a guard against that, and no proof of the budget.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from tailrace.clock import SystemClock
@@ -27,14 +28,16 @@ INDEX_UNITS = 4
 NOBODY = "http://127.0.0.1:9/nobody-is-called"
 
 
+@pytest.mark.parametrize(("interval", "seconds"), [(0.1, 0.1), (None, 0.5)])
 @pytest.mark.parametrize("chunks", [100, 1_000, 10_000])
-async def test_a_reply_costs_one_unit_a_flush(chunks: int) -> None:
-    """10,000 chunks of 4 characters cost the table 2,000 flushes of 100 ms, the text's KB and at most 10 units more."""
+async def test_a_reply_costs_one_unit_a_flush(chunks: int, interval: float | None, seconds: float) -> None:
+    """10,000 chunks of 4 characters cost the table 2,000 flushes of 100 ms, or 400 while nobody reads along, the text's
+    KB and at most 10 units more."""
     delivered: list[Event] = []
-    message, calls, store = await reply(MemoryCalls(), chunks, deliver=delivered.extend)
+    message, calls, store = await reply(MemoryCalls(), chunks, flush_interval=interval, deliver=delivered.extend)
     text = "".join(chunk(number).text for number in range(chunks))
 
-    flushes = chunks / PER_SECOND / 0.1
+    flushes = chunks / PER_SECOND / seconds
     kilobytes = math.ceil(len(text.encode()) / 1024)
     assert calls.units.total() - calls.units["indexes"] <= flushes + kilobytes + START_AND_END
     assert calls.units["indexes"] <= INDEX_UNITS
@@ -60,7 +63,7 @@ async def test_what_is_not_broadcast_costs_nothing(chunks: int, units: dict[str,
     The figures are those of the commit before.
     """
     memory = MemoryCalls()
-    _, calls, _ = await reply(memory, chunks)
+    _, calls, _ = await reply(memory, chunks, flush_interval=0.1)
     assert calls.units == {**units, "indexes": indexes}
     assert calls.made == {"PutItem": chunks // 5 + (chunks == 1_000), "TransactWriteItems": 2}
     for item in memory.items.values():
@@ -71,9 +74,9 @@ async def test_what_is_not_broadcast_costs_nothing(chunks: int, units: dict[str,
 async def test_what_broadcasting_costs(chunks: int) -> None:
     """One update more when the last chunk was sent, of an item of 1 to 2 KB. The index costs one less, as the reply
     leaves it outside of a transaction. While nobody listens the subscriptions are looked at once a second."""
-    _, silent, _ = await reply(MemoryCalls(), chunks)
+    _, silent, _ = await reply(MemoryCalls(), chunks, flush_interval=0.1)
     memory = MemoryCalls()
-    message, calls, _ = await reply(memory, chunks, websocket_url=NOBODY)
+    message, calls, _ = await reply(memory, chunks, flush_interval=0.1, websocket_url=NOBODY)
     assert message.status == "completed"
     assert calls.made["UpdateItem"] == 1
     assert calls.units["UpdateItem"] <= 2
@@ -93,8 +96,9 @@ async def test_memory_and_moto_are_billed_the_same(dynamodb_url: str, settings: 
     """The DynamoDB in memory does with a reply's requests what the emulator does."""
     dynamodb = DynamoDB(region=settings.region, endpoint_url=dynamodb_url, clock=SystemClock())
     try:
-        emulated = await reply(dynamodb, 40, table=settings.table, step=1 / PER_SECOND, websocket_url=url)
-        remembered = await reply(MemoryCalls(), 40, table=settings.table, step=1 / PER_SECOND, websocket_url=url)
+        ways: dict[str, Any] = {"flush_interval": 0.1, "step": 1 / PER_SECOND, "websocket_url": url}
+        emulated = await reply(dynamodb, 40, table=settings.table, **ways)
+        remembered = await reply(MemoryCalls(), 40, **ways)
         assert emulated[1].units == remembered[1].units
         assert {**emulated[1].made, "Query": 0} == {**remembered[1].made, "Query": 0}
         assert await emulated[2].messages.get(emulated[0].id) == await remembered[2].messages.get(remembered[0].id)

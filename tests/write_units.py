@@ -181,7 +181,7 @@ async def reply(
     chunks: int,
     *,
     table: str = "memory",
-    flush_interval: float = 0.1,
+    flush_interval: float | None = None,
     deliver: Callable[[Sequence[Event]], object] = lambda events: None,
     step: float = 1.0,
     websocket_url: str | None = None,

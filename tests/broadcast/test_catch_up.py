@@ -47,7 +47,7 @@ def names(frames: Sequence[Frame]) -> list[str]:
 
 
 def stream_backend(api: WebSocketApi) -> Backend:
-    return Backend(Settings(), store=api.store, clock=api.clock)
+    return Backend(Settings(flush_interval=0.1), store=api.store, clock=api.clock)
 
 
 async def opened(api: WebSocketApi, *pieces: str, metadata: Frame | None = None) -> tuple[MessageStream, str]:

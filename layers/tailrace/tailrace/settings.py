@@ -46,7 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         allow: which providers and models a client may ask, as patterns ``provider/model``, or None for any.
         max_tokens: what a client may ask for at most, and what is asked for where it says nothing, or None.
         allow_options: the options that a client may set, or None for any.
-        flush_interval: seconds between two flushes of a stream's log.
+        flush_interval: seconds between two flushes of a stream's log; when None 0.1 while somebody reads along,
+            otherwise 0.5.
         lease: seconds of silence after which a reply's writer counts as dead; it writes at least six times as often.
         retention: seconds a log is kept after its end, and an idempotency key after its start.
         prune_after: seconds after which a deleted conversation is deleted for good.
@@ -94,7 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow: tuple[str, ...] | None = None
     max_tokens: int | None = None
     allow_options: tuple[str, ...] | None = None
-    flush_interval: float = 0.1
+    flush_interval: float | None = None
     lease: float = 30.0
     retention: int = 24 * 3600
     prune_after: int = 30 * 24 * 3600
@@ -158,7 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             allow=_allow(environment, provider, own_providers, in_lambda=in_lambda),
             max_tokens=_limit(environment, "TAILRACE_MAX_TOKENS", 10_000_000),
             allow_options=_words(environment, "TAILRACE_ALLOW_OPTIONS"),
-            flush_interval=_number(environment, "TAILRACE_FLUSH_MS", 100, 10, 10_000) / 1000,
+            flush_interval=_flush_interval(environment),
             lease=_number(environment, "TAILRACE_LEASE_S", 30, 2, 900),
             retention=_number(environment, "TAILRACE_RETENTION_H", 24, 1, 24 * 365) * 3600,
             prune_after=_number(environment, "TAILRACE_PRUNE_DAYS", 30, 0, 3650) * 24 * 3600,
@@ -300,6 +301,11 @@ def _number(environment: Mapping[str, str], name: str, default: int, least: int,
     if not least <= value <= most:
         raise ConfigurationError(f"{name} must be a whole number from {least} to {most}.")
     return value
+
+
+def _flush_interval(environment: Mapping[str, str]) -> float | None:
+    milliseconds = _number(environment, "TAILRACE_FLUSH_MS", 0, 10, 10_000)
+    return milliseconds / 1000 if milliseconds else None
 
 
 def _places(environment: Mapping[str, str], name: str) -> tuple[str, ...]:

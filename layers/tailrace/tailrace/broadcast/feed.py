@@ -85,6 +85,7 @@ class Feed:
         self._stored = CREATED  # the newest segment
         self._looked = CREATED - 1  # the newest that was stored before the last look
         self._handed_over = False
+        self._has_listeners = True  # until a look has found none
         self._skip: list[str] = []
         self._idle_until = 0.0  # when it looks again, since nobody listened
         self._idle_timer: Timer | None = None
@@ -94,7 +95,12 @@ class Feed:
         self._ended = False
         self._closed = False
 
-    # ---- what the writer says ----
+    # ---- what the writer says, and asks ----
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody listens, as far as is known."""
+        return self._has_listeners and not self._closed
 
     def start(self) -> None:
         """Send ``MessageCreated``."""
@@ -188,6 +194,7 @@ class Feed:
             ]
             if self._call_function is None or len(listeners) <= self._limit:
                 self._subscribers.serve(listeners, upto)
+                self._has_listeners = bool(listeners)
                 self._idle_until = 0.0 if listeners else self._clock.monotonic() + IDLE_SECONDS
             else:
                 await self._subscribers.drain()  # who still only know of what was stored before the last look

@@ -8,12 +8,14 @@ compare-and-append as the sweep's, so a reader does not wait for the sweep.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from math import inf
 from typing import Final
 
 from tailrace.clock import Clock
 from tailrace.errors import StoreError
 from tailrace.events import TERMINAL, End, Event, Message
+from tailrace.reply.log_writer import SIGN_SECONDS
 from tailrace.reply.open_replies import OpenReplies
 from tailrace.store import Open, Store
 
@@ -62,6 +64,7 @@ class Follower:
         self._ended = False
         self._has_more = False
         self._kept: list[Batch] = []  # read and not yet returned: less than one segment
+        self._signed = -inf  # when the writer was last told that somebody reads along
 
     @property
     def has_more(self) -> bool:
@@ -167,7 +170,16 @@ class Follower:
             await self.open()
             self._sign_of_life = self._clock.now()  # it has an end now, or its writer lives after all
             self._idle = 0
+        await self._tell_writer()
         await self._clock.sleep(min(QUICK * BACK_OFF**self._idle, SLOW))
+
+    async def _tell_writer(self) -> None:
+        """Leave a sign for the writer, which then stores what it has more often."""
+        now = self._clock.monotonic()
+        if now - self._signed >= SIGN_SECONDS and not self.ended:
+            self._signed = now
+            with suppress(StoreError):  # it is a wish
+                await self._store.log.follow(self._id)
 
     async def message(self) -> Message:
         """Return the message as it ended.

@@ -2,7 +2,8 @@
 
 The buffer is put as one segment when the flush interval has passed or it has reached about 1 KB, with
 one write in flight, so that what waits meanwhile goes into the next segment and a fast provider makes
-larger ones.
+larger ones. The interval is a short one while somebody reads along, a subscriber or a follower, and otherwise a
+longer one, which costs a fifth of the writes.
 
 While there is nothing to write, an empty segment now and then renews the lease.
 
@@ -16,6 +17,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 import msgspec
@@ -38,8 +40,29 @@ LARGEST_BUFFER: Final = 1_000_000
 """Bytes that may wait for the log; above it the relay waits before it reads on from the provider."""
 
 
+READ_ALONG: Final = 0.1
+"""Seconds between two flushes while somebody reads along."""
+
+ALONE: Final = 0.5
+"""Seconds between two flushes while nobody does. A stop from another device is found by a flush, and is to stop the
+provider within a second; and this much of what its starter has seen may be lost when a process is killed."""
+
+LOOK_SECONDS: Final = 1.0
+"""Between two looks for followers while nobody reads along. One costs half a read unit."""
+
+FOLLOWED_SECONDS: Final = 10.0
+"""How long a follower's sign counts. It gives one every ``SIGN_SECONDS``."""
+
+SIGN_SECONDS: Final = 4.0
+
+
 class Feed(Protocol):
     """Who is told what is stored. None of it may block or fail."""
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there are subscribers, as far as is known."""
+        ...
 
     def stored(self, number: int, first_seq: int, events: Sequence[Event]) -> None:
         """Segment ``number`` is stored."""
@@ -59,7 +82,7 @@ class LogWriter:
 
     Args:
         feed: is told what is stored.
-        flush_interval: seconds between two flushes.
+        flush_interval: seconds between two flushes; ``READ_ALONG`` or ``ALONE`` when None.
         heartbeat: seconds of silence after which an empty segment is put.
     """
 
@@ -70,7 +93,7 @@ class LogWriter:
         *,
         clock: Clock,
         random_bytes: RandomBytes,
-        flush_interval: float,
+        flush_interval: float | None,
         heartbeat: float,
         feed: Feed | None = None,
     ) -> None:
@@ -92,6 +115,9 @@ class LogWriter:
         self._timer: Timer | None = None
         self._beat_timer: Timer | None = None
         self._write: asyncio.Task[None] | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._look_due = self._opened
+        self._followed_until = 0.0
         self._lost: TailraceError | None = None
         self._on_lost: Callable[[], object] | None = None
         self._closed = False
@@ -106,6 +132,11 @@ class LogWriter:
     def segments(self) -> int:
         """How many segments are stored and acknowledged."""
         return self._number
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits to be stored, or is being stored."""
+        return bool(self._buffer) or self._write is not None
 
     @property
     def lost(self) -> TailraceError | None:
@@ -167,8 +198,33 @@ class LogWriter:
         if self._buffered >= SEGMENT_BYTES:
             self._start_write()
         elif self._timer is None:
-            due = self._last_flush + self._interval - self._clock.monotonic()
+            due = self._last_flush + self._pace() - self._clock.monotonic()
             self._timer = self._clock.call_later(max(due, 0.0), self._start_write)
+
+    def _pace(self) -> float:
+        """Return the seconds between two flushes; look now and then whether somebody reads along."""
+        if self._interval is not None:
+            return self._interval
+        if self._feed is not None and self._feed.is_heard:
+            return READ_ALONG
+        now = self._clock.monotonic()
+        if now >= self._look_due and self._look is None:
+            self._look = asyncio.ensure_future(self._look_for_followers())
+            self._look.add_done_callback(self._looked)
+        return READ_ALONG if now < self._followed_until else ALONE
+
+    async def _look_for_followers(self) -> None:
+        with suppress(StoreError):  # it is asked again, and until then nobody is known of
+            at = await self._log.followed(self._message_id)
+            age = FOLLOWED_SECONDS if at is None else (self._clock.now() - at) / 1_000_000
+            self._followed_until = self._clock.monotonic() + FOLLOWED_SECONDS - age
+
+    def _looked(self, look: asyncio.Task[None]) -> None:
+        self._look = None
+        # As long as a sign counts there is no need to look for the next one, but before it does not count any more.
+        self._look_due = max(self._clock.monotonic() + LOOK_SECONDS, self._followed_until - SIGN_SECONDS)
+        if not look.cancelled() and (error := look.exception()) is not None:
+            logger.error("look failed", extra={"message_id": self._message_id, **where(error)})
 
     def _start_write(self) -> None:
         self._stop_timer()
@@ -259,6 +315,9 @@ class LogWriter:
         """
         self._closed = True
         self._stop_timer()
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait((self._look,))
         if self._beat_timer is not None:
             self._beat_timer.cancel()
         if self._write is not None:

@@ -21,7 +21,7 @@ from tailrace.reply.totals import totals_of
 from tailrace.store import Store
 
 TRIES: Final = 50
-"""Appends that may be lost to the writer. It puts about ten segments a second; an attempt takes far less."""
+"""Appends that may be lost to the writer. It puts at most ten segments a second; an attempt takes far less."""
 
 
 logger = logging.getLogger(__name__)

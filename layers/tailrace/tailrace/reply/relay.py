@@ -122,7 +122,7 @@ class Relay:
             written = stream.segments
             await self._clock.sleep(LOOK_SECONDS)
             try:
-                if stream.segments == written and await stream.was_ended():
+                if stream.segments == written and not stream.is_waiting and await stream.was_ended():
                     self.stop(CANCELLED)  # whatever it was: what is stored wins
             except StoreError:
                 pass  # the next look, or the next write, will tell

@@ -56,7 +56,7 @@ class MessageStream:
     Args:
         message: the empty message, already stored.
         private: metadata that is stored and never sent.
-        flush_interval: seconds between two flushes of the log.
+        flush_interval: seconds between two flushes of the log; when None 0.1 while somebody reads along, otherwise 0.5.
         heartbeat: seconds of silence after which an empty segment tells that this writer lives.
         feed: sends what is stored to subscribers; None when nothing is broadcast.
         keep_reasoning: whether the message keeps the text of its reasoning.
@@ -70,7 +70,7 @@ class MessageStream:
         clock: Clock,
         random_bytes: RandomBytes,
         private: Json | None = None,
-        flush_interval: float = 0.1,
+        flush_interval: float | None = None,
         heartbeat: float = 5.0,
         feed: Feed | None = None,
         keep_reasoning: bool = True,
@@ -136,6 +136,11 @@ class MessageStream:
     def segments(self) -> int:
         """How many segments are stored."""
         return self._writer.segments
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is about to be stored; that will tell of an end that somebody else gave."""
+        return self._writer.is_waiting
 
     async def was_ended(self) -> bool:
         """Look whether somebody else has ended the stream; may be a moment late.

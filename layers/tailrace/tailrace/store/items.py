@@ -7,6 +7,7 @@ One table, keys ``pk`` and ``sk``::
     C#<tag>          T#<position>#<random>#<nonce>   long content of theirs, in the same order
     S#<message id>   L#<number>                the log of a stream: its segments 0, 1, 2...
     S#<message id>   T#<nonce>#<number>        final content too long to lie there
+    S#<message id>   F                         when somebody last followed it
     G#<tag>          <grant id>                a grant of a conversation
     K#<digest>       K                         an idempotency key, and which reply it started
     N#<channel>      <socket id>               a subscription
@@ -119,7 +120,7 @@ class MessageItem(Item):
 
 
 class SegmentItem(Item):
-    """A segment. Short names: they are stored ten times a second."""
+    """A segment. Short names: they are stored up to ten times a second."""
 
     nonce = BinaryAttribute(legacy_encoding=False, attr_name="n")
     first_seq = NumberAttribute(attr_name="f")
@@ -141,6 +142,13 @@ def serialized_segment(
         "e": {"B": b64encode(events).decode()},
         "expires": {"N": str(expires)},
     }
+
+
+class FollowedItem(Item):
+    """The sign that somebody reads a log while it is written."""
+
+    at = NumberAttribute(attr_name="t")
+    expires = NumberAttribute()
 
 
 class PartItem(Item):
@@ -232,6 +240,10 @@ def message_id_of(pk: str, sk: str) -> str:
 
 def segment_sort_key(number: int) -> str:
     return f"L#{number:08d}"
+
+
+def followed_key(message_id: str) -> dict[str, str]:
+    return {"pk": f"S#{message_id}", "sk": "F"}
 
 
 def segment_key(message_id: str, number: int) -> dict[str, str]:

@@ -16,9 +16,11 @@ from tailrace.events import Event, Json, Status, Usage
 from tailrace.store.content import store_content, store_state
 from tailrace.store.dynamodb import ConditionFailed, Payload, TransactionCancelled
 from tailrace.store.items import (
+    FollowedItem,
     Item,
     MessageItem,
     SegmentItem,
+    followed_key,
     is_expired,
     message_key,
     segment_sort_key,
@@ -161,6 +163,17 @@ class Log:
         async for item in self._table.query(condition, ScanIndexForward=False, Limit=1):
             return int(item["sk"]["S"][2:]), int(item["t"]["N"])
         return None
+
+    async def follow(self, message_id: str) -> None:
+        """Leave a sign for the writer that somebody reads along. One write unit."""
+        now = self._clock.now()
+        expires = now // 1_000_000 + LONGEST_REPLY
+        await self._table.put(FollowedItem(**followed_key(message_id), at=now, expires=expires).serialize())
+
+    async def followed(self, message_id: str) -> int | None:
+        """Return when somebody last read along, microseconds since 1970, or None; may be late. Half a read unit."""
+        item = await self._table.get(followed_key(message_id), consistent=False)
+        return None if item is None else int(item["t"]["N"])
 
     async def read(
         self,

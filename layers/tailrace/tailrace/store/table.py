@@ -49,9 +49,10 @@ class Table:
         answer = await self._calls.call("PutItem", {"TableName": self.name, "Item": item, **options})
         return answer.get("Attributes")
 
-    async def get(self, key: Key) -> Payload | None:
-        """Return an item or None, consistently."""
-        answer = await self._calls.call("GetItem", {"TableName": self.name, "Key": _key(key), "ConsistentRead": True})
+    async def get(self, key: Key, *, consistent: bool = True) -> Payload | None:
+        """Return an item or None."""
+        request = {"TableName": self.name, "Key": _key(key), "ConsistentRead": consistent}
+        answer = await self._calls.call("GetItem", request)
         return answer.get("Item")
 
     async def update(self, key: Key, condition: Condition, actions: Sequence[Action]) -> Payload:
