@@ -16,6 +16,7 @@ from tailrace.conversation.admission import Admission
 from tailrace.conversation.conversation import Conversation
 from tailrace.errors import RateLimited
 from tailrace.providers import ProviderRequest
+from tailrace.reply.load import Load
 from tailrace.settings import Settings
 
 from tests.http.conftest import Client, Json, Serve, events
@@ -270,3 +271,28 @@ async def test_a_ceiling_for_tokens_and_a_list_of_options(settings: Settings, se
         assert events(body)[-1]["done"]
         _, body = await client.start({**QUICK, "options": {"max_tokens": 5}})
         assert seen == [100, 5]
+
+
+async def test_a_process_that_has_no_time_says_so_in_each_protocol(settings: Settings, serve: Serve) -> None:
+    """429 with ``Retry-After``, before anything is stored; what does not start a reply is answered."""
+    async with limited(serve, settings) as client:
+        _, made = await client.json("POST", "/conversations", {})
+        client.backend.load = Load(client.backend.clock, at_once=0, patience=0.01)
+        before = len(client.calls.made)
+        status, headers, error = await start(client, QUICK, made["id"])
+        assert (status, headers["Retry-After"]) == (429, "1")
+        assert error["message"] == "This server has as many replies as it can write. Please try again."
+        message = {"id": "1", "role": "user", "parts": [{"type": "text", "text": "?"}]}
+        run = {"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "?"}]}
+        bodies: dict[str, Json] = {
+            "/api/chat": {"id": "c", "messages": [message]},
+            "/api/ag-ui": run,
+            "/v1/chat/completions": {"model": "fast", "messages": [{"role": "user", "content": "?"}]},
+            "/v1/responses": {"model": "fast", "input": "?"},
+        }
+        for path, body in bodies.items():
+            assert await status_of(client, path, body) == 429, path
+        written = {operation for operation, _ in client.calls.made[before:]} - {"GetItem", "Query", "BatchGetItem"}
+        assert not written
+        status, content = await client.json("GET", f"/conversations/{made['id']}/messages")
+        assert (status, content["messages"]) == (200, [])

@@ -22,6 +22,7 @@ from tailrace.identity.limits import Limits, SocketLimits
 from tailrace.ids import RandomBytes
 from tailrace.providers import Provider, ProviderRequest, check_name, names, open_provider, variables
 from tailrace.providers.own_code import load
+from tailrace.reply.load import Load
 from tailrace.reply.open_replies import OpenReplies
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
@@ -58,6 +59,7 @@ class Backend:
         own_tools: likewise.
         open_table: opens a connection to the table ahead of the first request; None where the store was handed in.
         channel_rules: your own private and presence channels: whoever one of these lets in may subscribe.
+        load: how busy this process is.
         limits, socket_limits: what one identity, and one connection, may use, by the settings.
         grants: what owners let others do in their conversations.
         start_rules: rules of your own for starts over HTTP, such as plans and credits: each is given the owner and what
@@ -104,6 +106,7 @@ class Backend:
             lease=self.settings.lease,
             keep_reasoning=self.settings.keep_reasoning,
         )
+        self.load = Load(self.clock)
         self._sessions = Sessions(limit=1024)
         self.grants = Grants(store.grants, clock=self.clock, random_bytes=random_bytes)
         self.channel_rules: list[ChannelRule] = []
@@ -214,9 +217,11 @@ class Backend:
         task = asyncio.current_task()
         assert task is not None
         self._replies.add(task)
+        self.load.opened()
         try:
             yield
         finally:
+            self.load.closed()
             self._replies.discard(task)
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import httptools
 from yarl import URL
@@ -170,8 +170,7 @@ class _Connection(asyncio.Protocol):
     # ---- what the event loop calls ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none, though it does what one does
 
     def data_received(self, data: bytes) -> None:
         try:

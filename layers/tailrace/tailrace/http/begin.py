@@ -179,8 +179,26 @@ async def begin(
         new: what the conversation is if there is none yet.
 
     Raises:
+        RateLimited: this process has no time for one more.
         NotFound, StoreError: as ``Conversation.load`` does.
     """
+    async with backend.load.starting():
+        return await _read(
+            backend, owner, conversation_id, arrived, history, new, has_question=has_question, before=before
+        )
+
+
+async def _read(
+    backend: Backend,
+    owner: str,
+    conversation_id: str,
+    arrived: float,
+    history: Window | None,
+    new: ConversationRecord | None,
+    *,
+    has_question: bool,
+    before: str | None,
+) -> Begun:
     loading = Conversation.load_with_past(
         conversation_id,
         history,
