@@ -16,6 +16,8 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -30,6 +32,10 @@ from benchmarks.peers.subjects import SUBJECTS, Places, Subject, asking, chosen
 
 DIRECT: Final = "provider"
 """Asking the provider itself: what the delays are over."""
+
+
+FOREIGN: Final = ("AWS_", "LITELLM_", "OPENAI_", "PORTKEY_", "POWERTOOLS_", "PYTHON", "TAILRACE_")
+"""What the variables begin with that no subject gets from whoever measures."""
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,25 +144,38 @@ class Client:
 
 
 class Running:
-    """A subject that is being served.
-
-    Attributes:
-        ready_mb: its memory before its first request.
-    """
+    """A subject that is being served, started at once."""
 
     def __init__(self, subject: Subject, places: Places) -> None:
-        start = subject.start(places)
-        environment = {**os.environ, **start.environment}
         self.subject = subject
+        self.port = 0
+        self._start = subject.start(places)
         self._places = places
+        self._said = tempfile.TemporaryFile()
+        others = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         self._process = Process(
-            list(start.command), cores()[0], env=environment, cwd=start.cwd, stderr=subprocess.DEVNULL
+            list(self._start.command),
+            cores()[0],
+            env={**others, **self._start.environment},
+            cwd=self._start.cwd,
+            stderr=self._said,
         )
         self.pid = self._process.process.pid
-        self.port = int(self._process.line()) if start.port is None else start.port
-        _drain(self._process)
-        measure.wait_for_health(self.port, self._process.process, 120, start.health)
-        self.ready_mb = resident_mb(tree(self.pid))
+
+    def wait_until_ready(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            SystemExit: it does not; what it said is printed.
+        """
+        try:
+            self.port = int(self._process.line()) if self._start.port is None else self._start.port
+            _drain(self._process)
+            measure.wait_for_health(self.port, self._process.process, 120, self._start.health)
+        except SystemExit:
+            self._said.seek(0)
+            sys.stderr.write(self._said.read().decode(errors="replace")[-2000:])
+            raise
 
     def run(self, client: Client, kind: Kind) -> Found:
         """Put a load on it, and wait until it has nothing left to do."""
@@ -195,12 +214,11 @@ class Running:
     def end(self) -> None:
         """End it."""
         self._process.end()
+        self._said.close()
 
 
 def _drain(process: Process) -> None:
     """Read away what it logs: a full pipe would stop it."""
-    import threading
-
     threading.Thread(target=_pipe(process.process.stdout).read, daemon=True).start()
 
 
@@ -254,6 +272,7 @@ def served(names: list[str]) -> Iterator[tuple[Client, dict[str, Running], Place
         for name in names:
             begun = time.monotonic()
             running[name] = Running(SUBJECTS[name], places)
+            running[name].wait_until_ready()
             print(f"  {SUBJECTS[name].title}: ready after {time.monotonic() - begun:.1f} s", flush=True)
         os.sched_setaffinity(0, other_cores)
         yield client, running, places, provider
@@ -300,7 +319,9 @@ def measured(names: list[str], streams: set[int], turns: int, *, quick: bool) ->
                 Kind(streams=1, asked=Asked(100), replies=5),
                 Kind(streams=20, asked=Asked(20), replies=20),
             ):
-                subject.run(client, kind)
+                found = subject.run(client, kind)
+                if found.failed:
+                    raise SystemExit(f"{subject.subject.title}: {found.failed}")
         forget(places)
         for turn in range(turns):
             shift = turn % len(names)
@@ -321,6 +342,8 @@ def measured(names: list[str], streams: set[int], turns: int, *, quick: bool) ->
 def said(label: str, found: Found) -> str:
     """Return a run in a line."""
     failed = f"  FAILED: {found.failed}" if found.failed else ""
+    if not found.complete and label in ("first", "delay"):
+        return failed.strip()
     if label == "first":
         reply = found.cpu / max(found.complete, 1) * 1000
         return f"{statistics.median(found.firsts):.2f} ms to the first chunk, {reply:.2f} ms of CPU a reply{failed}"

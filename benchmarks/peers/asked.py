@@ -37,7 +37,10 @@ class Asked(msgspec.Struct, frozen=True):
         return "".join(f"w{number % DISTINCT:03}{MARK}" for number in range(self.chunks))
 
 
-def read_asked(body: bytes) -> Asked:
-    """Return what a request's last message asks for."""
-    chunks, rate, stamped = _ASKED.findall(body)[-1]
+def read_asked(body: bytes) -> Asked | None:
+    """Return what a request's last message asks for; None where it is no question of ours."""
+    found = _ASKED.findall(body)
+    if not found:
+        return None
+    chunks, rate, stamped = found[-1]
     return Asked(int(chunks), int(rate), stamped == b"1")

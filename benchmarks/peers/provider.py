@@ -124,6 +124,9 @@ class Provider(Requests):
     def answer(self, head: bytes, body: bytes) -> None:
         """Answer one request with the reply that its message asks for."""
         asked = read_asked(body)
+        if asked is None:
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}")
+            return
         last = (WITH_USAGE if b"include_usage" in body else END) + LAST
         closes = b"connection: close" in head.lower()
 

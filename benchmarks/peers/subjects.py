@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
+import secrets
 import sys
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ from benchmarks import measure
 from benchmarks.peers.asked import Asked
 
 MODEL: Final = "gpt-5-mini"
+LITELLM_KEY: Final = f"sk-{secrets.token_hex(32)}"
 TOOLS: Final = measure.ROOT / ".tools" / "peers"
 
 
@@ -80,11 +83,11 @@ def completion(asked: Asked) -> dict[str, Any]:
     return {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": str(asked)}]}
 
 
-def asking(path: str) -> Callable[[int, Places, int, Asked], list[str]]:
+def asking(path: str, key: str = "none") -> Callable[[int, Places, int, Asked], list[str]]:
     """Return what asks with that body."""
 
     def ask(port: int, places: Places, count: int, asked: Asked) -> list[str]:
-        return [post(path, completion(asked), {"Authorization": "Bearer none"})] * count
+        return [post(path, completion(asked), {"Authorization": f"Bearer {key}"})] * count
 
     return ask
 
@@ -103,6 +106,80 @@ def chunk_text(data: Any) -> str:
 def floor(places: Places) -> Start:
     """The floor."""
     return Start(command=[sys.executable, "-m", "benchmarks.peers.floor", f"{places.provider}/v1"])
+
+
+def sdk(places: Places) -> Start:
+    """An application of one's own."""
+    port = measure.free_port()
+    return Start(
+        command=[tool("sdk", "bin/python"), "-m", "uvicorn", "benchmarks.peers.sdk:app", "--port", str(port)],
+        port=port,
+        environment=vendor(places),
+    )
+
+
+def litellm(places: Places) -> Start:
+    """LiteLLM's proxy, in one process."""
+    port = measure.free_port()
+    config = str(measure.ROOT / "benchmarks" / "peers" / "litellm.yaml")
+    return Start(
+        command=[tool("litellm", "bin/litellm"), "--config", config, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=str(TOOLS),  # it reads a .env file where it is started
+        port=port,
+        health="/health/liveliness",
+        environment={
+            **vendor(places),
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise it fetches the prices from GitHub
+            "LITELLM_TELEMETRY": "False",
+            "LITELLM_MASTER_KEY": LITELLM_KEY,  # it refuses to start without one
+            "NUM_WORKERS": "1",
+        },
+    )
+
+
+def portkey(places: Places) -> Start:
+    """Portkey's gateway."""
+    port = measure.free_port()
+    packages = "node_modules"
+    processor = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine(), "")
+    return Start(
+        command=[
+            tool("portkey", f"{packages}/node-{sys.platform}-{processor}/bin/node"),
+            tool("portkey", f"{packages}/@portkey-ai/gateway/build/start-server.js"),
+            "--headless",
+            f"--port={port}",
+        ],
+        port=port,
+        health="/",
+        environment={"NODE_ENV": "production"},
+    )
+
+
+def ask_portkey(port: int, places: Places, count: int, asked: Asked) -> list[str]:
+    """Ask Portkey, and say in the headers where the provider is."""
+    headers = {
+        "Authorization": "Bearer none",
+        "x-portkey-provider": "openai",
+        "x-portkey-custom-host": f"{places.provider}/v1",
+    }
+    return [post("/v1/chat/completions", completion(asked), headers)] * count
+
+
+def vendor(places: Places) -> dict[str, str]:
+    """Return the variables of OpenAI's SDK."""
+    return {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": f"{places.provider}/v1"}
+
+
+def tool(peer: str, path: str) -> str:
+    """Return a file of a peer's environment.
+
+    Raises:
+        SystemExit: it is not there.
+    """
+    found = TOOLS / peer / path
+    if not found.exists():
+        raise SystemExit(f"{found.relative_to(measure.ROOT)} is not there: make bench-peers sets it up.")
+    return str(found)
 
 
 # ---- ours ----------------------------------------------------------------------------------------------
@@ -128,8 +205,7 @@ def ours(
             "TAILRACE_MODEL": MODEL,
             "TAILRACE_WEBSOCKET_URL": f"{places.services}/ws",
             "TAILRACE_BROADCAST": "on" if broadcast else "off",
-            "OPENAI_API_KEY": "none",
-            "OPENAI_BASE_URL": f"{places.provider}/v1",
+            **vendor(places),
             "POWERTOOLS_METRICS_NAMESPACE": "tailrace",
             "POWERTOOLS_SERVICE_NAME": "tailrace-stream",
         },
@@ -201,6 +277,28 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         ask=ask_in_memory,
         text=chunk_text,
     ),
+    "sdk": Subject(
+        title="FastAPI and the OpenAI SDK, StreamingResponse",
+        start=sdk,
+        ask=asking("/response"),
+        text=chunk_text,
+        is_slow=True,
+    ),
+    "sdk-generator": Subject(
+        title="FastAPI and the OpenAI SDK, FastAPI's SSE",
+        start=sdk,
+        ask=asking("/generator"),
+        text=chunk_text,
+        is_slow=True,
+    ),
+    "litellm": Subject(
+        title="LiteLLM's proxy",
+        start=litellm,
+        ask=asking("/v1/chat/completions", LITELLM_KEY),
+        text=delta_text,
+        is_slow=True,
+    ),
+    "portkey": Subject(title="Portkey's gateway", start=portkey, ask=ask_portkey, text=delta_text),
 }
 
 
