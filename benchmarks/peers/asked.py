@@ -13,7 +13,7 @@ MARK: Final = "~"
 DISTINCT: Final = 1000
 """Chunks with another text each, so that one that is lost, doubled or moved is seen."""
 
-_ASKED: Final = re.compile(rb"ask:(\d+):(\d+):(\d):ask")
+_ASKED: Final = re.compile(rb"ask:(\d+):(\d+):(\d):(\d):ask")
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -22,15 +22,17 @@ class Asked(msgspec.Struct, frozen=True):
     Attributes:
         chunks: how many have text.
         rate: chunks a second; all at once when 0.
+        in_step: whether its chunks come at the same times as those of all others that are asked for so.
         stamped: whether the text of each is when it was sent, in nanoseconds of the monotonic clock.
     """
 
     chunks: int
     rate: int = 0
+    in_step: bool = False
     stamped: bool = False
 
     def __str__(self) -> str:
-        return f"ask:{self.chunks}:{self.rate}:{self.stamped:d}:ask"
+        return f"ask:{self.chunks}:{self.rate}:{self.in_step:d}:{self.stamped:d}:ask"
 
     def text(self) -> str:
         """Return the text of the whole reply, if it is not stamped."""
@@ -42,5 +44,5 @@ def read_asked(body: bytes) -> Asked | None:
     found = _ASKED.findall(body)
     if not found:
         return None
-    chunks, rate, stamped = found[-1]
-    return Asked(int(chunks), int(rate), stamped == b"1")
+    chunks, rate, in_step, stamped = map(int, found[-1])
+    return Asked(chunks, rate, bool(in_step), bool(stamped))

@@ -115,6 +115,8 @@ class Run:
                         window = self._sample()
             elif end is None and now - window[2] >= load.window:
                 end = self._sample()
+                if len(self._open) < len(load.requests):  # with fewer streams a chunk costs something else
+                    self._failed = self._failed or "some replies ended before what was to be measured did"
         whole = self._sample()
         if load.window and end is None:
             self._failed = self._failed or "it ended before what was to be measured did"
@@ -130,6 +132,7 @@ class Run:
             firsts=[(each.first - each.begun) * 1000 for each in self._connections if each.first],
             delays=self._delays,
             body=b"".join(self._connections[0].kept or ()).partition(b"\r\n\r\n")[2],
+            delivered=sum(min(each.counted, load.chunks) for each in self._connections),
             complete=self._complete,
             failed=self._failed,
         )

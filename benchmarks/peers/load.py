@@ -48,6 +48,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         firsts: milliseconds from each connection's beginning to its first chunk.
         delays: milliseconds from when each stamped chunk was sent.
         body: what the first connection got, after the head of its answer.
+        delivered: the chunks of all replies in the whole of it.
         complete: replies that were whole and ended.
         failed: what was wrong with the first one that was not, or nothing.
     """
@@ -61,6 +62,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     firsts: list[float]
     delays: list[float]
     body: bytes
+    delivered: int
     complete: int
     failed: str
 
