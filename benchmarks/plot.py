@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 70, 170, 40, 50
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 70, 170, 54, 50
 
 LIGHT: Final = {
     "paper": "#ffffff",
@@ -90,10 +90,10 @@ def plot(path: Path, title: str, x: str, y: str, lines: Mapping[str, Sequence[tu
         up = (log10(point[1]) - low_y) / max(high_y - low_y, 1)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_text(LEFT, HEIGHT - 10, x, "muted"), _text(12, TOP + 2, y, "muted")]
+    parts = [_text(LEFT, HEIGHT - 10, x, "muted"), _text(12, TOP - 12, y, "muted")]
     for exponent in range(low_x, high_x + 1):
         across, bottom = place((10.0**exponent, 10.0**low_y))
-        parts.append(_grid(across, TOP + 10, across, bottom))
+        parts.append(_grid(across, TOP, across, bottom))
         parts.append(_text(across, bottom + 16, f"{10**exponent:,}", "muted", "middle"))
     for exponent in range(low_y, high_y + 1):
         left, up = place((10.0**low_x, 10.0**exponent))
@@ -113,24 +113,24 @@ class Row(msgspec.Struct, frozen=True):
     """A subject of a plot of dots.
 
     Attributes:
-        figures: one for each panel; None where there is none.
+        figures: one for each panel, or why there is none.
         colour: the number of its colour.
     """
 
     name: str
-    figures: Sequence[float | None]
+    figures: Sequence[float | str]
     colour: int
 
 
 def plot_dots(path: Path, title: str, panels: Sequence[str], rows: Sequence[Row]) -> None:
     """Write a plot with a row for each subject and a panel for each kind of figure, all greater than 0."""
-    names, between, height = 250, 66, 24
+    names, between, height = 262, 62, 24
     width = (WIDTH - names - between * len(panels)) / len(panels)
     bottom = 62 + height * len(rows)
     parts = [_text(names - 14, 62 + height * at + 16, row.name, f"c{row.colour}", "end") for at, row in enumerate(rows)]
     for number, panel in enumerate(panels):
         left = names + number * (width + between)
-        found = [figure for row in rows if (figure := row.figures[number])]
+        found = [figure for row in rows if not isinstance(figure := row.figures[number], str)]
         low, high = floor(log10(min(found))), ceil(log10(max(found)))
         scale = width / max(high - low, 1)
         parts.append(_text(left, 48, panel))
@@ -141,15 +141,15 @@ def plot_dots(path: Path, title: str, panels: Sequence[str], rows: Sequence[Row]
         for at, row in enumerate(rows):
             up = 62 + height * at + 12
             figure = row.figures[number]
-            parts.append(_grid(left, up, left + width, up))
-            if figure is None:
-                parts.append(_text(left + 4, up + 4, "not measured", "muted"))
+            if isinstance(figure, str):
+                parts.append(_text(left + 4, up + 4, figure, "muted"))
                 continue
             across = left + (log10(figure) - low) * scale
+            parts.append(_grid(left, up, across, up))
             parts.append(f'<circle class="c{row.colour}" cx="{across:.1f}" cy="{up:.1f}" r="5"/>')
             parts.append(_text(across + 9, up + 4, shown(figure)))
     said = "; ".join(
-        f"{row.name}: {', '.join('not measured' if each is None else shown(each) for each in row.figures)}"
+        f"{row.name}: {', '.join(each if isinstance(each, str) else shown(each) for each in row.figures)}"
         for row in rows
     )
     path.write_text(drawing(WIDTH, bottom + 28, title, f"{', '.join(panels)}. {said}.", parts))

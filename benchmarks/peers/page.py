@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -224,18 +224,20 @@ def _noise(results: Results) -> str:
 
 def plot(results: Results, path: Path) -> None:
     """Write the plot: CPU for a chunk, paced and in bursts."""
-    panels = {"paced-20": "20 streams at 50/s, µs", "burst-50": "burst at 50 streams, µs"}
+    panels = {"paced-20": "20 streams at 50/s, in µs", "burst-50": "burst at 50 streams, in µs"}
     measured = {name: panel for name, panel in panels.items() if _is_measured(results, name)}
     rows = [
         Row(
             name=SUBJECTS[subject].title,
-            figures=[results.median(subject, name) for name in measured],
+            figures=[results.median(subject, name) or _why(results, subject, name) for name in measured],
             colour=0 if _is_ours(subject) else 4,
         )
         for subject in results.figures
     ]
-    plot_dots(path, "CPU for a chunk (less is better)", _values(measured), rows)
+    plot_dots(path, "CPU for a chunk (less is better)", list(measured.values()), rows)
 
 
-def _values(panels: Mapping[str, str]) -> Sequence[str]:
-    return list(panels.values())
+def _why(results: Results, subject: str, name: str) -> str:
+    """Return why there is no figure, in a word."""
+    why = results.failures.get(subject, {}).get(FIGURES[name].label or "", "not measured")
+    return why.partition(":")[0]

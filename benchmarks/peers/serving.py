@@ -25,7 +25,11 @@ FOREIGN: Final = ("AWS_", "LITELLM_", "OPENAI_", "PORTKEY_", "POWERTOOLS_", "PYT
 
 
 class Process:
-    """A process on a core of its own, or on those of the others."""
+    """A process on a core of its own, or on those of the others.
+
+    Attributes:
+        said: the end of what it wrote to standard error, if that is not ours.
+    """
 
     def __init__(self, command: list[str], cores: set[int], **given: Any) -> None:
         self.process = subprocess.Popen(
@@ -36,6 +40,16 @@ class Process:
             start_new_session=True,
             **{"cwd": measure.ROOT, **given},
         )
+        self.said: deque[bytes] = deque(maxlen=40)
+        self._readers: list[threading.Thread] = []
+        self._is_over = False
+
+    def read_away(self) -> None:
+        """Read what it says from here on: a full pipe would stop it."""
+        for pipe, into in ((self.process.stdout, deque[bytes](maxlen=0)), (self.process.stderr, self.said)):
+            if pipe is not None:
+                self._readers.append(threading.Thread(target=into.extend, args=(pipe,), daemon=True))
+                self._readers[-1].start()
 
     def line(self) -> bytes:
         """Return the next line that it prints."""
@@ -46,6 +60,9 @@ class Process:
 
     def end(self) -> None:
         """End it and its children."""
+        if self._is_over:  # its id may be another's by now
+            return
+        self._is_over = True
         for each in reversed(tree(self.process.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(each, 15)
@@ -56,6 +73,11 @@ class Process:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(each, 9)
             self.process.wait()
+        for reader in self._readers:
+            reader.join()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -91,7 +113,6 @@ class Running:
         self.port = 0
         self._start = subject.start(places)
         self._places = places
-        self._said: deque[bytes] = deque(maxlen=40)
         others = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         self._process = Process(
             list(self._start.command),
@@ -100,8 +121,6 @@ class Running:
             cwd=self._start.cwd,
             stderr=subprocess.PIPE,
         )
-        stderr = _pipe(self._process.process.stderr)  # a full pipe would stop it
-        threading.Thread(target=self._said.extend, args=(stderr,), daemon=True).start()
         self.pid = self._process.process.pid
 
     def wait_until_ready(self) -> None:
@@ -112,10 +131,11 @@ class Running:
         """
         try:
             self.port = int(self._process.line()) if self._start.port is None else self._start.port
-            threading.Thread(target=_pipe(self._process.process.stdout).read, daemon=True).start()
+            self._process.read_away()
             measure.wait_for_health(self.port, self._process.process, 120, self._start.health)
         except SystemExit:
-            sys.stderr.write(b"".join(self._said).decode(errors="replace"))
+            self._process.end()  # then all that it said is there
+            sys.stderr.write(b"".join(self._process.said).decode(errors="replace"))
             raise
 
     def run(self, client: Client, kind: Kind) -> Found:
@@ -203,10 +223,9 @@ def served(names: list[str]) -> Iterator[tuple[Client, dict[str, Running], Place
         client = Client(module("client"))
         os.sched_setaffinity(0, subject_cores | other_cores)
         for name in names:
-            begun = time.monotonic()
             running[name] = Running(SUBJECTS[name], places)
-            running[name].wait_until_ready()
-            print(f"  {SUBJECTS[name].title}: ready after {time.monotonic() - begun:.1f} s", flush=True)
+        for subject in running.values():
+            subject.wait_until_ready()
         os.sched_setaffinity(0, other_cores)
         yield client, running, places, provider
     finally:

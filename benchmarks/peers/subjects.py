@@ -278,14 +278,14 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         text=chunk_text,
     ),
     "sdk": Subject(
-        title="FastAPI and the OpenAI SDK, StreamingResponse",
+        title="FastAPI, OpenAI SDK, StreamingResponse",
         start=sdk,
         ask=asking("/response"),
         text=chunk_text,
         is_slow=True,
     ),
     "sdk-generator": Subject(
-        title="FastAPI and the OpenAI SDK, FastAPI's SSE",
+        title="FastAPI, OpenAI SDK, its own SSE",
         start=sdk,
         ask=asking("/generator"),
         text=chunk_text,
