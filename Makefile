@@ -114,6 +114,10 @@ check: .venv/.ready  ## format, lint, types, and that the locks are current
 bench: .venv/.ready  ## the measurements behind benchmarks/README.md
 	exec $(BIN)/python -m benchmarks
 
+.PHONY: bench-peers
+bench-peers: .venv/.ready $(addprefix .tools/peers/,sdk/.ready litellm/.ready portkey/.ready)  ## Tailrace beside other relays, and docs/comparison.md of it; half an hour
+	exec $(BIN)/python -m benchmarks.peers --page
+
 # ---- the layer and the stack ---------------------------------------------------------------------
 
 .PHONY: build
@@ -148,6 +152,7 @@ page: .venv/.ready  ## the page, into the bucket of a stack that was deployed wi
 # Hash-locked requirements, for every platform and no particular index. The layer's follows the lock's versions.
 LOCKS := requirements/uv.txt requirements/dev.txt requirements/sam.txt requirements/ric.txt requirements/lint.txt \
 	requirements/clients.txt requirements/agents.txt requirements/api.txt \
+	requirements/peers-sdk.txt requirements/peers-litellm.txt \
 	layers/tailrace/requirements.txt layers/tailrace/requirements-tokens.txt examples/agent/requirements.txt
 compile = "$(abspath $(UV))" pip compile --quiet --python "$(abspath $(BIN)/python)" --universal --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -157,6 +162,8 @@ $(compile) --python-version 3.11 requirements/sam.in --output-file requirements/
 $(compile) --python-version 3.11 requirements/lint.in --output-file requirements/lint.txt
 $(compile) --python-version 3.11 requirements/clients.in --output-file requirements/clients.txt
 $(compile) --python-version 3.11 requirements/api.in --output-file requirements/api.txt
+$(compile) --python-version 3.11 requirements/peers-sdk.in --output-file requirements/peers-sdk.txt
+$(compile) --python-version 3.11 requirements/peers-litellm.in --output-file requirements/peers-litellm.txt
 $(compile) --python-version 3.11 pyproject.toml --all-extras requirements/agents.in --output-file requirements/agents.txt
 $(compile) --python-version 3.13 requirements/ric.in --output-file requirements/ric.txt
 $(compile) --python-version 3.11 pyproject.toml --group dev --output-file requirements/dev.txt
@@ -267,6 +274,25 @@ REACT := examples/react
 	$(index_of_pip)
 	$(UV) pip sync --quiet --python .tools/api/bin/python --require-hashes requirements/api.txt
 	touch $@
+
+.tools/peers/%/.ready: .venv/.uv requirements/peers-%.txt
+	echo "Setting up .tools/peers/$* ..."
+	$(PYTHON) -m venv --without-pip .tools/peers/$*
+	$(index_of_pip)
+	$(UV) pip sync --quiet --python .tools/peers/$*/bin/python --require-hashes requirements/peers-$*.txt
+	touch $@
+
+.tools/peers/portkey/.ready: $(addprefix benchmarks/peers/portkey/,package.json package-lock.json .npmrc)
+	command -v npm >/dev/null || {
+		echo "npm is needed, of any Node; the gateway's own comes with it" >&2
+		exit 1
+	}
+	echo "Setting up .tools/peers/portkey ..."
+	mkdir -p .tools/peers/portkey
+	cp $^ .tools/peers/portkey/
+	cd .tools/peers/portkey
+	npm ci --loglevel=error
+	touch .ready
 
 .tools/agents/.ready: .venv/.uv requirements/agents.txt
 	echo "Setting up .tools/agents ..."

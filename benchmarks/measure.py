@@ -77,13 +77,13 @@ def free_port() -> int:
         return port
 
 
-def wait_for_health(port: int, process: subprocess.Popen[bytes], seconds: float = 60.0) -> None:
-    """Return once ``GET /health`` is answered with 200, asked every 2 ms."""
+def wait_for_health(port: int, process: subprocess.Popen[bytes], seconds: float = 60.0, path: str = "/health") -> None:
+    """Return once ``GET /health``, or of another path, is answered with 200, asked every 2 ms."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up and process.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
-                client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                client.sendall(b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
                 if client.recv(4096).startswith(b"HTTP/1.1 200"):
                     return
         except OSError:

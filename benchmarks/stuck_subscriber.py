@@ -27,7 +27,7 @@ import sys
 import time
 from base64 import b64decode
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -42,13 +42,12 @@ from tailrace.http.stream_app import create_stream_app
 from tailrace.providers import Provider, ProviderRequest
 from tailrace.providers.scripted import Scripted
 from tailrace.settings import Settings
-from tailrace.store.dynamodb import ConditionFailed, TransactionCancelled
 from tailrace.store.segment import unpack
 
 from benchmarks import measure
 from benchmarks.fan_out import percentile, written
+from benchmarks.memory_table import MemoryTable
 from benchmarks.server import Subject, Write, listen
-from tests.memory_calls import MemoryCalls
 
 SUBJECTS: Final = {
     "nobody": (0, 0, 0),
@@ -73,38 +72,30 @@ CHUNK: Final = re.compile(rb'"chunk":"(\d+) "')
 # ---- the servers -----------------------------------------------------------------------------------
 
 
-class Table:
+class Table(MemoryTable):
     """The table in memory. ``GET`` returns when each chunk was stored, and empties it."""
 
     def __init__(self) -> None:
-        self._calls = MemoryCalls()
+        super().__init__()
         self._stored: list[tuple[int, int]] = []
+        self._now = 0
 
     def answer(self, head: bytes, body: bytes, write: Write) -> None:
         """Answer one request."""
-        now = time.monotonic_ns()
+        self._now = time.monotonic_ns()
         if head.startswith(b"GET"):
             write(200, msgspec.json.encode(self._stored))
-            self.__init__()  # type: ignore[misc]  # as it was
+            self._stored = []
+            self.forget()
             return
-        operation = head.lower().partition(b"dynamodb_20120810.")[2].partition(b"\r\n")[0].decode()
-        name = {name.lower(): name for name in ("PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems")}.get(
-            operation
-        ) or {"getitem": "GetItem", "batchgetitem": "BatchGetItem", "query": "Query"}[operation]
-        request = msgspec.json.decode(body)
-        try:
-            self._calls.call(name, request).send(None)  # it never waits
-        except StopIteration as done:
-            for item in written(request) if name in ("PutItem", "TransactWriteItems") else ():
-                if "e" in item:
-                    chunks = [event for event in unpack(b64decode(item["e"]["B"])) if isinstance(event, Text)]
-                    self._stored += [(int(chunk.text), now) for chunk in chunks]
-            write(200, msgspec.json.encode(done.value))
-        except ConditionFailed as error:
-            write(400, msgspec.json.encode({"__type": "#ConditionalCheckFailedException", "Item": error.item}))
-        except TransactionCancelled as error:
-            answer = {"__type": "#TransactionCanceledException", "CancellationReasons": error.reasons}
-            write(400, msgspec.json.encode(answer))
+        super().answer(head, body, write)
+
+    def made(self, operation: str, request: Mapping[str, Any]) -> None:
+        """See ``MemoryTable.made``."""
+        for item in written(request) if operation in ("PutItem", "TransactWriteItems") else ():
+            if "e" in item:
+                chunks = [event for event in unpack(b64decode(item["e"]["B"])) if isinstance(event, Text)]
+                self._stored += [(int(chunk.text), self._now) for chunk in chunks]
 
 
 class Management:

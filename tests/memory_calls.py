@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
@@ -31,11 +31,35 @@ COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
+class Items(dict[tuple[str, str], Item]):
+    """The items by their keys, and those of each partition, so that a table of a million can be queried.
+
+    It is changed by assignment and ``pop`` alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._partitions: dict[str, dict[tuple[str, str], Item]] = {}
+
+    def __setitem__(self, key: tuple[str, str], item: Item) -> None:
+        super().__setitem__(key, item)
+        self._partitions.setdefault(key[0], {})[key] = item
+
+    def pop(self, key: tuple[str, str], default: Any = None) -> Any:
+        """Remove and return an item, or return the default."""
+        self._partitions.get(key[0], {}).pop(key, None)
+        return super().pop(key, default)
+
+    def partition(self, key: str) -> Iterable[Item]:
+        """Return a partition's items."""
+        return self._partitions.get(key, {}).values()
+
+
 class MemoryCalls:
     """Implements ``tailrace.store.Calls``."""
 
     def __init__(self) -> None:
-        self.items: dict[tuple[str, str], Item] = {}
+        self.items = Items()
         self._transactions: dict[str, Any] = {}
 
     async def call(self, operation: str, payload: Payload) -> Payload:
@@ -139,6 +163,13 @@ class MemoryCalls:
             if left:  # DynamoDB has no empty set
                 item[names[name]] = {"SS": sorted(left)}
 
+    def _may_find(self, condition: str, request: Mapping[str, Any]) -> Iterable[Item]:
+        """Return the partition that a query is for; all items where that is an index's."""
+        for name, operand in re.findall(r"(#\w+) = (:\w+)", condition):
+            if request["ExpressionAttributeNames"][name] == "pk":
+                return self.items.partition(request["ExpressionAttributeValues"][operand]["S"])
+        return self.items.values()
+
     def _query(self, request: Mapping[str, Any]) -> Payload:
         if "FilterExpression" in request:
             raise NotImplementedError("FilterExpression")
@@ -147,7 +178,8 @@ class MemoryCalls:
             None: lambda item: item["sk"]["S"].encode(),
             "by_socket": lambda item: 0,
         }.get(index, lambda item: int(item["created"]["N"]))
-        found = [item for item in self.items.values() if _true(request["KeyConditionExpression"], request, item)]
+        condition = request["KeyConditionExpression"]
+        found = [item for item in self._may_find(condition, request) if _true(condition, request, item)]
         found.sort(key=lambda item: (order(item), *_key(item)), reverse=not request.get("ScanIndexForward", True))
         start = request.get("ExclusiveStartKey")
         if start is not None:

@@ -1,0 +1,1 @@
+"""Tailrace beside what people use instead: ``make bench-peers``."""
