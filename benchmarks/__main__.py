@@ -20,6 +20,7 @@ ALL = (
     "long_reply",
     "long_history",
     "steps",
+    "many_streams",
 )
 
 

@@ -60,7 +60,9 @@ class World:
         self.writing = FaultyCalls(memory)
         store = Store(memory, "memory", clock=self.clock)
         randomness = random.Random(1).randbytes
-        self.backend = Backend(Settings(table="memory", flush_interval=0.1), store=store, clock=self.clock, random_bytes=randomness)
+        self.backend = Backend(
+            Settings(table="memory", flush_interval=0.1), store=store, clock=self.clock, random_bytes=randomness
+        )
         self.app = create_api_app(self.backend)
 
     async def stream(self) -> MessageStream:

@@ -76,6 +76,7 @@ class Run:
         self._pids = tree(load.pid) if load.pid else []
         self._failed = ""
         self._complete = 0
+        self._refused = 0
         self._counted = 0
         self._waiting_for_first = 0
 
@@ -134,6 +135,7 @@ class Run:
             body=b"".join(self._connections[0].kept or ()).partition(b"\r\n\r\n")[2],
             delivered=sum(min(each.counted, load.chunks) for each in self._connections),
             complete=self._complete,
+            refused=self._refused,
             failed=self._failed,
         )
 
@@ -156,7 +158,7 @@ class Run:
             return
         if self._load.stamped:
             now = time.monotonic_ns()
-            left = self._load.chunks * len(self._load.requests) - len(self._delays)  # an end may have the text again
+            left = max(self._load.chunks - before, 0)  # an end may have the text again
             self._delays += [(now - int(stamp)) / 1e6 for stamp in _STAMP.findall(data)[:left]]
         self._counted += connection.counted - before
         if not before and connection.counted:
@@ -168,14 +170,16 @@ class Run:
         if not connection.counted:
             self._waiting_for_first -= 1
         status = connection.head[:12].decode(errors="replace")
-        if not error and status != "HTTP/1.1 200":
+        is_refused = status == "HTTP/1.1 429"
+        self._refused += is_refused
+        if not error and not is_refused and status != "HTTP/1.1 200":
             error = f"{status} {connection.head.decode(errors='replace')}"
-        if not error and connection.counted < self._load.chunks:
+        if not error and not is_refused and connection.counted < self._load.chunks:
             error = f"{connection.counted} of {self._load.chunks} chunks came"
-        if not error and not connection.tail.endswith(b"0\r\n\r\n"):
+        if not error and not is_refused and not connection.tail.endswith(b"0\r\n\r\n"):
             error = "the answer was cut"
         self._failed = self._failed or error
-        self._complete += not error
+        self._complete += not error and not is_refused
         descriptor = connection.socket.fileno()
         self._poll.unregister(descriptor)
         del self._open[descriptor]

@@ -50,6 +50,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         body: what the first connection got, after the head of its answer.
         delivered: the chunks of all replies in the whole of it.
         complete: replies that were whole and ended.
+        refused: starts that were answered with 429.
         failed: what was wrong with the first one that was not, or nothing.
     """
 
@@ -64,6 +65,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     delivered: int
     complete: int
+    refused: int
     failed: str
 
 

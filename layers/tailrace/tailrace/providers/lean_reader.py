@@ -4,6 +4,10 @@ aiohttp's ``StreamReader`` keeps a list of where each HTTP chunk ended, which no
 leaves its buffer it resumes the connection, which runs the parser once more on nothing (3.14). From socket to event
 ``benchmarks/provider_read.py`` shows 5.4 to 6.5 µs a chunk with it, 3.0 to 4.1 without, at a floor of 1.8 to 3.0.
 
+It also gives no more than some at a time. The event loop reads a quarter of a megabyte from a socket, which is a
+thousand chunks and several ms of work; with twenty such replies all others would have their turn five times a second
+(``benchmarks/many_streams.py``).
+
 A deliberate oddity: the reader of a response is made by aiohttp's parser, so it cannot be replaced, and its class is
 exchanged instead. This leans on attributes that aiohttp calls private, so ``lean`` looks first whether they are
 there and otherwise leaves the reader as it is, which is slower and no less right. A test says which of the two it is.
@@ -11,7 +15,14 @@ there and otherwise leaves the reader as it is, which is slower and no less righ
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from typing import Final
+
 import aiohttp
+
+AT_ONCE: Final = 16 * 1024
+"""Bytes that one read gives."""
 
 _NEEDED = (
     "_buffer",
@@ -52,9 +63,11 @@ class LeanReader(aiohttp.StreamReader):
         return False
 
     async def readany(self) -> bytes:
-        """Everything that is here, or what comes next; empty at the body's end. Unlike aiohttp's own it gives what came
-        before a failure first."""
+        """What is here, up to ``AT_ONCE``, or what comes next; empty at the body's end. Unlike aiohttp's own it gives
+        what came before a failure first."""
         buffer = self._buffer
+        if buffer:
+            await asyncio.sleep(0)  # what the last read left: now it is the others' turn
         while not buffer:
             if self._exception is not None:
                 raise self._exception
@@ -67,16 +80,28 @@ class LeanReader(aiohttp.StreamReader):
                 await self._waiter
             finally:
                 self._waiter = None
-        if len(buffer) == 1:
-            data = buffer.popleft()
-        else:
-            data = b"".join(buffer)
-            buffer.clear()
         was_paused = self._size > self._high_water
-        self._size = 0
-        if was_paused:
+        data = self._take(buffer)
+        self._size -= len(data)
+        if was_paused and self._size <= self._high_water:
             self._protocol.resume_reading()
         return data
+
+    def _take(self, buffer: deque[bytes]) -> bytes:
+        if self._size <= AT_ONCE:
+            data = b"".join(buffer)
+            buffer.clear()
+            return data
+        taken = [buffer.popleft()]
+        size = len(taken[0])
+        while size < AT_ONCE:
+            taken.append(buffer.popleft())
+            size += len(taken[-1])
+        if size > AT_ONCE:
+            keep = len(taken[-1]) - (size - AT_ONCE)
+            buffer.appendleft(taken[-1][keep:])
+            taken[-1] = taken[-1][:keep]
+        return b"".join(taken)
 
 
 def lean(reader: aiohttp.StreamReader) -> None:
