@@ -142,8 +142,8 @@ FAULTS: Final = (
     Fault(
         "an empty chunk is an event",
         "reply/stream.py",
-        "                if event.text:\n",
-        "                if True:\n",
+        "                if text := event.text:\n",
+        "                text = event.text\n                if True:\n",
         ("test_stream.py",),
     ),
     Fault(
@@ -390,6 +390,49 @@ FAULTS: Final = (
         'logger.error("request failed", extra=where(error))',
         'logger.error("request failed", extra={"reason": str(error), **where(error)})',
         ("http/test_canaries.py",),
+    ),
+    # ---- the hot path: what is right and dear ----
+    Fault(
+        "each chunk of a read is sent on its own",
+        "reply/relay.py",
+        "self._deliver(first_seq, logged)",
+        "[self._deliver(first_seq + place, [each]) for place, each in enumerate(logged)]",
+        ("test_hot_path.py",),
+    ),
+    Fault(
+        "the path of each post is encoded anew",
+        "aws/signing.py",
+        "uri = _encoded(path)",
+        "uri = _encoded.__wrapped__(path)",
+        ("test_hot_path.py",),
+    ),
+    Fault(
+        "an idle reply is written as often as one that somebody reads along",
+        "reply/log_writer.py",
+        "return READ_ALONG if now < self._followed_until else ALONE",
+        "return READ_ALONG",
+        ("test_flush_pace.py",),
+    ),
+    Fault(
+        "what is left of a burst is read before anybody else has a turn",
+        "providers/lean_reader.py",
+        "            await asyncio.sleep(0)  # what",
+        "            pass  # what",
+        ("providers/test_lean_reader.py",),
+    ),
+    Fault(
+        "an answer that nobody waits for any more is the next call's",
+        "aws/exchange.py",
+        "            except BaseException:\n                connection.close()\n                raise",
+        "            except BaseException:\n                self._give_back(connection)\n                raise",
+        ("test_exchange.py",),
+    ),
+    Fault(
+        "a process that is late takes every start",
+        "reply/load.py",
+        "if self._late > LATE or",
+        "if",
+        ("test_load.py",),
     ),
     Fault(
         "a grant opens another conversation of its owner",

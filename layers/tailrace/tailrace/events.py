@@ -7,7 +7,7 @@ the stream numbers them (``seq``, from 1, no gap), the log stores them, readers 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -38,6 +38,10 @@ class Reasoning(Silent, frozen=True, gc=False):
     """A piece of the model's reasoning, never empty. Not part of the content."""
 
     text: str
+
+
+TEXTS: Final = (Text, Reasoning)
+"""What comes in pieces by the thousand. A tuple: ``isinstance`` with it costs half of what it does with a union."""
 
 
 class ToolCall(Silent, frozen=True, gc=False):

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -20,6 +21,12 @@ from yarl import URL
 from tailrace.aws.credentials import Credentials
 
 NONE: Final[Mapping[str, str]] = {}
+
+
+@lru_cache(1024)
+def _encoded(path: str) -> str:
+    """Return a path encoded once more, as every service but S3 wants it; the same paths come again and again."""
+    return quote(path, safe="/-_.~")
 
 
 class Signing:
@@ -57,8 +64,7 @@ class Signing:
         moment = time.gmtime(now)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", moment)
         date = stamp[:8]
-        # Encoded once more, as every service but S3 wants it.
-        uri = quote(path, safe="/-_.~")
+        uri = _encoded(path)
         digest = hashlib.sha256(body).hexdigest()
         headers = {**further, "X-Amz-Date": stamp}
         if credentials.token:

@@ -10,6 +10,7 @@ arrived: the service has no way to tell.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote
 
 from yarl import URL
@@ -37,6 +38,12 @@ class SocketBusy(SocketError):
 
 class Refused(SocketError):
     """The service does not take it, now or later: 413 for what is too large, 403 without the permission."""
+
+
+@lru_cache(1024)
+def _quoted(socket: str) -> str:
+    """Return an id as a path has it; each is posted to again and again."""
+    return quote(socket, safe="")
 
 
 class Connections:
@@ -80,7 +87,7 @@ class Connections:
             Refused: neither now nor later.
         """
         try:
-            status, _, _ = await self._calls.call("POST", self._path + quote(socket, safe=""), data)
+            status, _, _ = await self._calls.call("POST", self._path + _quoted(socket), data)
         except NoAnswer as error:
             raise SocketBusy(str(error)) from error
         if status < 300:

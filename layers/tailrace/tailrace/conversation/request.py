@@ -352,7 +352,7 @@ class Reply:
                     if isinstance(event, ResponseInfo):
                         self._tally.info = event.over(self._tally.info)
                     else:
-                        self._tally.add(event)
+                        self._tally.add((event,))
                     yield event
 
     @property

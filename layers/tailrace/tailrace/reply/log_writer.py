@@ -24,7 +24,7 @@ import msgspec
 
 from tailrace.clock import Clock, Timer
 from tailrace.errors import AppendConflict, StoreError, StreamEnded, TailraceError, where
-from tailrace.events import Event, Reasoning, Text, ToolCallDelta
+from tailrace.events import TEXTS, Event, ToolCallDelta
 from tailrace.ids import RandomBytes
 from tailrace.store import LONGEST_REPLY, Log, Outcome
 
@@ -159,8 +159,13 @@ class LogWriter:
         first = self._seq + 1
         self._seq += len(events)
         self._buffer += events
+        size = 0
         for event in events:
-            self._buffered += _size(event)
+            if isinstance(event, TEXTS) and (text := event.text).isascii():  # most: without a call of its own
+                size += 3 + len(text)
+            else:
+                size += _size(event)
+        self._buffered += size
         if events and self._write is None:
             self._schedule()
         return first
@@ -356,7 +361,7 @@ class LogWriter:
 
 def _size(event: Event) -> int:
     """Return an upper bound of the event's bytes in a segment."""
-    if isinstance(event, Text | Reasoning):
+    if isinstance(event, TEXTS):
         text = event.text
         return 3 + (len(text) if text.isascii() else 4 * len(text))
     if isinstance(event, ToolCallDelta):

@@ -12,6 +12,7 @@ from tailrace.clock import Clock, rfc3339
 from tailrace.errors import AppendConflict, ProviderError, StoreError, StreamEnded, TailraceError
 from tailrace.events import (
     TERMINAL,
+    TEXTS,
     End,
     Event,
     Json,
@@ -182,18 +183,20 @@ class MessageStream:
         chunks = 0
         info = None
         for event in events:
-            if isinstance(event, Text | Reasoning):
-                if event.text:
+            if isinstance(event, TEXTS):
+                if text := event.text:
                     chunks += 1
-                    logged.extend(_pieces(event))
+                    if len(text) <= LARGEST_EVENT:
+                        logged.append(event)
+                    else:
+                        logged += _pieces(event)
             elif isinstance(event, ResponseInfo):
                 info = event.over(info)
             else:
                 logged.append(_fitting(event, self._message.provider or "unknown"))
         first_seq = self._writer.push(logged)
         tally = self._tally
-        for entry in logged:
-            tally.add(entry)
+        tally.add(logged)
         if info is not None:
             tally.info = info.over(tally.info)
         tally.chunks += chunks
@@ -336,10 +339,7 @@ class MessageStream:
 
 
 def _pieces(event: Text | Reasoning) -> Sequence[Event]:
-    text = event.text
-    if len(text) <= LARGEST_EVENT:
-        return (event,)
-    kind = type(event)
+    kind, text = type(event), event.text
     return [kind(text[start : start + LARGEST_EVENT]) for start in range(0, len(text), LARGEST_EVENT)]
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from tailrace.events import (
+    TEXTS,
     Approval,
     ApprovalRequest,
     Attempt,
@@ -145,11 +146,18 @@ class Tally:
         begun = self._calls[self._step_calls :] or not self._steps or self._is_begun()
         return bool(self._calls[self._step_calls :]) if begun else bool(self._steps[-1].calls)
 
-    def add(self, event: Event) -> None:
-        """Take in the next entry of the log; it counts as a chunk only to whoever counts them."""
-        if isinstance(event, Text):
-            self._pieces.append(event.text)
-        elif isinstance(event, Reasoning):
+    def add(self, events: Iterable[Event]) -> None:
+        """Take in the next entries of the log; they count as chunks only to whoever counts them."""
+        pieces = self._pieces
+        for event in events:
+            if isinstance(event, Text):
+                pieces.append(event.text)
+            else:
+                self._add(event)
+                pieces = self._pieces  # others after a reset
+
+    def _add(self, event: Event) -> None:
+        if isinstance(event, Reasoning):
             self._unseen += len(event.text.encode())
             if self._reasoned < LONGEST_REASONING:
                 self._reasoning.append(event.text)
@@ -278,9 +286,8 @@ def totals_of(events: Sequence[Event], *, started: int, first_at: int | None, no
         now: microseconds since 1970.
     """
     tally = Tally()
-    for event in events:
-        tally.add(event)
-        tally.chunks += isinstance(event, Text | Reasoning)
+    tally.add(events)
+    tally.chunks = sum(isinstance(event, TEXTS) for event in events)
     return tally.totals(
         seq=len(events),
         started=started,

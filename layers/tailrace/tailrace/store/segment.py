@@ -15,6 +15,7 @@ import msgspec
 
 from tailrace.errors import StoreError
 from tailrace.events import (
+    TEXTS,
     Approval,
     ApprovalRequest,
     Attempt,
@@ -37,6 +38,7 @@ from tailrace.events import (
 VERSION: Final = 1
 
 _PIECES: Final[dict[type, int]] = {Text: 0, Reasoning: 1}
+_ABOUT: Final[dict[type, tuple[type, str]]] = {kind: (kind, "") for kind in _PIECES}
 _ARGUMENTS: Final = 7
 _Other = (
     ToolCall
@@ -89,20 +91,25 @@ def pack(events: Sequence[Event]) -> bytes:
             pieces.clear()
 
     for event in events:
-        kind = type(event)
-        about = (kind, event.id if isinstance(event, ToolCallDelta) else "")
-        if about != current:
-            close()
-            current = about
-        if isinstance(event, Text | Reasoning):
-            pieces.append(event.text)
+        if isinstance(event, TEXTS):
+            about = _ABOUT[type(event)]
+            piece = event.text
         elif isinstance(event, ToolCallDelta):
-            pieces.append(event.arguments)
+            about = (ToolCallDelta, event.id)
+            piece = event.arguments
+        else:
+            about = None
+        if about is not current:
+            if about != current:
+                close()
+            current = about
+        if about is not None:
+            pieces.append(piece)
         else:
             fields = [*msgspec.structs.astuple(event)]
             while fields and fields[-1] is None:  # the default of whatever may be None
                 fields.pop()
-            runs.append([_CODE[kind], *fields])
+            runs.append([_CODE[type(event)], *fields])
     close()
     return _encoder.encode(runs)
 
