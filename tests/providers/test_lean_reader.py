@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import inf
 
 import aiohttp
 import pytest
 from aiohttp import web
+from tailrace.providers import PromptMessage, ProviderConfig, ProviderRequest, lean_reader, open_provider
 from tailrace.providers.lean_reader import AT_ONCE, LeanReader, lean
+
+from tests.providers.fake_server import FakeServer, Reply
+from tests.providers.helpers import KEY, fixture
 
 pytestmark = pytest.mark.anyio
 
@@ -47,8 +52,15 @@ def pieces(name: str) -> list[bytes]:
     return [bytes([number % 251]) * size for number, size in enumerate(SIZES[name])]
 
 
+@pytest.fixture(params=[True, False], ids=["beside another", "alone"])
+def beside(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether another answer is read in this process."""
+    monkeypatch.setattr(lean_reader, "_read_now", int(request.param))
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("name", SIZES)
-async def test_the_same_bytes_come_some_at_a_time(url: str, name: str) -> None:
+async def test_the_same_bytes_come_some_at_a_time(url: str, name: str, beside: bool) -> None:
     """Also when the reader is slower than the socket, so that the connection is paused and goes on."""
     async with asyncio.timeout(20), aiohttp.ClientSession() as session, session.get(url, params={"of": name}) as got:
         lean(got.content)
@@ -58,11 +70,12 @@ async def test_the_same_bytes_come_some_at_a_time(url: str, name: str) -> None:
             reads.append(data)
             await asyncio.sleep(0)
         assert b"".join(reads) == b"".join(pieces(name))
-        assert max(map(len, reads), default=0) <= AT_ONCE
+        assert max(map(len, reads), default=0) <= (AT_ONCE if beside else inf)
 
 
-async def test_others_have_their_turn_between_two_reads(url: str) -> None:
+async def test_others_have_their_turn_between_two_reads(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is here already: a reply that comes as fast as it can holds up none that comes slowly."""
+    monkeypatch.setattr(lean_reader, "_read_now", 1)
     large = {"of": "larger than the buffer"}
     async with asyncio.timeout(20), aiohttp.ClientSession() as session, session.get(url, params=large) as got:
         lean(got.content)
@@ -80,3 +93,21 @@ async def test_others_have_their_turn_between_two_reads(url: str) -> None:
             reads += 1
         beside.cancel()
         assert turns >= reads > 1_000_000 // AT_ONCE
+
+
+async def test_who_reads_is_counted(url: str) -> None:
+    """And not any more when it has ended, or was left."""
+    before = lean_reader._read_now
+    server = FakeServer(Reply(pieces=[fixture("openai")]))
+    async with server.serving(), aiohttp.ClientSession() as session:
+        provider = open_provider("openai", ProviderConfig(api_key=KEY, base_url=server.url), session)
+        for leave in (False, True):
+            answer = provider.stream(ProviderRequest(model="m", messages=[PromptMessage("user", "Hi")]))
+            await anext(answer)
+            assert lean_reader._read_now == before + 1
+            if leave:
+                await answer.aclose()
+            else:
+                async for _ in answer:
+                    pass
+            assert lean_reader._read_now == before

@@ -4,9 +4,10 @@ aiohttp's ``StreamReader`` keeps a list of where each HTTP chunk ended, which no
 leaves its buffer it resumes the connection, which runs the parser once more on nothing (3.14). From socket to event
 ``benchmarks/provider_read.py`` shows 5.4 to 6.5 µs a chunk with it, 3.0 to 4.1 without, at a floor of 1.8 to 3.0.
 
-It also gives no more than some at a time. The event loop reads a quarter of a megabyte from a socket, which is a
-thousand chunks and several ms of work; with twenty such replies all others would have their turn five times a second
-(``benchmarks/many_streams.py``).
+Beside other answers it also gives no more than some at a time. The event loop reads a quarter of a megabyte from a
+socket, which is a thousand chunks and several ms of work; with twenty such replies all others would have their turn
+five times a second (``benchmarks/many_streams.py``). Each piece has its own way to the client, so an answer that is
+read alone is not cut.
 
 A deliberate oddity: the reader of a response is made by aiohttp's parser, so it cannot be replaced, and its class is
 exchanged instead. This leans on attributes that aiohttp calls private, so ``lean`` looks first whether they are
@@ -21,8 +22,11 @@ from typing import Final
 
 import aiohttp
 
-AT_ONCE: Final = 16 * 1024
-"""Bytes that one read gives."""
+AT_ONCE: Final = 32 * 1024
+"""Bytes that one read gives while other answers are read in this process."""
+
+_read_now = 0
+"""How many answers are read in this process."""
 
 _NEEDED = (
     "_buffer",
@@ -63,10 +67,10 @@ class LeanReader(aiohttp.StreamReader):
         return False
 
     async def readany(self) -> bytes:
-        """What is here, up to ``AT_ONCE``, or what comes next; empty at the body's end. Unlike aiohttp's own it gives
-        what came before a failure first."""
+        """What is here, or what comes next, up to ``AT_ONCE`` beside others; empty at the body's end. Unlike aiohttp's
+        own it gives what came before a failure first."""
         buffer = self._buffer
-        if buffer:
+        if buffer and _read_now > 1:
             await asyncio.sleep(0)  # what the last read left: now it is the others' turn
         while not buffer:
             if self._exception is not None:
@@ -88,7 +92,7 @@ class LeanReader(aiohttp.StreamReader):
         return data
 
     def _take(self, buffer: deque[bytes]) -> bytes:
-        if self._size <= AT_ONCE:
+        if self._size <= AT_ONCE or _read_now < 2:
             data = b"".join(buffer)
             buffer.clear()
             return data
@@ -105,9 +109,18 @@ class LeanReader(aiohttp.StreamReader):
 
 
 def lean(reader: aiohttp.StreamReader) -> None:
-    """Make ``reader``, from which nothing has been read, a ``LeanReader`` if this aiohttp allows it."""
+    """Make ``reader``, from which nothing has been read, a ``LeanReader`` if this aiohttp allows it. Whoever calls this
+    calls ``read`` once it reads no more."""
+    global _read_now  # one per process, as its core is that they share
+    _read_now += 1
     if type(reader) is aiohttp.StreamReader and all(hasattr(reader, name) for name in _NEEDED):
         object.__setattr__(reader, "__class__", LeanReader)
         if reader._http_chunk_splits:  # the old class may have paused for their number, the new one never does
             reader._http_chunk_splits.clear()
             reader._protocol.resume_reading()
+
+
+def read() -> None:
+    """An answer is not read any more."""
+    global _read_now
+    _read_now -= 1
