@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -199,7 +199,7 @@ def check_name(name: str, own: Iterable[str] = ()) -> str:
     return name
 
 
-class Variables(NamedTuple):
+class Variables(msgspec.Struct, frozen=True):
     """Where the environment has what a provider needs, as its vendor's own SDK looks for it.
 
     Attributes:
