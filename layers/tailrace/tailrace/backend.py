@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tailrace.aws.credentials import import_chain
 from tailrace.aws.secrets import read_key
 from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock, SystemClock
@@ -227,8 +228,13 @@ class Backend:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Serve from here to the end of the block: a connection to the table is opened meanwhile, and all is closed in
-        the end. Code of your own is imported before: no request waits for that."""
-        opening = None if self.open_table is None else asyncio.ensure_future(self.open_table())
+        the end. Code of your own is imported before: no request waits for that. For a snapshot nothing is opened: a
+        connection would be dead when it is restored, and the first call would wait in vain for an answer."""
+        opening = None
+        if self.settings.in_snapshot:
+            await asyncio.to_thread(import_chain)
+        elif self.open_table is not None:
+            opening = asyncio.ensure_future(self.open_table())
         await self._load_own_code()
         try:
             yield

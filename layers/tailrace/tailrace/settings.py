@@ -184,6 +184,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def in_snapshot(self) -> bool:
+        """Whether what is made before the first request goes into a snapshot, from which Lambda starts environments
+        (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime)."""
+        return self.environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+
+    @property
     def broadcasting(self) -> bool:
         """Whether replies are sent to subscribers."""
         return self.broadcast and self.websocket_url is not None
