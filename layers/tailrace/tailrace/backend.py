@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tailrace.aws.credentials import import_chain
+from tailrace.aws.credentials import prepare_chain
 from tailrace.aws.secrets import read_key
 from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock, SystemClock
@@ -232,7 +232,7 @@ class Backend:
         connection would be dead when it is restored, and the first call would wait in vain for an answer."""
         opening = None
         if self.settings.in_snapshot:
-            await asyncio.to_thread(import_chain)
+            await asyncio.to_thread(prepare_chain)
         elif self.open_table is not None:
             opening = asyncio.ensure_future(self.open_table())
         await self._load_own_code()
