@@ -115,6 +115,17 @@ def test_what_finds_credentials_is_in_the_snapshot() -> None:
     assert "botocore.session" not in loaded
 
 
+def test_what_a_first_reply_imports_is_in_the_snapshot() -> None:
+    """Its provider, its wire format, and what sends it to subscribers; elsewhere each is imported when it is needed."""
+    needed = {"tailrace.broadcast.feed", "tailrace.protocols.simple", "tailrace.providers.openai"}
+    _, loaded = started("stream", TAILRACE_AUTH="iam", TAILRACE_PROVIDER="groq")
+    assert needed <= loaded
+    _, loaded = started(
+        "stream", TAILRACE_AUTH="iam", TAILRACE_PROVIDER="groq", AWS_LAMBDA_INITIALIZATION_TYPE="on-demand"
+    )
+    assert not needed & loaded
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["on-demand", "provisioned-concurrency", "snap-start"])
 async def test_no_connection_is_opened_for_a_snapshot(kind: str) -> None:

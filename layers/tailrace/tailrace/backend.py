@@ -21,7 +21,16 @@ from tailrace.identity.auth import Auth
 from tailrace.identity.grants import Grants
 from tailrace.identity.limits import Limits, SocketLimits
 from tailrace.ids import RandomBytes
-from tailrace.providers import Provider, ProviderRequest, check_name, names, open_provider, variables
+from tailrace.protocols import DEFAULT, find_protocol
+from tailrace.providers import (
+    Provider,
+    ProviderRequest,
+    check_name,
+    import_provider,
+    names,
+    open_provider,
+    variables,
+)
 from tailrace.providers.own_code import load
 from tailrace.reply.load import Load
 from tailrace.reply.open_replies import OpenReplies
@@ -185,6 +194,15 @@ class Backend:
             self._opened[name] = own_provider(name, given)
         return self._opened[name]
 
+    def _import_ahead(self) -> None:
+        """Import what the first reply would: in a snapshot it is there for the first reply of every environment."""
+        prepare_chain()
+        find_protocol(DEFAULT)
+        if self.settings.provider in names():
+            import_provider(self.settings.provider)
+        if self.settings.broadcasting:
+            import tailrace.broadcast  # noqa: F401
+
     async def _load_own_code(self) -> None:
         for name in self.own_providers:
             try:
@@ -232,7 +250,7 @@ class Backend:
         connection would be dead when it is restored, and the first call would wait in vain for an answer."""
         opening = None
         if self.settings.in_snapshot:
-            await asyncio.to_thread(prepare_chain)
+            await asyncio.to_thread(self._import_ahead)
         elif self.open_table is not None:
             opening = asyncio.ensure_future(self.open_table())
         await self._load_own_code()
