@@ -196,6 +196,8 @@ class Backend:
 
     def _import_ahead(self) -> None:
         """Import what the first reply would: in a snapshot it is there for the first reply of every environment."""
+        import encodings.idna  # noqa: F401  # as whoever looks up a host does
+
         prepare_chain()
         find_protocol(DEFAULT)
         if self.settings.provider in names():
