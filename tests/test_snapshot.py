@@ -45,6 +45,12 @@ def audit(event, arguments):
 
 sys.addaudithook(audit)
 
+def tell():
+    from tailrace.aws import credentials
+    if credentials._find.cache_info().currsize:
+        seen.append(["credentials", "found"])
+    print(json.dumps([seen, sorted(sys.modules)]), flush=True)
+
 async def ready(app):
     waiting, answers = asyncio.Queue(), asyncio.Queue()
     lifespan = asyncio.create_task(app({"type": "lifespan", "state": {}}, waiting.get, answers.put))
@@ -56,13 +62,13 @@ async def ready(app):
     assert (await answers.get())["status"] == 200
     for _ in range(100):  # turns of the event loop, in which what was begun gets on
         await asyncio.sleep(0)
-    print(json.dumps([seen, sorted(sys.modules)]), flush=True)
+    tell()
     os._exit(0)
 
 from functions.FUNCTION import app
 if "FUNCTION" == "stream":
     asyncio.run(ready(app.app))
-print(json.dumps([seen, sorted(sys.modules)]))
+tell()
 """
 
 ENVIRONMENT = {
@@ -97,7 +103,8 @@ def started(function: str, **more: str) -> tuple[list[list[str]], set[str]]:
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("auth", ["iam", "jwt"])
 def test_nothing_is_drawn_or_asked_before_the_first_request(function: str, auth: str) -> None:
-    """No random number is drawn by anybody, nobody is connected to, and nothing of ours looks at a clock."""
+    """No random number is drawn by anybody, nobody is connected to, no credentials are found that could expire, and
+    nothing of ours looks at a clock."""
     issuer = {"TAILRACE_JWT_ISSUER": "https://issuer.example", "TAILRACE_JWT_AUDIENCE": "app"} if auth == "jwt" else {}
     seen, loaded = started(function, TAILRACE_AUTH=auth, **issuer)
     assert "tailrace.backend" in loaded
