@@ -189,6 +189,25 @@ def test_every_module_has_bytecode_nobody_checks(architecture: str, layer: Path)
     assert {path.name.split(".")[-2] for path in layer.rglob("*.pyc")} == {"cpython-313"}
 
 
+# Prints the bytecode below a folder that says at which column of a line something is.
+WITH_COLUMNS = """
+import marshal, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).rglob("*.pyc"):
+    positions = marshal.loads(path.read_bytes()[16:]).co_positions()
+    if any(start is not None for _, _, start, _ in positions):
+        print(path)
+"""
+
+
+@bytecode
+@every
+def test_bytecode_has_no_columns(architecture: str, layer: Path) -> None:
+    """Tracebacks do without, and it is smaller and loads faster."""
+    command = [python(), "-S", "-s", "-c", WITH_COLUMNS, str(layer)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
 @bytecode
 def test_bytecode_is_used(tmp_path: Path) -> None:
     """With every source replaced by an error, everything still imports: so no source is compiled, or read."""
