@@ -118,6 +118,10 @@ bench: .venv/.ready  ## the measurements behind benchmarks/README.md
 bench-peers: .venv/.ready $(addprefix .tools/peers/,sdk/.ready litellm/.ready portkey/.ready)  ## Tailrace beside other relays, and docs/comparison.md of it; half an hour
 	exec $(BIN)/python -m benchmarks.peers --page
 
+.PHONY: bench-built
+bench-built: .venv/.ready $(REAL_PARTS)  ## cold starts, memory and sizes of what `make build` built; some minutes
+	exec $(BIN)/python -m benchmarks.built
+
 # ---- the layer and the stack ---------------------------------------------------------------------
 
 .PHONY: build

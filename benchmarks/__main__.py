@@ -21,6 +21,7 @@ ALL = (
     "long_history",
     "steps",
     "many_streams",
+    "built",
 )
 
 

@@ -21,6 +21,12 @@ NAMES = (
 )
 
 
+def forget() -> None:
+    """Drop what was found, and what it was found with."""
+    credentials._find.cache_clear()
+    credentials._session.cache_clear()
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """An environment that has no credentials, nor any file or service to find them with."""
@@ -29,9 +35,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere/config")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    credentials._find.cache_clear()
+    forget()
     yield monkeypatch
-    credentials._find.cache_clear()
+    forget()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)

@@ -469,4 +469,11 @@ FAULTS: Final = (
         "if False:",
         ("test_jwt.py",),
     ),
+    Fault(
+        "a snapshot holds a connection, dead in all that is restored from it",
+        "backend.py",
+        "if self.settings.in_snapshot:",
+        "if False:",
+        ("test_snapshot.py",),
+    ),
 )

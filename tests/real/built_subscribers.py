@@ -47,7 +47,7 @@ async def management() -> AsyncIterator[FakeManagement]:
 
 
 @pytest.fixture
-def environment(variables: dict[str, str], management: FakeManagement) -> dict[str, str]:
+def stack_variables(variables: dict[str, str], management: FakeManagement) -> dict[str, str]:
     """What the stack and the account give these functions."""
     management.always["invocations"] = 202
     lambda_api = {"AWS_ENDPOINT_URL_LAMBDA": management.url.removesuffix("/live"), "TAILRACE_CHAT_FUNCTION": "chat"}
@@ -91,7 +91,7 @@ async def call(function: EmulatedFunction, event: object) -> Any:
 
 
 async def test_a_session(
-    environment: dict[str, str], management: FakeManagement, there: Backend, tmp_path: Path
+    stack_variables: dict[str, str], management: FakeManagement, there: Backend, tmp_path: Path
 ) -> None:
     """Every event of a socket, in the order in which they come: what it is told, and the subscriptions in the table."""
     conversation = await Conversation.create(owner=ADA, backend=there)
@@ -127,7 +127,7 @@ async def test_a_session(
         "disconnect": ([], set()),
     }
     assert sorted(session) == SAMPLES
-    async with running("websocket", tmp_path, environment) as function:
+    async with running("websocket", tmp_path, stack_variables) as function:
         for name, (frames, channels) in session.items():
             event = connect if name == "connect" else websocket_sample(name, **values, CHANNEL_AUTH=auths.get(name, ""))
             assert await function.call(event) == ACCEPTED
@@ -139,7 +139,7 @@ async def test_a_session(
 
 
 async def test_what_the_stream_says(
-    environment: dict[str, str],
+    stack_variables: dict[str, str],
     management: FakeManagement,
     there: Backend,
     stream_records: StreamReader,
@@ -162,7 +162,7 @@ async def test_what_the_stream_says(
 
     async with (
         AwsEndpoint(dynamodb_url, emulator_url).serve() as database,
-        running("broadcast", tmp_path, environment, AWS_ENDPOINT_URL_DYNAMODB=database.url) as function,
+        running("broadcast", tmp_path, stack_variables, AWS_ENDPOINT_URL_DYNAMODB=database.url) as function,
     ):
         database.denied = {"dynamodb:BatchGetItem"}
         again = await call(function, {"Records": batch})
@@ -179,7 +179,7 @@ async def test_what_the_stream_says(
 
 
 async def test_a_hand_over(
-    environment: dict[str, str],
+    stack_variables: dict[str, str],
     management: FakeManagement,
     there: Backend,
     stream_records: StreamReader,
@@ -196,13 +196,13 @@ async def test_a_hand_over(
     script = {"chunks": [f"chunk {number} " for number in range(20)], "every": 0.05}
     event["body"] = json.dumps({"input": "hello", "model": "fast", "options": {"script": script}})
     event["headers"].pop("content-length", None)
-    async with running("broadcast", tmp_path, environment) as broadcast:
+    async with running("broadcast", tmp_path, stack_variables) as broadcast:
         here = {
             "AWS_ENDPOINT_URL_LAMBDA": broadcast.endpoint,
             "TAILRACE_BROADCAST_FUNCTION": ITS_NAME,
             "TAILRACE_FAN_OUT_LIMIT": "1",
         }
-        async with running("stream", tmp_path, environment, **here) as stream:
+        async with running("stream", tmp_path, stack_variables, **here) as stream:
             status, headers, _ = await stream.request(event)
             assert status == 200
         batch = await called_for(stream_records)

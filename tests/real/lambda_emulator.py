@@ -108,6 +108,7 @@ class EmulatedFunction:
         runtime_port: int | None = None,
         seen_through: str | None = None,
         code_layer: Path | None = None,
+        code: Path | None = None,
     ) -> AsyncIterator[Self]:
         """Run a function until the end of the context.
 
@@ -116,13 +117,14 @@ class EmulatedFunction:
             environment: beside what the template gives it.
             timeout: seconds that a call may take.
             runtime_port: where the emulator's Runtime API shall listen.
-            seen_through: another address of it, that the Web Adapter shall use.
+            seen_through: another address of it, that the function shall use.
             code_layer: a layer that lies over Tailrace's own.
+            code: a folder with other code in the place of the function's own.
         """
         port, runtime_port = free_port(), runtime_port or free_port()
         properties = built_template()["Resources"][RESOURCES[name]]["Properties"]
         handler: str = properties["Handler"]
-        task_root = (BUILT / properties["CodeUri"]).resolve()
+        task_root = (BUILT / properties["CodeUri"]).resolve() if code is None else code
         (folder / "python3").symlink_to(python())
         variables: dict[str, str] = {
             **_variables(properties),
@@ -154,6 +156,8 @@ class EmulatedFunction:
         else:
             variables["PYTHONPATH"] = f"{task_root}:{layers}:{CLIENT}"
             command = [str(folder / "python3"), "-s", "-m", "awslambdaric", handler]
+            if seen_through is not None:
+                command = ["/usr/bin/env", f"AWS_LAMBDA_RUNTIME_API={seen_through}", *command]
         with (folder / "log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(str(emulator()), "--log-level", "error"),

@@ -43,6 +43,8 @@ class Recording:
             there, back = await asyncio.open_connection(host, int(port))
             try:
                 await asyncio.gather(recording._pass(reader, back, is_sent=True), recording._pass(there, writer))
+            except asyncio.CancelledError:
+                pass  # at the end, and asyncio would print it
             finally:
                 recording._tasks.discard(task)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tailrace.aws.credentials import prepare_chain
 from tailrace.aws.secrets import read_key
 from tailrace.aws.sessions import Sessions
 from tailrace.clock import Clock, SystemClock
@@ -20,7 +21,16 @@ from tailrace.identity.auth import Auth
 from tailrace.identity.grants import Grants
 from tailrace.identity.limits import Limits, SocketLimits
 from tailrace.ids import RandomBytes
-from tailrace.providers import Provider, ProviderRequest, check_name, names, open_provider, variables
+from tailrace.protocols import DEFAULT, find_protocol
+from tailrace.providers import (
+    Provider,
+    ProviderRequest,
+    check_name,
+    import_provider,
+    names,
+    open_provider,
+    variables,
+)
 from tailrace.providers.own_code import load
 from tailrace.reply.load import Load
 from tailrace.reply.open_replies import OpenReplies
@@ -184,6 +194,17 @@ class Backend:
             self._opened[name] = own_provider(name, given)
         return self._opened[name]
 
+    def _import_ahead(self) -> None:
+        """Import what the first reply would: in a snapshot it is there for the first reply of every environment."""
+        import encodings.idna  # noqa: F401  # as whoever looks up a host does
+
+        prepare_chain()
+        find_protocol(DEFAULT)
+        if self.settings.provider in names():
+            import_provider(self.settings.provider)
+        if self.settings.broadcasting:
+            import tailrace.broadcast  # noqa: F401
+
     async def _load_own_code(self) -> None:
         for name in self.own_providers:
             try:
@@ -227,8 +248,13 @@ class Backend:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Serve from here to the end of the block: a connection to the table is opened meanwhile, and all is closed in
-        the end. Code of your own is imported before: no request waits for that."""
-        opening = None if self.open_table is None else asyncio.ensure_future(self.open_table())
+        the end. Code of your own is imported before: no request waits for that. For a snapshot nothing is opened: a
+        connection would be dead when it is restored, and the first call would wait in vain for an answer."""
+        opening = None
+        if self.settings.in_snapshot:
+            await asyncio.to_thread(self._import_ahead)
+        elif self.open_table is not None:
+            opening = asyncio.ensure_future(self.open_table())
         await self._load_own_code()
         try:
             yield

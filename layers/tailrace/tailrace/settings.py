@@ -19,7 +19,7 @@ from tailrace.providers.own_code import PLACE
 Auth = Literal["none", "iam", "jwt"]
 
 
-OWN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+OWN_NAME: Final = r"[a-z0-9][a-z0-9_.-]{0,63}"
 """Of a provider of one's own; none has a slash, which parts provider and model."""
 
 LOOPBACK: Final = "loopback"
@@ -184,6 +184,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def in_snapshot(self) -> bool:
+        """Whether what is made before the first request goes into a snapshot, from which Lambda starts environments
+        (https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html#configuration-envvars-runtime)."""
+        return self.environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start"
+
+    @property
     def broadcasting(self) -> bool:
         """Whether replies are sent to subscribers."""
         return self.broadcast and self.websocket_url is not None
@@ -258,7 +264,7 @@ def _jwt(environment: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-_SCOPE: Final = re.compile(r"(\*|[A-Z]+) (/[^ =\[\]?]*|\*) *= *([\x21\x23-\x5b\x5d-\x7e]+)")
+_SCOPE: Final = r"(\*|[A-Z]+) (/[^ =\[\]?]*|\*) *= *([\x21\x23-\x5b\x5d-\x7e]+)"
 """A pattern of requests, and a scope (https://www.rfc-editor.org/rfc/rfc6749#section-3.3)."""
 
 
@@ -267,7 +273,7 @@ def _scopes(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     name = "TAILRACE_JWT_SCOPES"
     found = []
     for text in _words(environment, name) or ():
-        match = _SCOPE.fullmatch(text)
+        match = re.fullmatch(_SCOPE, text)
         if match is None:
             raise ConfigurationError(f"{name} must list requests and scopes, such as GET /messages/*=chat:read.")
         found.append((f"{match[1]} {match[2]}", match[3]))
@@ -312,7 +318,7 @@ def _places(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     """Return a list of ``package.module:attribute``."""
     places = tuple(place for part in environment.get(name, "").split(",") if (place := part.strip()))
     for place in places:
-        if not PLACE.fullmatch(place):
+        if not re.fullmatch(PLACE, place):
             raise ConfigurationError(f"{name} must list package.module:attribute, separated by commas.")
     return places
 
@@ -325,7 +331,7 @@ def _own_providers(environment: Mapping[str, str]) -> dict[str, str]:
         own, equals, place = (part.strip() for part in each.partition("="))
         if not own and not equals:
             continue
-        if not OWN_NAME.fullmatch(own) or not PLACE.fullmatch(place):
+        if not re.fullmatch(OWN_NAME, own) or not re.fullmatch(PLACE, place):
             raise ConfigurationError(f"{name} must list name=package.module:attribute, separated by commas.")
         if own in names() or own in found:
             raise ConfigurationError(f"{name} has {own}, and there is such a provider already.")

@@ -6,9 +6,12 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tailrace.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from botocore.session import Session
 
 _finding = threading.Lock()
 
@@ -60,10 +63,23 @@ def from_environment(variables: Mapping[str, str]) -> Credentials | None:
     return Credentials(access_key, secret_key, token)
 
 
-def _from_botocore() -> FindCredentials:
+def prepare_chain() -> None:
+    """Have ready what finds credentials, where the environment has none that last. With SnapStart it has not: they are
+    at an address, and the first request after a restore need not wait for botocore's import as well
+    (https://docs.aws.amazon.com/lambda/latest/dg/snapstart-activate.html#snapstart-credentials)."""
+    if from_environment(os.environ) is None:
+        _session()
+
+
+@cache
+def _session() -> Session:
     import botocore.session
 
-    found = botocore.session.Session().get_credentials()
+    return botocore.session.Session()
+
+
+def _from_botocore() -> FindCredentials:
+    found = _session().get_credentials()
     if found is None:
         raise ConfigurationError("No AWS credentials were found.")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -93,7 +94,7 @@ class LocalTool:
         self.repeatable: Final = repeatable
         self._approval = approval
         name = name or str(getattr(function, "__name__", ""))
-        if not TOOL_NAME.fullmatch(name) or name in WORDS:
+        if not re.fullmatch(TOOL_NAME, name) or name in WORDS:
             raise ConfigurationError(
                 f"A tool's name must be 1 to 64 letters, digits, _ and -, and not {', '.join(sorted(WORDS))}."
             )

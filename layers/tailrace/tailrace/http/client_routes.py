@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from tailrace.backend import Backend
 from tailrace.errors import TailraceError
@@ -16,7 +18,7 @@ from tailrace.http.requests import ClientGone, Receive, Scope, Send
 from tailrace.http.responses import bare_type, respond_error
 
 
-class ClientRoute(NamedTuple):
+class ClientRoute(msgspec.Struct, frozen=True):
     """A route.
 
     Attributes:

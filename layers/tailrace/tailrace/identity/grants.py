@@ -37,8 +37,8 @@ PREFIX: Final = "trg_"
 
 _TAG: Final = 16
 _SECRET_BYTES: Final = 24
-_TOKEN: Final = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{{_TAG + _SECRET_BYTES // 3 * 4}}}")
-_PLACE: Final = re.compile(r"/(conversations|messages)/([A-Za-z0-9_-]+)(/[a-z]+)?")
+_TOKEN: Final = rf"{PREFIX}[A-Za-z0-9_-]{{{_TAG + _SECRET_BYTES // 3 * 4}}}"
+_PLACE: Final = r"/(conversations|messages)/([A-Za-z0-9_-]+)(/[a-z]+)?"
 
 OPENED: Final[Mapping[tuple[str, str, str], Right]] = {
     ("GET", "conversations", ""): "read",
@@ -131,7 +131,7 @@ class Grants:
             Unauthenticated: there is none, it has expired, or it was revoked.
             StoreError: the table cannot be read.
         """
-        if _TOKEN.fullmatch(token) is None:
+        if re.fullmatch(_TOKEN, token) is None:
             raise Unauthenticated("The token is not one of a grant.", "invalid_token")
         found = await self._stored.get(token[len(PREFIX) : len(PREFIX) + _TAG], [_id_of_token(token)])
         if not found:
@@ -176,7 +176,7 @@ def check_request(grant: Grant, scope: Mapping[str, Any]) -> None:
         NotFound: it is for another conversation or message.
     """
     path = scope["path"].removeprefix(scope.get("root_path", ""))
-    place = _PLACE.fullmatch(path)
+    place = re.fullmatch(_PLACE, path)
     needed = None if place is None else OPENED.get((scope["method"], place[1], place[3] or ""))
     if place is None or needed is None:
         raise Forbidden("A grant is for the routes of its conversation and messages alone.")

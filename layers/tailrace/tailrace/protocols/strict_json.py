@@ -26,10 +26,12 @@ NO_NUMBER: Final = "The body has a number that cannot be kept: NaN, infinite, or
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 """A string, also one that never ends: so each byte is looked at once."""
 
-_ESCAPE: Final = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
-_BRACKET: Final = re.compile(rb"[\[{\]}]")
 _UNUSUAL: Final = re.compile(rb"NaN|Infinity|\d[eE]|\d{18}")
-_NUMBER: Final = re.compile(rb"-?\d[\d.]*+(?:[eE][+-]?\d++)?")
+
+# Compiled when a body first needs them, as hardly any does.
+_ESCAPE: Final = rb"(?s)\\(?:u([0-9a-fA-F]{4})|.)"
+_BRACKET: Final = rb"[\[{\]}]"
+_NUMBER: Final = rb"-?\d[\d.]*+(?:[eE][+-]?\d++)?"
 _LONGEST_NUMBER: Final = 400
 """Bytes; the longest numbers that mean something have about 340."""
 
@@ -64,7 +66,7 @@ def check_json(text: bytes, *, is_kept: bool = True) -> None:
 def _has_half_a_pair(text: bytes) -> bool:
     """Whether an escape names one half of a surrogate pair and the other half does not stand beside it."""
     expected = -1  # where the second half has to begin
-    for escape in _ESCAPE.finditer(text):
+    for escape in re.finditer(_ESCAPE, text):
         unit = int(escape[1], 16) if escape[1] else 0
         is_second = 0xDC00 <= unit <= 0xDFFF
         if is_second != (escape.start() == expected):
@@ -77,7 +79,7 @@ def _has_half_a_pair(text: bytes) -> bool:
 
 def _depth(bare: bytes) -> int:
     depth = deepest = 0
-    for bracket in _BRACKET.finditer(bare):
+    for bracket in re.finditer(_BRACKET, bare):
         depth += 1 if bracket[0] in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest
@@ -86,7 +88,7 @@ def _depth(bare: bytes) -> int:
 def _can_be_kept(bare: bytes) -> bool:
     if b"NaN" in bare or b"Infinity" in bare:
         return False
-    for number in _NUMBER.finditer(bare):
+    for number in re.finditer(_NUMBER, bare):
         digits = number[0]
         if len(digits) < 18 and b"e" not in digits and b"E" not in digits:
             continue

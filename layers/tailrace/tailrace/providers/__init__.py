@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -199,7 +199,7 @@ def check_name(name: str, own: Iterable[str] = ()) -> str:
     return name
 
 
-class Variables(NamedTuple):
+class Variables(msgspec.Struct, frozen=True):
     """Where the environment has what a provider needs, as its vendor's own SDK looks for it.
 
     Attributes:
@@ -241,7 +241,10 @@ def open_provider(name: str, config: ProviderConfig, session: aiohttp.ClientSess
             raise ConfigurationError(f"No API key for {name}: set {preset.key_variable}.")
         if not config.base_url:
             raise ConfigurationError(f"There is no address for {name}: set {variables(name).base_url}.")
-        name = preset.wire
-    module: Any = import_module(MODULES[name])
-    provider: Provider = module.create(config, session)
+    provider: Provider = import_provider(name).create(config, session)
     return provider
+
+
+def import_provider(name: str) -> Any:
+    """Return the module of a provider, imported when it is first asked for."""
+    return import_module(MODULES[PRESETS[name].wire if name in PRESETS else name])

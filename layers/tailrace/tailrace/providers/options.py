@@ -17,7 +17,7 @@ from tailrace.events import Json
 from tailrace.providers import OutputSchema, Tool
 from tailrace.providers.timeouts import Timeouts
 
-TOOL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+TOOL_NAME: Final = r"[A-Za-z0-9_-]{1,64}"
 """What both vendors allow."""
 
 WORDS: Final = frozenset({"auto", "none", "required"})
@@ -130,7 +130,7 @@ def _tool(number: int, given: Any, parameters: str) -> Tool:
         tool = msgspec.convert(fields, Tool)
     except msgspec.ValidationError as error:
         raise _bad_tool(number) from error
-    if not TOOL_NAME.fullmatch(tool.name) or tool.name in WORDS:
+    if not re.fullmatch(TOOL_NAME, tool.name) or tool.name in WORDS:
         raise Unprocessable(
             f"Bad options: the name of tools[{number}] must be 1 to 64 letters, digits, _ and -, and no word of"
             " tool_choice."
@@ -175,7 +175,7 @@ def _schema(given: Any, others: dict[str, Any]) -> OutputSchema | None:
     inner = given.get("json_schema") if isinstance(given, Mapping) else None
     if kind == "json_schema" and isinstance(inner, Mapping) and isinstance(inner.get("schema"), Mapping):
         name, strict = inner.get("name", "output"), inner.get("strict") or False
-        if isinstance(name, str) and TOOL_NAME.fullmatch(name) and isinstance(strict, bool):
+        if isinstance(name, str) and re.fullmatch(TOOL_NAME, name) and isinstance(strict, bool):
             return OutputSchema(name=name, schema=inner["schema"], strict=strict)
     raise Unprocessable(
         'Bad options: response_format must be {"type": "json_schema", "json_schema": {"name", "schema", "strict"?}},'

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from importlib import import_module
 from typing import Any, Final
 
 from tailrace.errors import ConfigurationError
 
-PLACE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+PLACE: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 
 def load(place: str, variable: str) -> Any:

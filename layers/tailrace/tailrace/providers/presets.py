@@ -6,10 +6,11 @@ What a line says can be overruled by the environment as everywhere: ``<NAME>_BAS
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+import msgspec
 
 
-class Preset(NamedTuple):
+class Preset(msgspec.Struct, frozen=True):
     """Where a server is, and what its key is called.
 
     Attributes:
