@@ -95,19 +95,6 @@ def test_the_stream_function_pays_for_nothing_of_the_buffered_one() -> None:
     assert not loaded & {"jsonschema", "sentencex"}
     # botocore's and pynamodb's own clients are for who has no other (aws/credentials.py, store/items.py).
     assert not loaded & {"urllib3", "dateutil", "blinker"}
-    # uvicorn's command line (http/server.py).
-    assert not loaded & {"click", "multiprocessing"}
-
-
-def test_uvicorn_is_whole_for_who_asks() -> None:
-    """What the server leaves out of uvicorn's package comes when somebody else in the process wants it."""
-    code = (
-        "import sys, tailrace.http.server, uvicorn, uvicorn.server; assert 'uvicorn.main' not in sys.modules; "
-        "print(uvicorn.Server is uvicorn.server.Server, uvicorn.run.__module__, hasattr(uvicorn, 'nothing')); "
-        "import uvicorn.main; print(uvicorn.run is uvicorn.main.run)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.split() == ["True", "uvicorn.main", "False", "True"]
 
 
 def test_what_is_not_broadcast_is_not_paid_for() -> None:
