@@ -43,6 +43,14 @@ RETRYABLE = frozenset(
 )
 RETRYABLE_REASONS = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
+FIRST_PAUSE = 0.025
+LONGEST_PAUSE = 0.25
+"""Seconds between two tries, which double from one to the other. Longer ones leave a throttled table to those who have
+not been refused yet (benchmarks/scale.py)."""
+
+HELD_PAUSE = 0.01
+"""Seconds before a write is tried again whose item is in somebody's transaction, which holds it for milliseconds."""
+
 
 class ConditionFailed(Exception):
     """The write's condition did not hold. ``item`` is what stands there, when it was asked for."""
@@ -110,16 +118,18 @@ class DynamoDB:
         """Make one call (see ``Calls``)."""
         body = msgspec.json.encode(payload)
         give_up = self._clock.monotonic() + self._deadline
-        pause = 0.025
+        pause = FIRST_PAUSE
         while True:
             try:
                 return await self._attempt(operation, body)
             except _Retry as reason:
-                wait = pause * (0.5 + self._jitter())
+                is_held = str(reason) == "TransactionConflictException"
+                wait = (HELD_PAUSE if is_held else pause) * (0.5 + self._jitter())
                 if self._clock.monotonic() + wait >= give_up:
                     raise StoreError("The store is not available. Please try again.") from reason
             await self._clock.sleep(wait)
-            pause = min(pause * 2, 1.0)
+            if not is_held:
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _attempt(self, operation: str, body: bytes) -> Payload:
         further = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"DynamoDB_20120810.{operation}"}
