@@ -184,8 +184,11 @@ class MemoryCalls:
         found = [item for item in self._may_find(condition, request) if _true(condition, request, item)]
         found.sort(key=lambda item: (order(item), *_key(item)), reverse=not request.get("ScanIndexForward", True))
         start = request.get("ExclusiveStartKey")
-        if start is not None:
-            found = found[[_key(item) for item in found].index(_key(start)) + 1 :]
+        if start is not None:  # the item of that key may be gone
+            after, compare = (order(start), *_key(start)), operator.gt
+            if not request.get("ScanIndexForward", True):
+                compare = operator.lt
+            found = [item for item in found if compare((order(item), *_key(item)), after)]
         limit = request.get("Limit", len(found))
         answer: dict[str, Any] = {"Items": found[:limit]}
         if index and (names := INDEXES[index]):

@@ -14,7 +14,7 @@ from aiohttp import web
 from tailrace.aws.credentials import Credentials
 from tailrace.clock import SystemClock
 from tailrace.errors import StoreError
-from tailrace.store.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
+from tailrace.store.dynamodb import ConditionFailed, DynamoDB, Payload, TransactionCancelled
 
 pytestmark = pytest.mark.anyio
 
@@ -123,13 +123,16 @@ class Sleepless(SystemClock):
         self.waited.append(seconds)
 
 
-async def waits(url: str) -> list[float]:
+PUT = {"TableName": "t", "Item": {}}
+
+
+async def waits(url: str, operation: str = "PutItem", payload: Payload = PUT) -> list[float]:
     """Return how long a call waits between its tries until it gives up, in seconds."""
     clock = Sleepless()
     calls = client(url, clock=clock, jitter=lambda: 0.5, attempt_timeout=2.0, deadline=6.0)
     try:
         with pytest.raises(StoreError, match="not available"):
-            await calls.call("PutItem", {"TableName": "t", "Item": {}})
+            await calls.call(operation, payload)
     finally:
         await calls.close()
     return clock.waited
@@ -152,9 +155,17 @@ async def test_a_write_that_meets_a_transaction_comes_again_soon(script: tuple[S
     answers, url = script
     answers.answers = [fault("TransactionConflictException")]
     assert set(await waits(url)) == {0.01}
-    cancelled = fault("TransactionCanceledException", CancellationReasons=[{"Code": "TransactionConflict"}])
-    answers.answers = [cancelled]  # which is one of the many, and steps back
-    assert max(await waits(url)) == 0.25
+
+
+async def test_a_transaction_that_only_looks_steps_back(script: tuple[Script, str]) -> None:
+    """For the one that writes the item, and for the many others that look too; one that writes all of its items does
+    not."""
+    answers, url = script
+    answers.answers = [fault("TransactionCanceledException", CancellationReasons=[{"Code": "TransactionConflict"}])]
+    writes = [{"Put": PUT}, {"Update": {}}]
+    assert max(await waits(url, "TransactWriteItems", {"TransactItems": writes})) == 0.25
+    found = await waits(url, "TransactWriteItems", {"TransactItems": [{"ConditionCheck": {}}, *writes]})
+    assert found == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
 
 
 async def test_nobody_listening_is_a_store_error(unused_port: int) -> None:
