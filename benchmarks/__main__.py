@@ -22,6 +22,7 @@ ALL = (
     "steps",
     "many_streams",
     "built",
+    "scale",
 )
 
 

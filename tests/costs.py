@@ -14,6 +14,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -94,17 +95,26 @@ def price(name: str) -> float:
     return PRICES[name][0]
 
 
+@cache
+def _template() -> Any:
+    return yaml.load(TEMPLATE.read_text(), Loader)
+
+
 def resources() -> dict[str, Any]:
     """Return the template's resources."""
-    found: dict[str, Any] = yaml.load(TEMPLATE.read_text(), Loader)["Resources"]
+    found: dict[str, Any] = _template()["Resources"]
     return found
+
+
+def parameters() -> dict[str, Any]:
+    """Return the defaults of the template's parameters."""
+    return {name: parameter["Default"] for name, parameter in _template()["Parameters"].items()}
 
 
 def memory(function: str) -> float:
     """Return the GB that the template gives a function by default."""
-    template: dict[str, Any] = yaml.load(TEMPLATE.read_text(), Loader)
-    size = template["Resources"][function]["Properties"]["MemorySize"]
-    return float(size if isinstance(size, int) else template["Parameters"][size]["Default"]) / 1024
+    size = resources()[function]["Properties"]["MemorySize"]
+    return float(size if isinstance(size, int) else parameters()[size]) / 1024
 
 
 def call(function: str, seconds: float) -> float:
@@ -282,11 +292,11 @@ def replies_table() -> str:
     return "\n".join([*lines, *(f"| {name} | " + " | ".join(values) + " |" for name, values in rows)])
 
 
-def month_table() -> str:
-    """Return what a stack costs in a month in which nothing happens."""
+def month_rows() -> list[tuple[str, float]]:
+    """Return what a stack costs in a month in which nothing happens, in US dollars."""
     kinds = [resource["Type"] for resource in resources().values()]
     minutes = MONTH_HOURS * 60
-    rows = [
+    return [
         ("the sweep, each minute", minutes * (call("SweepFunction", SHORT_CALL) + sweep_reads() * price("read_unit"))),
         ("secrets that the stack makes", kinds.count("AWS::SecretsManager::Secret") * price("secret")),
         ("alarms", kinds.count("AWS::CloudWatch::Alarm") * price("alarm")),
@@ -294,9 +304,12 @@ def month_table() -> str:
         ("metrics, for each provider that was used", len(metrics()) * price("metric")),
         ("a web ACL of yours, with one rule", price("waf_acl") + price("waf_rule")),
     ]
-    return "\n".join(
-        ["| a month | US dollars |", "|---|---|", *(f"| {name} | {dollars(v)} |" for name, v in rows if v)]
-    )
+
+
+def month_table() -> str:
+    """Return the same as a table."""
+    rows = [f"| {name} | {dollars(cost)} |" for name, cost in month_rows() if cost]
+    return "\n".join(["| a month | US dollars |", "|---|---|", *rows])
 
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
@@ -308,8 +321,13 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
 
 def with_tables(page: str) -> str:
     """Return the page with each table between its marks computed anew."""
-    for name, table in TABLES.items():
-        begin, end = f"<!-- {name}: python -m tests.costs -->\n", "\n<!-- end -->"
+    return between_marks(page, TABLES, "python -m tests.costs")
+
+
+def between_marks(page: str, tables: Mapping[str, Callable[[], str]], command: str) -> str:
+    """Return a page with each table between its marks computed anew; the marks name the command that does it."""
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: {command} -->\n", "\n<!-- end -->"
         before, _, rest = page.partition(begin)
         _, found, after = rest.partition(end)
         assert found, f"the page has no marks for the table {name}"

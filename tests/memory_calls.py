@@ -164,11 +164,13 @@ class MemoryCalls:
                 item[names[name]] = {"SS": sorted(left)}
 
     def _may_find(self, condition: str, request: Mapping[str, Any]) -> Iterable[Item]:
-        """Return the partition that a query is for; all items where that is an index's."""
-        for name, operand in re.findall(r"(#\w+) = (:\w+)", condition):
-            if request["ExpressionAttributeNames"][name] == "pk":
-                return self.items.partition(request["ExpressionAttributeValues"][operand]["S"])
-        return self.items.values()
+        """Return the items with the value that the hash key must have; evaluating all of them takes too long."""
+        name, operand = re.findall(r"(#\w+) = (:\w+)", condition)[0]
+        key = request["ExpressionAttributeNames"][name]
+        value = request["ExpressionAttributeValues"][operand]
+        if key == "pk":
+            return self.items.partition(value["S"])
+        return [item for item in self.items.values() if item.get(key) == value]
 
     def _query(self, request: Mapping[str, Any]) -> Payload:
         if "FilterExpression" in request:
@@ -182,8 +184,11 @@ class MemoryCalls:
         found = [item for item in self._may_find(condition, request) if _true(condition, request, item)]
         found.sort(key=lambda item: (order(item), *_key(item)), reverse=not request.get("ScanIndexForward", True))
         start = request.get("ExclusiveStartKey")
-        if start is not None:
-            found = found[[_key(item) for item in found].index(_key(start)) + 1 :]
+        if start is not None:  # the item of that key may be gone
+            after, compare = (order(start), *_key(start)), operator.gt
+            if not request.get("ScanIndexForward", True):
+                compare = operator.lt
+            found = [item for item in found if compare((order(item), *_key(item)), after)]
         limit = request.get("Limit", len(found))
         answer: dict[str, Any] = {"Items": found[:limit]}
         if index and (names := INDEXES[index]):

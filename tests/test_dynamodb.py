@@ -14,7 +14,7 @@ from aiohttp import web
 from tailrace.aws.credentials import Credentials
 from tailrace.clock import SystemClock
 from tailrace.errors import StoreError
-from tailrace.store.dynamodb import ConditionFailed, DynamoDB, TransactionCancelled
+from tailrace.store.dynamodb import ConditionFailed, DynamoDB, Payload, TransactionCancelled
 
 pytestmark = pytest.mark.anyio
 
@@ -71,11 +71,9 @@ def client(url: str, **options: Any) -> DynamoDB:
     """Return a client with short waits."""
     return DynamoDB(
         region="eu-west-1",
-        clock=SystemClock(),
         endpoint_url=url,
         credentials=lambda: Credentials("key", "secret", "session"),
-        jitter=lambda: 0.0,
-        **{"attempt_timeout": 0.2, "deadline": 0.5, **options},
+        **{"clock": SystemClock(), "jitter": lambda: 0.0, "attempt_timeout": 0.2, "deadline": 0.5, **options},
     )
 
 
@@ -110,6 +108,64 @@ async def test_a_fault_that_stays_ends_at_the_deadline(script: tuple[Script, str
         with pytest.raises(StoreError, match=r"^The store is not available\. Please try again\.$"):
             await dynamodb.call("PutItem", {"TableName": "t"})
     await dynamodb.close()
+
+
+class Sleepless(SystemClock):
+    """Waits in no time, and remembers for how long it would have been."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def monotonic(self) -> float:
+        return sum(self.waited)
+
+    async def sleep(self, seconds: float) -> None:
+        self.waited.append(seconds)
+
+
+PUT = {"TableName": "t", "Item": {}}
+
+
+async def waits(url: str, operation: str = "PutItem", payload: Payload = PUT) -> list[float]:
+    """Return how long a call waits between its tries until it gives up, in seconds."""
+    clock = Sleepless()
+    calls = client(url, clock=clock, jitter=lambda: 0.5, attempt_timeout=2.0, deadline=6.0)
+    try:
+        with pytest.raises(StoreError, match="not available"):
+            await calls.call(operation, payload)
+    finally:
+        await calls.close()
+    return clock.waited
+
+
+async def test_nobody_waits_so_long_that_others_always_come_first(script: tuple[Script, str]) -> None:
+    """On a table that throttles, who waits a second after each refusal is overtaken by those who write at once: the
+    pauses grow to a quarter of a second, so that there are some 25 tries before the deadline."""
+    answers, url = script
+    answers.answers = [fault("ThrottlingException")]
+    found = await waits(url)
+    assert found[:5] == [0.025, 0.05, 0.1, 0.2, 0.25]
+    assert set(found[4:]) == {0.25}
+    assert 5.5 < sum(found) < 6
+
+
+async def test_a_write_that_meets_a_transaction_comes_again_soon(script: tuple[Script, str]) -> None:
+    """A transaction holds its items for milliseconds: of many that check where a log's next segment will be, each after
+    the other, its writer has to find the moment between two."""
+    answers, url = script
+    answers.answers = [fault("TransactionConflictException")]
+    assert set(await waits(url)) == {0.01}
+
+
+async def test_a_transaction_that_only_looks_steps_back(script: tuple[Script, str]) -> None:
+    """For the one that writes the item, and for the many others that look too; one that writes all of its items does
+    not."""
+    answers, url = script
+    answers.answers = [fault("TransactionCanceledException", CancellationReasons=[{"Code": "TransactionConflict"}])]
+    writes = [{"Put": PUT}, {"Update": {}}]
+    assert max(await waits(url, "TransactWriteItems", {"TransactItems": writes})) == 0.25
+    found = await waits(url, "TransactWriteItems", {"TransactItems": [{"ConditionCheck": {}}, *writes]})
+    assert found == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0]
 
 
 async def test_nobody_listening_is_a_store_error(unused_port: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,14 +13,15 @@ from tailrace.backend import Backend
 from tailrace.conversation.conversation import Conversation
 from tailrace.errors import NotFound, StoreError, StreamEnded
 from tailrace.events import End, Event, Message, Text, Usage
+from tailrace.ids import new_conversation_id, new_message_id
 from tailrace.reply.stream import MessageStream
 from tailrace.settings import Settings
 from tailrace.store import DynamoDB, Store
 from tailrace.store.dynamodb import Payload
-from tailrace.store.items import segment_sort_key
+from tailrace.store.items import OPEN_SHARDS, MessageItem, message_key, open_shard, segment_sort_key
 from tailrace.testing import ManualClock
 
-from tests.faults import FaultyCalls, is_append, is_end, once
+from tests.faults import Fault, FaultyCalls, is_append, is_end, once
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +177,55 @@ async def test_one_that_cannot_be_ended_keeps_no_other_waiting(
     calls.choose = once("refused", is_end)
     swept = await backend.open_replies.sweep()
     assert (swept.looked_at, swept.ended, swept.failed) == (3, 2, 1)
+    assert (await backend.open_replies.sweep()).ended == 1
+
+
+async def test_a_shard_that_cannot_be_read_keeps_no_other_waiting(
+    backend: Backend, clock: ManualClock, calls: FaultyCalls
+) -> None:
+    """A hot shard may be throttled: the replies in the others are ended, and then the sweep says that it failed."""
+    ids = [stream.id for stream in [await open_stream(backend) for _ in range(12)]]
+    await clock.advance(LEASE + 1)
+    hot = min(map(open_shard, ids))
+
+    def choose(operation: str, request: Payload) -> Fault | None:
+        return "refused" if operation == "Query" and hot in str(request["ExpressionAttributeValues"]) else None
+
+    calls.choose = choose
+    with pytest.raises(StoreError):
+        await backend.open_replies.sweep()
+    calls.choose = lambda *_: None
+    for each in ids:
+        status = "pending" if open_shard(each) == hot else "interrupted"
+        assert (await backend.store.messages.peek(each)).status == status
+    assert (await backend.open_replies.sweep()).ended == sum(open_shard(each) == hot for each in ids)
+
+
+def test_replies_are_spread_over_the_shards() -> None:
+    """Each has about its eighth: the busiest decides how many replies may start a second. Ids differ in their last two
+    characters by four bits only, and none of these was in two of the shards."""
+    dice = random.Random(1)
+    conversation = new_conversation_id(dice.randbytes)
+    ids = [new_message_id(conversation, number, dice.randbytes) for number in range(8_000)]
+    found = Counter(map(open_shard, ids))
+    assert len(found) == OPEN_SHARDS
+    assert max(found.values()) <= 1_150
+
+
+async def test_replies_that_an_earlier_release_began_are_swept(
+    backend: Backend, clock: ManualClock, calls: FaultyCalls
+) -> None:
+    """It chose another shard for the same id; which one an item is in is written there."""
+    stream = await open_stream(backend)
+    shard = int(open_shard(stream.id).removeprefix("open "))
+    for number in range(OPEN_SHARDS):
+        moved = MessageItem.sweep.set(f"open {(shard + number) % OPEN_SHARDS}")
+        await backend.store.messages._table.update(message_key(stream.id), MessageItem.pk.exists(), [moved])
+        assert (await backend.open_replies.sweep()).looked_at == 0
+        before = backend.clock.now() + 1
+        assert [each for ids in backend.store.messages.open_ids(before) async for each in ids] == [stream.id]
+    die(stream)
+    await clock.advance(LEASE + 1)
     assert (await backend.open_replies.sweep()).ended == 1
 
 

@@ -16,7 +16,7 @@ import asyncio
 import random
 from base64 import b64decode
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tailrace.backend import Backend
@@ -109,16 +109,22 @@ def table_units(before: Payload | None, after: Payload | None) -> int:
 
 def index_units(before: Payload | None, after: Payload | None) -> int:
     """Return the write units that all indexes add to that."""
-    total = 0
-    for keys, projection in INDEXES.values():
+    return sum(units for _, _, units in index_writes(before, after))
+
+
+def index_writes(before: Payload | None, after: Payload | None) -> Iterator[tuple[str, str, int]]:
+    """Yield each index that a write changes, the value of its hash key, and the write units there."""
+    for index, (keys, projection) in INDEXES.items():
         old, new = _entry(before, keys, projection), _entry(after, keys, projection)
         if old == new:
             continue
         if old is not None and new is not None and all(old[key] == new[key] for key in keys):
-            total += max(kilobytes(old), kilobytes(new))
-        else:
-            total += kilobytes(old) + kilobytes(new)  # a changed key is a deletion and a put
-    return total
+            yield index, old[keys[0]]["S"], max(kilobytes(old), kilobytes(new))
+            continue
+        # A changed key is a deletion and a put.
+        for entry in (old, new):
+            if entry is not None:
+                yield index, entry[keys[0]]["S"], kilobytes(entry)
 
 
 def kilobytes(item: Payload | None) -> int:

@@ -91,7 +91,7 @@ async def test_nobody_at_the_provider_s_address(serve: Serve, settings: Settings
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json"])
 async def test_no_table_at_the_start(serve: Serve, settings: Settings, accept: str) -> None:
-    """503, nothing written, and the provider is not called."""
+    """503 and when to come again, nothing written, and the provider is not called."""
     upstream = FakeServer(Reply(pieces=[chat_chunk("never"), b"data: [DONE]\n\n"]))
     async with upstream.serving(), serve(openai_settings(settings, upstream)) as client:
         conversation = await client.conversation()
@@ -100,10 +100,10 @@ async def test_no_table_at_the_start(serve: Serve, settings: Settings, accept: s
             lambda operation, payload: "refused" if is_start(operation, payload) else None,
         ):
             client.calls.choose = broken
-            status, content = await client.json(
-                "POST", f"/conversations/{conversation}/stream", {"input": "x"}, headers={"Accept": accept}
-            )
-            assert status == 503
+            path = f"/conversations/{conversation}/stream"
+            async with client.session.post(path, json={"input": "x"}, headers={"Accept": accept}) as response:
+                content = await response.json()
+            assert (response.status, response.headers["Retry-After"]) == (503, "1")
             assert content == {
                 "error": {
                     "type": "store_unavailable",

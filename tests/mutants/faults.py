@@ -189,6 +189,27 @@ FAULTS: Final = (
         "            except KeyError as error:  # one",
         ("test_open_replies.py",),
     ),
+    Fault(
+        "the sweep never looks into a shard",
+        "store/messages.py",
+        "for shard in range(OPEN_SHARDS)]",
+        "for shard in range(1, OPEN_SHARDS)]",
+        ("test_open_replies.py",),
+    ),
+    Fault(
+        "what was deleted lately is pruned",
+        "store/prune.py",
+        'if "deleted" in item and int(item["deleted"]["N"]) < deleted_before:',
+        "if True:",
+        ("test_prune.py",),
+    ),
+    Fault(
+        "a throttled write is tried too seldom",
+        "store/dynamodb.py",
+        "LONGEST_PAUSE = 0.25",
+        "LONGEST_PAUSE = 1.0",
+        ("test_dynamodb.py",),
+    ),
     # ---- following ----
     Fault(
         "a reader gets its last event again",

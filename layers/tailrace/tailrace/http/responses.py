@@ -12,6 +12,7 @@ from tailrace.errors import (
     InsufficientScope,
     ProviderError,
     RateLimited,
+    StoreError,
     TailraceError,
     TooLarge,
     Unauthenticated,
@@ -162,6 +163,8 @@ def error_content(error: Exception) -> tuple[int, dict[str, dict[str, str]], dic
     headers = {}
     if isinstance(error, ProviderError | RateLimited) and error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if isinstance(error, StoreError):  # its own tries took seconds already
+        headers["Retry-After"] = "1"
     if isinstance(error, Unauthenticated) and error.challenge is not None:
         headers["WWW-Authenticate"] = f'Bearer error="{error.challenge}"' if error.challenge else "Bearer"
     if isinstance(error, InsufficientScope):

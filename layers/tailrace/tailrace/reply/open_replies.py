@@ -7,7 +7,9 @@ report how. What they know of it is the log, so what they keep is exactly what e
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -85,14 +87,25 @@ class OpenReplies:
         return await self._end(message_id, INTERRUPTED, silence=self._lease)
 
     async def sweep(self) -> Swept:
-        """End all replies whose writer is gone. Safe to run at any time, also twice at once.
+        """End all replies whose writer is gone, those of each shard one after the other, and all shards at the same
+        time. Safe to run at any time, also twice at once.
 
         Raises:
-            StoreError: the index cannot be read; what was ended stays so.
+            StoreError: a shard of the index cannot be read; the others were swept.
         """
-        looked_at = ended = failed = 0
         before = self._clock.now() - round(self._lease * 1_000_000)
-        async for message_id in self._store.messages.open_ids(before):
+        sweeping = (self._sweep(ids) for ids in self._store.messages.open_ids(before))
+        swept = await asyncio.gather(*sweeping, return_exceptions=True)
+        looked_at = ended = failed = 0
+        for each in swept:
+            if isinstance(each, BaseException):
+                raise each
+            looked_at, ended, failed = looked_at + each.looked_at, ended + each.ended, failed + each.failed
+        return Swept(looked_at, ended, failed)
+
+    async def _sweep(self, ids: AsyncIterator[str]) -> Swept:
+        looked_at = ended = failed = 0
+        async for message_id in ids:
             looked_at += 1
             try:
                 ended += await self.interrupt(message_id)

@@ -7,6 +7,7 @@ requests they build travel through ``dynamodb.py``, which is asynchronous and co
 from __future__ import annotations
 
 import os
+from math import inf
 
 from tailrace.clock import Clock, SystemClock
 from tailrace.ids import RandomBytes
@@ -58,14 +59,17 @@ class Store:
         self.history = History(named, self.messages)
         self.replies = Replies(named)
         self._table = named
+        self._clock = clock
 
-    async def prune(self, deleted_before: int) -> int:
+    async def prune(self, deleted_before: int, *, seconds: float = inf) -> int:
         """Delete for good what was soft-deleted before a moment; return how many conversations that were.
 
         Args:
             deleted_before: microseconds since 1970.
+            seconds: after which nothing more is begun; the next one goes on.
         """
-        return await prune(self._table, deleted_before)
+        give_up = self._clock.monotonic() + seconds
+        return await prune(self._table, deleted_before, may_go_on=lambda: self._clock.monotonic() < give_up)
 
 
 def create_table(table: str, region: str, endpoint_url: str) -> None:

@@ -43,6 +43,19 @@ RETRYABLE = frozenset(
 )
 RETRYABLE_REASONS = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
+FIRST_PAUSE = 0.025
+LONGEST_PAUSE = 0.25
+"""Seconds between two tries, which double from one to the other. Longer ones leave a throttled table to those who have
+not been refused yet (benchmarks/scale.py)."""
+
+HELD_PAUSE = 0.01
+"""Seconds before a write is tried again whose item is in somebody's transaction, which holds it for milliseconds."""
+
+CHECK_PAUSE = 0.1
+LONGEST_CHECK_PAUSE = 2.0
+"""Seconds between two tries of a transaction that checks an item which it does not write. The check keeps out whoever
+writes the item, and the checks of others, so where there are many each tries seldom."""
+
 
 class ConditionFailed(Exception):
     """The write's condition did not hold. ``item`` is what stands there, when it was asked for."""
@@ -110,16 +123,18 @@ class DynamoDB:
         """Make one call (see ``Calls``)."""
         body = msgspec.json.encode(payload)
         give_up = self._clock.monotonic() + self._deadline
-        pause = 0.025
+        pause, longest = (CHECK_PAUSE, LONGEST_CHECK_PAUSE) if _checks(payload) else (FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
                 return await self._attempt(operation, body)
             except _Retry as reason:
-                wait = pause * (0.5 + self._jitter())
+                is_held = isinstance(reason, _Held)
+                wait = (HELD_PAUSE if is_held else pause) * (0.5 + self._jitter())
                 if self._clock.monotonic() + wait >= give_up:
                     raise StoreError("The store is not available. Please try again.") from reason
             await self._clock.sleep(wait)
-            pause = min(pause * 2, 1.0)
+            if not is_held:
+                pause = min(pause * 2, longest)
 
     async def _attempt(self, operation: str, body: bytes) -> Payload:
         further = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"DynamoDB_20120810.{operation}"}
@@ -148,6 +163,15 @@ class _Retry(Exception):
     """This attempt failed in a way that another one may not."""
 
 
+class _Held(_Retry):
+    """The item is in somebody's transaction."""
+
+
+def _checks(payload: Payload) -> bool:
+    """Whether a transaction looks at an item that it does not write."""
+    return any("ConditionCheck" in change for change in payload.get("TransactItems", ()))
+
+
 def _refused(status: int, parsed: Payload) -> Payload:
     code = str(parsed.get("__type", "")).rsplit("#", 1)[-1]
     if code == "ConditionalCheckFailedException":
@@ -160,6 +184,8 @@ def _refused(status: int, parsed: Payload) -> Payload:
         if codes & RETRYABLE_REASONS:
             raise _Retry("transaction conflict")
         # Anything else, such as an item that is too large, is no answer to a condition.
+    if code == "TransactionConflictException":
+        raise _Held(code)
     if status >= 500 or code in RETRYABLE:
         raise _Retry(code or f"status {status}")
     # The code names the fault (ResourceNotFoundException, AccessDeniedException) without any of the data.

@@ -310,15 +310,18 @@ class Messages:
                 return str(item["id"]["S"])
         raise NotFound("The conversation has no reply yet.")
 
-    async def open_ids(self, created_before: int) -> AsyncIterator[str]:
-        """Yield the ids of replies that have not ended and were created before a moment, in microseconds.
+    def open_ids(self, created_before: int) -> list[AsyncIterator[str]]:
+        """Return, shard by shard, the ids of replies that have not ended and were created before a moment, in
+        microseconds. The shards can be read at the same time.
 
         The index is eventually consistent: one that has just ended may still be among them.
         """
-        for shard in range(OPEN_SHARDS):
-            condition = (MessageItem.sweep == f"open {shard}") & (MessageItem.created < created_before)
-            async for item in self._table.query(condition, IndexName="by_sweep", ConsistentRead=False):
-                yield message_id_of(item["pk"]["S"], item["sk"]["S"])
+        return [self._open_ids(f"open {shard}", created_before) for shard in range(OPEN_SHARDS)]
+
+    async def _open_ids(self, shard: str, created_before: int) -> AsyncIterator[str]:
+        condition = (MessageItem.sweep == shard) & (MessageItem.created < created_before)
+        async for item in self._table.query(condition, IndexName="by_sweep", ConsistentRead=False):
+            yield message_id_of(item["pk"]["S"], item["sk"]["S"])
 
     async def get(self, message_id: str) -> Message:
         """Return a message as it stands: of a reply that is being written, the content and seq so far.

@@ -8,7 +8,6 @@ for each day would cost two write units a reply, and a transaction that conflict
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -19,6 +18,7 @@ from tailrace.store.dynamodb import Payload
 from tailrace.store.items import ConversationItem, Item, conversation_key, message_record
 from tailrace.store.log import LONGEST_REPLY
 from tailrace.store.table import Table
+from tailrace.store.together import for_each
 
 AT_ONCE: Final = 16
 """Queries in flight for one report."""
@@ -60,23 +60,8 @@ class Replies:
         """
         condition = (ConversationItem.owner == owner) & (ConversationItem.created < end)
         conversations = self._table.query(condition, IndexName="by_owner", ConsistentRead=False)
-        found: list[Message] = []
-        partitions: list[str] = []
-        async for item in conversations:
-            partitions.append(item["pk"]["S"])
-            if len(partitions) == AT_ONCE:
-                found += await self._of_all(partitions, begin, end)
-                partitions.clear()
-        return found + await self._of_all(partitions, begin, end)
-
-    async def _of_all(self, partitions: list[str], begin: int, end: int) -> list[Message]:
-        tasks = [asyncio.create_task(self._of_day(partition, begin, end)) for partition in partitions]
-        try:
-            return [message for messages in await asyncio.gather(*tasks) for message in messages]
-        finally:  # one that failed leaves none behind
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        found = await for_each(conversations, lambda item: self._of_day(item["pk"]["S"], begin, end), at_once=AT_ONCE)
+        return [message for messages in found for message in messages]
 
     async def _of_day(self, partition: str, begin: int, end: int) -> list[Message]:
         places = Item.sk.between(f"M#{begin:014x}", f"M#{end + AHEAD:014x}")

@@ -24,6 +24,10 @@ LONGEST_SORT_KEY: Final = 1024
 """Bytes (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html). A partition's key may have
 twice as many; none of ours comes near."""
 
+MOST_KEYS: Final = 100
+"""Of one read of many items
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html)."""
+
 LARGEST_PAGE: Final = 3_000_000
 """Bytes that are listed together: half of what Lambda carries (http/responses.py), for what JSON adds."""
 
@@ -165,15 +169,16 @@ class Table:
         found: dict[tuple[str, str], Payload] = {}
         pending = [_key(key) for key in keys]
         while pending:
-            # 100 keys a call, and as much of them as fits into 16 MB; the rest comes back as unprocessed.
-            request = {self.name: {"Keys": pending[:100], "ConsistentRead": True}}
+            # As much of them as fits into 16 MB; the rest comes back as unprocessed.
+            asked = pending[:MOST_KEYS]
+            request = {self.name: {"Keys": asked, "ConsistentRead": True}}
             answer = await self._calls.call("BatchGetItem", {"RequestItems": request})
             items = answer["Responses"].get(self.name, ())
             left = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", [])
-            if are_all_there and len(items) + len(left) < len(pending[:100]):
+            if are_all_there and len(items) + len(left) < len(asked):
                 raise StoreError("A stored message cannot be read.")
             found.update({(item["pk"]["S"], item["sk"]["S"]): item for item in items})
-            pending = left + pending[100:]
+            pending = left + pending[MOST_KEYS:]
         return found
 
     async def delete_all(self, keys: Sequence[Key]) -> None:
