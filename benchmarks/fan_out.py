@@ -12,7 +12,6 @@ its own timers are: where that is a good part of the budget, the machine was bus
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import statistics
 import sys
@@ -171,13 +170,6 @@ async def throughput(backend: Backend, subscribers: int, seconds: float) -> tupl
     return posts / (time.monotonic() - wall), (time.process_time() - cpu) / posts * 1000
 
 
-def percentile(delays: Sequence[float], part: float) -> float:
-    """Return the delay that so large a part of them does not exceed; infinity if nothing arrived."""
-    if not delays:
-        return math.inf
-    return sorted(delays)[min(len(delays) - 1, int(part * len(delays)))]
-
-
 async def run(url: str, seconds: float, turns: int) -> bool:
     """Measure, print, and return whether the budget is kept."""
     settings = Settings(table="t", dynamodb_endpoint=url, websocket_url=f"{url}/live")
@@ -208,7 +200,7 @@ async def run(url: str, seconds: float, turns: int) -> bool:
             print(f"{'(off)':>12}{'':>60}{cpu:>8.1f}")
             continue
         columns = [
-            statistics.median(percentile(delays, part) for delays in each)
+            statistics.median(measure.percentile(delays, part) for delays in each)
             for each in ([one.appended for one in taken], [one.stored for one in taken])
             for part in (0.5, 0.99)
         ]
@@ -223,8 +215,8 @@ async def run(url: str, seconds: float, turns: int) -> bool:
             f"{count:>12}{statistics.median(f[0] for f in found):>10.0f}{statistics.median(f[1] for f in found):>16.2f}"
         )
     print()
-    noise = statistics.median(percentile(one.late, 0.99) for one in runs[50])
-    late = statistics.median(percentile(one.stored, 0.99) for one in runs[50])
+    noise = statistics.median(measure.percentile(one.late, 0.99) for one in runs[50])
+    late = statistics.median(measure.percentile(one.stored, 0.99) for one in runs[50])
     within = measure.verdict("ms from stored to posted at 50 subscribers, p99", late, BUDGET_MS)
     if noise > BUDGET_MS / 5:
         print(f"too noisy to judge: the other process's own timers were {noise:.0f} ms late (p99)")

@@ -20,7 +20,6 @@ from benchmarks import measure
 from benchmarks.peers.asked import Asked
 from benchmarks.peers.kinds import RATE, WARM, Kind, paced
 from benchmarks.peers.load import Found
-from benchmarks.peers.results import percentile
 from benchmarks.peers.serving import Client, Process, Running, cores, served
 
 SUBJECT: Final = "tailrace-quiet"
@@ -71,7 +70,7 @@ def many(client: Client, subject: Running, quick: bool) -> bool:
         came = found.chunks / found.seconds / (streams * RATE)
         print(
             f"  {streams:7}{found.cpu / found.seconds:6.0%}{found.cpu / max(found.chunks, 1) * 1e6:12.1f}{came:13.0%}"
-            f"{percentile(found.delays, 0.5):12.1f}{percentile(found.delays, 0.99):10.1f}{kb:12.0f}"
+            f"{measure.percentile(found.delays, 0.5):12.1f}{measure.percentile(found.delays, 0.99):10.1f}{kb:12.0f}"
             + (f"   {found.failed}" if found.failed else "")
         )
     return measure.verdict("KB a reply beyond its text", largest, BUDGET_KB)
@@ -87,9 +86,9 @@ def fair(client: Client, other: Client, subject: Running) -> bool:
         with ThreadPoolExecutor(1) as threads:
             noise = None if beside is None else threads.submit(subject.run, other, beside)
             found = subject.run(client, quiet)
-            late = percentile(found.delays, 0.99)
+            late = measure.percentile(found.delays, 0.99)
             label = "alone" if beside is None else f"beside {loud.streams} of {loud.asked.chunks:,} chunks at once"
-            print(f"  {label:44} p50 {percentile(found.delays, 0.5):7.1f} ms, p99 {late:7.1f} ms")
+            print(f"  {label:44} p50 {measure.percentile(found.delays, 0.5):7.1f} ms, p99 {late:7.1f} ms")
             if noise is not None:
                 came = noise.result()
                 rate = came.delivered / came.whole_seconds
@@ -107,8 +106,9 @@ def storm(client: Client, subject: Running, quick: bool) -> bool:
         after = subject.run(client, Kind(streams=1, asked=Asked(1), replies=5))
         print(
             f"  {starts:5} starts: {found.complete} whole, {found.refused} refused with 429; first chunk after "
-            f"{percentile(found.firsts, 0.5):.0f} ms, p99 {percentile(found.firsts, 0.99):.0f}; "
-            f"then one after {percentile(after.firsts, 0.5):.1f} ms" + (f"; {found.failed}" if found.failed else "")
+            f"{measure.percentile(found.firsts, 0.5):.0f} ms, p99 {measure.percentile(found.firsts, 0.99):.0f}; "
+            f"then one after {measure.percentile(after.firsts, 0.5):.1f} ms"
+            + (f"; {found.failed}" if found.failed else "")
         )
         within.append(found.complete + found.refused == starts and not found.failed and after.complete == 5)
     print(f"{'ok  ' if all(within) else 'OVER'} each start is a whole reply, or was refused")
@@ -117,7 +117,7 @@ def storm(client: Client, subject: Running, quick: bool) -> bool:
 
 def main() -> int:
     given = measure.arguments(__doc__).parse_args()
-    with served([SUBJECT]) as (client, running, _, _):
+    with served([SUBJECT]) as (client, running, *_):
         subject = running[SUBJECT]
         second = Process([sys.executable, "-m", "benchmarks.peers.client"], cores()[1])
         try:

@@ -7,6 +7,7 @@ compared, and only the ratios within one table mean anything.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import socket
@@ -43,6 +44,13 @@ def medians(subjects: Mapping[str, Callable[[], Sequence[float]]], runs: int) ->
             if turn:
                 taken[name].append(figures)
     return {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in taken.items()}
+
+
+def percentile(figures: Sequence[float], part: float) -> float:
+    """Return the figure that so large a part of them does not exceed; infinity if there is none."""
+    if not figures:
+        return math.inf
+    return sorted(figures)[min(len(figures) - 1, int(part * len(figures)))]
 
 
 def heading(title: str) -> None:

@@ -45,7 +45,7 @@ from tailrace.settings import Settings
 from tailrace.store.segment import unpack
 
 from benchmarks import measure
-from benchmarks.fan_out import percentile, written
+from benchmarks.fan_out import written
 from benchmarks.memory_table import MemoryTable
 from benchmarks.server import Subject, Write, listen
 
@@ -282,15 +282,15 @@ class Bench:
 
 FIGURES: Final[dict[str, Callable[[Run], float]]] = {
     "seconds": lambda run: run.seconds,
-    "own p50": lambda run: percentile(run.own, 0.5),
-    "own p95": lambda run: percentile(run.own, 0.95),
-    "posts p50": lambda run: percentile(run.posts, 0.5),
-    "posts p95": lambda run: percentile(run.posts, 0.95),
-    "stored p50": lambda run: percentile(run.posted, 0.5),
-    "stored p95": lambda run: percentile(run.posted, 0.95),
-    "stored p99": lambda run: percentile(run.posted, 0.99),
+    "own p50": lambda run: measure.percentile(run.own, 0.5),
+    "own p95": lambda run: measure.percentile(run.own, 0.95),
+    "posts p50": lambda run: measure.percentile(run.posts, 0.5),
+    "posts p95": lambda run: measure.percentile(run.posts, 0.95),
+    "stored p50": lambda run: measure.percentile(run.posted, 0.5),
+    "stored p95": lambda run: measure.percentile(run.posted, 0.95),
+    "stored p99": lambda run: measure.percentile(run.posted, 0.99),
     "CPU s": lambda run: run.cpu,
-    "late p99": lambda run: percentile(run.late, 0.99),
+    "late p99": lambda run: measure.percentile(run.late, 0.99),
 }
 
 

@@ -21,9 +21,9 @@ import msgspec
 
 from benchmarks import measure
 from benchmarks.peers.kinds import ALL_STREAMS, WARM, Kind, kinds
-from benchmarks.peers.load import Found, Load
+from benchmarks.peers.load import Found, Load, cpu_time
 from benchmarks.peers.page import write_page
-from benchmarks.peers.results import FIGURES, Results, new_results, percentile
+from benchmarks.peers.results import FIGURES, Results, new_results
 from benchmarks.peers.serving import Client, served
 from benchmarks.peers.subjects import SUBJECTS, Places, asking, chosen
 
@@ -48,12 +48,12 @@ def forget(places: Places) -> dict[str, int]:
 def measured(names: list[str], streams: set[int], turns: int, *, quick: bool) -> Results:
     """Let the subjects take turns."""
     results = new_results(names, turns, streams, quick=quick)
-    with served(names) as (client, running, places, provider):
+    with served(names) as (client, running, places, provider, others):
         for subject in running.values():
             for kind in WARM:
                 found = subject.run(client, kind)
-                if found.failed:
-                    raise SystemExit(f"{subject.subject.title}: {found.failed}")
+                if found.failed or found.complete < kind.replies:
+                    raise SystemExit(f"{subject.subject.title}: {found.failed or 'it refused'}")
         forget(places)
         for turn in range(turns):
             shift = turn % len(names)
@@ -63,13 +63,17 @@ def measured(names: list[str], streams: set[int], turns: int, *, quick: bool) ->
                     if kind.streams not in streams or label in results.failures.get(name, {}):
                         continue  # what it could not do once is not tried again
                     over = direct(client, provider, places, kind) if label in OVER_DIRECT else None
+                    before = cpu_time(others)
                     found = running[name].run(client, kind)
-                    results.take(name, label, kind, found, over)
+                    harness = cpu_time(others).since(before) / found.whole_seconds / (len(os.sched_getaffinity(0)))
+                    results.take(name, label, kind, found, over, harness)
                     counts = forget(places)
                     if label == "paced-20" and counts["calls"]:
                         seconds = found.whole_seconds
                         results.services[name] = (counts["calls"] / seconds, counts["posts"] / seconds)
-                    print(f"  turn {turn + 1}, {label}, {name}: {said(label, found)}", flush=True)
+                    print(
+                        f"  turn {turn + 1}, {label}, {name}: {said(label, found)}, harness {harness:.0%}", flush=True
+                    )
         for name, subject in running.items():
             results.add(name, "mb", subject.mb())
     results.load.append(os.getloadavg()[0])
@@ -78,12 +82,15 @@ def measured(names: list[str], streams: set[int], turns: int, *, quick: bool) ->
 
 def said(label: str, found: Found) -> str:
     """Return a run in a line."""
-    failed = f"  FAILED: {found.failed}" if found.failed else ""
+    failed = f", {found.refused} refused" if found.refused else ""
+    failed += f"  FAILED: {found.failed}" if found.failed else ""
     if label == "first" and found.firsts:
         reply = found.cpu / max(found.complete, 1) * 1000
         return f"{statistics.median(found.firsts):.2f} ms to the first chunk, {reply:.2f} ms of CPU a reply{failed}"
     if label == "delay" and found.delays:
-        return f"{percentile(found.delays, 0.5):.2f} ms, p99 {percentile(found.delays, 0.99):.2f}{failed}"
+        return (
+            f"{measure.percentile(found.delays, 0.5):.2f} ms, p99 {measure.percentile(found.delays, 0.99):.2f}{failed}"
+        )
     whole = found.whole_cpu / max(found.delivered, 1) * 1e6
     return (
         f"{found.cpu / max(found.chunks, 1) * 1e6:.1f} µs a chunk ({whole:.1f} with starts and ends), "

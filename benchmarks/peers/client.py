@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.peers.asked import MARK
-from benchmarks.peers.load import Found, Load, cpu_seconds, tree
+from benchmarks.peers.load import CpuTime, Found, Load, cpu_time, tree
 
 _MARK: Final = MARK.encode()
 _STAMP: Final = re.compile(rb"(\d{12,})" + _MARK)
@@ -64,6 +64,21 @@ class Connection:
         return data
 
 
+class Sample(msgspec.Struct, frozen=True):
+    """How far a run is.
+
+    Attributes:
+        cpu, own: what the measured processes have run for, and the client.
+        at: when.
+        counted: the chunks until then.
+    """
+
+    cpu: CpuTime
+    own: float
+    at: float
+    counted: int
+
+
 class Run:
     """One load."""
 
@@ -83,11 +98,11 @@ class Run:
     def run(self) -> Found:
         """Return what was found."""
         load = self._load
-        cpu, own, begun = cpu_seconds(self._pids), time.process_time(), time.monotonic()
-        begin = (cpu, own, begun, 0)
+        begin = self._sample()
+        begun = begin.at
         opened = 0
-        window: tuple[float, float, float, int] | None = None
-        end: tuple[float, float, float, int] | None = None
+        window: Sample | None = None
+        end: Sample | None = None
         settled = 0.0
         while opened < len(load.requests) or self._open:
             now = time.monotonic()
@@ -114,7 +129,7 @@ class Run:
                     settled = settled or now + load.settle
                     if now >= settled:
                         window = self._sample()
-            elif end is None and now - window[2] >= load.window:
+            elif end is None and now - window.at >= load.window:
                 end = self._sample()
                 if len(self._open) < len(load.requests):  # with fewer streams a chunk costs something else
                     self._failed = self._failed or "some replies ended before what was to be measured did"
@@ -124,12 +139,12 @@ class Run:
         first, last = (window, end) if window and end else (begin, whole)
         self._close()
         return Found(
-            cpu=last[0] - first[0],
-            own_cpu=last[1] - first[1],
-            seconds=last[2] - first[2],
-            chunks=last[3] - first[3] if window else self._complete * load.chunks,
-            whole_cpu=whole[0] - cpu,
-            whole_seconds=whole[2] - begun,
+            cpu=last.cpu.since(first.cpu),
+            own_cpu=last.own - first.own,
+            seconds=last.at - first.at,
+            chunks=last.counted - first.counted if window else self._complete * load.chunks,
+            whole_cpu=whole.cpu.since(begin.cpu),
+            whole_seconds=whole.at - begun,
             firsts=[(each.first - each.begun) * 1000 for each in self._connections if each.first],
             delays=self._delays,
             body=b"".join(self._connections[0].kept or ()).partition(b"\r\n\r\n")[2],
@@ -139,8 +154,8 @@ class Run:
             failed=self._failed,
         )
 
-    def _sample(self) -> tuple[float, float, float, int]:
-        return cpu_seconds(self._pids), time.process_time(), time.monotonic(), self._counted
+    def _sample(self) -> Sample:
+        return Sample(cpu_time(self._pids), time.process_time(), time.monotonic(), self._counted)
 
     def _begin(self, number: int) -> None:
         connection = Connection(self._load.port, self._load.requests[number].encode(), keeps=number == 0)

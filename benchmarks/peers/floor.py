@@ -1,4 +1,4 @@
-"""The floor: the least that a relay in Python does that gives its events ids, by aiohttp. It stores nothing.
+"""The floor: the least that a relay by aiohttp does that gives its events ids. It stores nothing.
 
     python -m benchmarks.peers.floor <the provider's root>
 
@@ -9,34 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final
 
 import aiohttp
-import msgspec
 from aiohttp import web
 
-
-class Delta(msgspec.Struct, gc=False):
-    """What a chunk adds."""
-
-    content: str | None = None
-
-
-class Choice(msgspec.Struct, gc=False):
-    """One of a chunk's answers."""
-
-    delta: Delta
-
-
-class Chunk(msgspec.Struct, gc=False):
-    """A chunk."""
-
-    choices: list[Choice]
-
-
-DONE: Final = b"[DONE]"
-_decode = msgspec.json.Decoder(Chunk).decode
-_encode = msgspec.json.Encoder().encode
+from benchmarks.peers.chunks import Events
 
 
 class Relay:
@@ -60,21 +37,10 @@ class Relay:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         async with self._session.post(self._url, data=asked, headers=headers) as answer:
             await response.prepare(request)
-            number, rest = 0, b""
+            events = Events()
             async for data in answer.content.iter_any():
-                *events, rest = (rest + data).split(b"\n\n")
-                blocks = []
-                for event in events:
-                    body = event[6:]
-                    if body == DONE:
-                        blocks.append(b"data: [DONE]\n\n")
-                        continue
-                    choices = _decode(body).choices
-                    if choices and choices[0].delta.content:
-                        number += 1
-                        blocks.append(b'data: {"chunk":%b}\nid: %d\n\n' % (_encode(choices[0].delta.content), number))
-                if blocks:
-                    await response.write(b"".join(blocks))
+                if blocks := events.feed(data):
+                    await response.write(blocks)
         await response.write_eof()
         return response
 

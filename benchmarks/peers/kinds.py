@@ -54,8 +54,10 @@ def kinds(*, quick: bool, slow: bool) -> dict[str, Kind]:
         slow: for a subject that would take too long with replies of the usual length in bursts.
     """
 
+    part = (20 if quick else 10) if slow else 1
+
     def burst(streams: int, chunks: int) -> Kind:
-        return Kind(streams=streams, asked=Asked(chunks // 10 if slow else chunks), replies=streams)
+        return Kind(streams=streams, asked=Asked(chunks // part), replies=streams)
 
     return {
         "paced-20": paced(20, 2.0 if quick else 5.0, 0.004, 1.5),

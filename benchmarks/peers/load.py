@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 PROC: Final = Path("/proc")
+TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,13 +87,36 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """Return what all threads of processes have run for (https://docs.kernel.org/scheduler/sched-stats.html)."""
-    nanoseconds = 0
+class CpuTime(msgspec.Struct, frozen=True):
+    """What processes have run for, up to a moment.
+
+    Attributes:
+        threads: nanoseconds of each thread that is there (https://docs.kernel.org/scheduler/sched-stats.html).
+        coarse: seconds of all, with threads and children that are gone, in ticks of the clock.
+    """
+
+    threads: dict[int, int]
+    coarse: float
+
+    def since(self, before: CpuTime) -> float:
+        """Return the seconds from another moment to this one."""
+        coarse = self.coarse - before.coarse
+        fine = sum(ran - before.threads.get(thread, 0) for thread, ran in self.threads.items()) / 1e9
+        is_gone = any(thread not in self.threads for thread in before.threads)
+        return coarse if is_gone or coarse - fine > 3 * TICK else fine
+
+
+def cpu_time(pids: list[int]) -> CpuTime:
+    """Return what processes have run for until now."""
+    threads, ticks = {}, 0
     for pid in pids:
         for thread in (PROC / str(pid) / "task").glob("*/schedstat"):
-            nanoseconds += int(thread.read_text().split()[0])
-    return nanoseconds / 1e9
+            with contextlib.suppress(OSError):  # it is gone
+                threads[int(thread.parent.name)] = int(thread.read_text().split()[0])
+        with contextlib.suppress(OSError):
+            fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # user and system, its own and its children's that are gone
+    return CpuTime(threads, ticks * TICK)
 
 
 def resident_mb(pids: list[int]) -> float:

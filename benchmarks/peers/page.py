@@ -13,6 +13,7 @@ from benchmarks.plot import Row, plot_dots, shown
 
 OURS: Final = "tailrace"
 FLOOR: Final = "floor"
+FLOORS: Final = ("floor", "floor-bare")
 
 TABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "CPU for a chunk, in µs": {
@@ -47,8 +48,8 @@ same client. **They do not do the same work**, and Tailrace does the most:
 
 | | reads each chunk | gives each event an id | stores each reply | sends it to others |
 |---|---|---|---|---|
-| floor relay: the least that a relay in Python does, by aiohttp | yes | yes | no | no |
-| **Tailrace** | yes | yes, to resume from | yes, every 100 ms | yes, to who subscribes |
+| floor relays: the least that can be done, by aiohttp, and by asyncio alone | yes | yes | no | no |
+| **Tailrace** | yes | yes, to resume from | yes, two to ten times a second | yes, to who subscribes |
 | FastAPI and the OpenAI SDK | yes, as the SDK's objects | yes, to nothing | no | no |
 | LiteLLM's proxy | yes, and writes it anew | no | no | no |
 | Portkey's gateway | no: finds its end and passes it on | no | no | no |
@@ -60,9 +61,9 @@ the table, and what is gone is the way to another process.
 """
 
 BOLD: Final = """
-**Bold** is where one of the other three does better than this row of Tailrace. In brackets: how many times the floor
-relay's. {turns} In step, the chunks of all streams come at the same times, so that the server is woken up once for many
-of them; otherwise each stream has its own times.
+**Bold** is where one of the other three does better than this row of Tailrace. In brackets: how many times that of
+the floor relay by aiohttp. {turns} In step, the chunks of all streams come at the same times, so that the server is
+woken up once for many of them; otherwise each stream has its own times.
 """
 
 METHOD: Final = """
@@ -75,7 +76,7 @@ On {date}: {machine}; {versions}. {noise}
 - CPU time is what the kernel says that the server's threads ran for, its child processes included, while the chunks
   were counted. In the paced runs that is {window} s in which all streams are open; starts and ends are not in it. A
   burst is whole replies with their starts and ends: 20,000 chunks at one stream, 2,000 each at 50, 400 each at 500, and
-  a tenth of that for FastAPI and LiteLLM, since it would take too long; so starts weigh more there.
+  a {part} of that for FastAPI and LiteLLM, since it would take too long; so starts weigh more there.
 - A chunk has five characters; the provider's events have the fields that OpenAI's have, {bytes} bytes each. All
   connections of a load are open at the same time.
 - "Added" is over asking the provider directly: the first chunk from the opening of the connection, and the delay from
@@ -159,7 +160,7 @@ def _better(results: Results, subject: str, name: str) -> list[str]:
     better = []
     for other in results.figures:
         figure = results.median(other, name)
-        if _is_ours(other) or other == FLOOR or figure is None:
+        if _is_ours(other) or other in FLOORS or figure is None:
             continue
         if own is None or (figure > own if FIGURES[name].more_is_better else figure < own):
             better.append(other)
@@ -184,7 +185,7 @@ def _losses(results: Results) -> str:
         if own and floor:
             behind.append(f"{FIGURES[name].title} {shown(own)} against {shown(floor)}")
     if behind:
-        lines.append(f"- Against the floor relay, which stores nothing: {'; '.join(behind)}.")
+        lines.append(f"- Against the floor relay by aiohttp, which stores nothing: {'; '.join(behind)}.")
     if not lines:
         return "In this run nothing: none of the others, nor the floor relay, was ahead in any figure.\n"
     return f"{SUBJECTS[OURS].title}:\n\n" + "\n".join(lines) + "\n"
@@ -203,6 +204,7 @@ def _method(results: Results) -> str:
         noise=_noise(results),
         bytes=str(len(TEXTS[0])),
         window="2" if results.quick else "5",
+        part="twentieth" if results.quick else "tenth",
         services=f"- At 20 streams at 50/s, from the first start to the last end: {'; '.join(services)}.\n"
         if services
         else "",
@@ -240,4 +242,4 @@ def plot(results: Results, path: Path) -> None:
 def _why(results: Results, subject: str, name: str) -> str:
     """Return why there is no figure, in a word."""
     why = results.failures.get(subject, {}).get(FIGURES[name].label or "", "not measured")
-    return why.partition(":")[0]
+    return "saturated" if why.startswith("saturated") else "not all came" if "replies" in why else why

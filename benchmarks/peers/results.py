@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,9 @@ from benchmarks import measure
 from benchmarks.peers.kinds import Kind
 from benchmarks.peers.load import Found
 from benchmarks.peers.subjects import TOOLS
+
+BUSY: Final = 0.9
+"""How much of their cores provider, table and client may have before it is they who do not keep up."""
 
 KEPT_UP: Final = 0.95
 """Of the chunks that are offered, how many must come in time for it not to be called saturated."""
@@ -39,7 +43,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 FIGURES: Final[Mapping[str, Figure]] = {
     "paced-20": Figure(title="CPU µs a chunk, 20 streams at 50/s", label="paced-20"),
-    "step-20": Figure(title="the same, all streams in step", label="step-20"),
+    "step-20": Figure(title="CPU µs a chunk, 20 streams at 50/s in step", label="step-20"),
     "paced-500": Figure(title="CPU µs a chunk, 500 streams at 50/s", label="paced-500"),
     "burst-1": Figure(title="CPU µs a chunk, a burst at 1 stream", label="burst-1"),
     "burst-50": Figure(title="CPU µs a chunk, a burst at 50 streams", label="burst-50"),
@@ -89,14 +93,17 @@ class Results(msgspec.Struct, kw_only=True):
         found = self.figures.get(subject, {}).get(figure)
         return statistics.median(found) if found else None
 
-    def take(self, subject: str, label: str, kind: Kind, found: Found, direct: Found | None) -> None:
+    def take(
+        self, subject: str, label: str, kind: Kind, found: Found, direct: Found | None, harness: float = 0.0
+    ) -> None:
         """Take what a load found.
 
         Args:
             direct: what the provider itself took, for what is told over that.
+            harness: how much of their cores provider, table and client had.
         """
-        if found.failed or (kind.rate and found.chunks / found.seconds < KEPT_UP * kind.rate):
-            self.failures.setdefault(subject, {}).setdefault(label, failure(kind, found))
+        if found.failed or found.refused or (kind.rate and found.chunks / found.seconds < KEPT_UP * kind.rate):
+            self.failures.setdefault(subject, {}).setdefault(label, failure(kind, found, harness))
             return
         if label == "first":
             assert direct is not None
@@ -105,23 +112,25 @@ class Results(msgspec.Struct, kw_only=True):
         elif label == "delay":
             assert direct is not None
             for name, part in (("delay-50", 0.5), ("delay-99", 0.99)):
-                self.add(subject, name, percentile(found.delays, part) - percentile(direct.delays, part))
+                self.add(
+                    subject, name, measure.percentile(found.delays, part) - measure.percentile(direct.delays, part)
+                )
         else:
             self.add(subject, label, found.cpu / found.chunks * 1e6)
             if label.startswith("burst"):
                 self.add(subject, label.replace("burst", "rate"), found.chunks / found.seconds)
 
 
-def failure(kind: Kind, found: Found) -> str:
+def failure(kind: Kind, found: Found, harness: float) -> str:
     """Return what was wrong, in a few words."""
+    failed = re.match(r"HTTP/1.1 ([45]\d\d)", found.failed)
+    status = f", {found.refused} starts refused (429)" if found.refused else ""
+    status += f", starts failed ({failed[1]})" if failed else ""
     if kind.rate:
-        return f"saturated: {found.delivered / found.whole_seconds:,.0f} chunks/s of {kind.rate:,.0f}"
-    return f"failed: {found.complete} of {kind.replies} replies"
-
-
-def percentile(figures: list[float], part: float) -> float:
-    """Return the figure that so large a part of them does not exceed."""
-    return sorted(figures)[min(len(figures) - 1, int(part * len(figures)))]
+        who = "saturated, as was what measures" if harness > BUSY else "saturated"
+        rate = found.delivered / found.whole_seconds
+        return f"{who}: {rate:,.0f} chunks/s of {kind.rate:,.0f}{status}"
+    return f"{found.complete:,} of {kind.replies:,} replies came whole{status}"
 
 
 def new_results(subjects: Iterable[str], turns: int, streams: set[int], *, quick: bool) -> Results:

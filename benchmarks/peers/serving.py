@@ -11,13 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
 import msgspec
 
 from benchmarks import measure
 from benchmarks.peers.kinds import Kind
-from benchmarks.peers.load import Found, Load, cpu_seconds, resident_mb, tree
+from benchmarks.peers.load import Found, Load, cpu_time, resident_mb, tree
 from benchmarks.peers.subjects import SUBJECTS, Places, Subject
 
 FOREIGN: Final = ("AWS_", "LITELLM_", "OPENAI_", "PORTKEY_", "POWERTOOLS_", "PYTHON", "TAILRACE_")
@@ -164,9 +164,9 @@ class Running:
         give_up = time.monotonic() + seconds
         pids = tree(self.pid)
         while time.monotonic() < give_up:
-            before = cpu_seconds(pids)
+            before = cpu_time(pids)
             time.sleep(0.1)
-            if cpu_seconds(pids) - before < 0.01:
+            if cpu_time(pids).since(before) < 0.01:
                 return
 
     def mb(self) -> float:
@@ -184,7 +184,7 @@ def check(subject: Subject, kind: Kind, found: Found) -> None:
     Raises:
         SystemExit: another text came.
     """
-    if found.failed or kind.asked.stamped:
+    if found.failed or found.refused or kind.asked.stamped:
         return
     text = read_text(subject, found.body)
     if text != kind.asked.text():
@@ -205,9 +205,24 @@ def read_text(subject: Subject, body: bytes) -> str:
     return "".join(subject.text(msgspec.json.decode(data)) for data in found)
 
 
+class Served(NamedTuple):
+    """Everything that is started.
+
+    Attributes:
+        provider: the provider's port.
+        others: the processes that are not measured.
+    """
+
+    client: Client
+    running: dict[str, Running]
+    places: Places
+    provider: int
+    others: list[int]
+
+
 @contextlib.contextmanager
-def served(names: list[str]) -> Iterator[tuple[Client, dict[str, Running], Places, int]]:
-    """Start everything; yield the client, the subjects, the places and the provider's port."""
+def served(names: list[str]) -> Iterator[Served]:
+    """Start everything while the block runs."""
     subject_cores, other_cores = cores()
     os.sched_setaffinity(0, other_cores)
     running: dict[str, Running] = {}
@@ -227,7 +242,7 @@ def served(names: list[str]) -> Iterator[tuple[Client, dict[str, Running], Place
         for subject in running.values():
             subject.wait_until_ready()
         os.sched_setaffinity(0, other_cores)
-        yield client, running, places, provider
+        yield Served(client, running, places, provider, [each.process.pid for each in started])
     finally:
         os.sched_setaffinity(0, subject_cores | other_cores)
         for each in running.values():

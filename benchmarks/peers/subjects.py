@@ -103,9 +103,10 @@ def chunk_text(data: Any) -> str:
     return str(data.get("chunk", ""))
 
 
-def floor(places: Places) -> Start:
-    """The floor."""
-    return Start(command=[sys.executable, "-m", "benchmarks.peers.floor", f"{places.provider}/v1"])
+def floor(module: str) -> Callable[[Places], Start]:
+    """Return what starts a floor relay."""
+    name = f"benchmarks.peers.{module}"
+    return lambda places: Start(command=[sys.executable, "-m", name, f"{places.provider}/v1"])
 
 
 def sdk(places: Places) -> Start:
@@ -252,7 +253,10 @@ def ask_in_memory(port: int, places: Places, count: int, asked: Asked) -> list[s
 
 
 SUBJECTS: Final[Mapping[str, Subject]] = {
-    "floor": Subject(title="floor relay", start=floor, ask=asking("/stream"), text=chunk_text),
+    "floor": Subject(title="floor relay, aiohttp", start=floor("floor"), ask=asking("/stream"), text=chunk_text),
+    "floor-bare": Subject(
+        title="floor relay, asyncio alone", start=floor("floor_bare"), ask=asking("/stream"), text=chunk_text
+    ),
     "tailrace": Subject(
         title="Tailrace, storing, one subscriber",
         start=lambda places: ours(places, broadcast=True),
