@@ -1,4 +1,4 @@
-"""benchmarks/virtual_time.py: what waits is woken in its order and at its time, and no real time passes."""
+"""virtual_time.py: what waits is woken in its order and at its time, and no real time passes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import virtual_time
-from benchmarks.virtual_time import START, LoopClock, NothingLeft
+from tests import virtual_time
+from tests.virtual_time import START, LoopClock, NothingLeft
 
 
 @given(st.lists(st.floats(0.0, 1e5), min_size=1, max_size=20))
