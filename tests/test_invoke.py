@@ -10,7 +10,7 @@ import boto3
 import pytest
 from aiohttp import web
 from tailrace.aws.credentials import Credentials
-from tailrace.aws.invoke import Invoke, InvokeError
+from tailrace.aws.invoke import Invoke, InvokeError, NotCalled, StillRuns
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +103,7 @@ async def test_boto3_hands_over_the_same(lambda_api: FakeLambda) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (web.Response(status=429, text="{}"), "status 429"),
+        (web.Response(status=413, text="{}"), "status 413"),
         (web.Response(headers={"X-Amz-Function-Error": "Unhandled"}, text='{"errorMessage":"secret"}'), "Unhandled"),
         (web.Response(text="null"), "no object"),
         (web.Response(text="<"), "no object"),
@@ -128,3 +128,15 @@ async def test_no_answer_in_time(lambda_api: FakeLambda, unused_port: int) -> No
             with pytest.raises(InvokeError):
                 await call({})
         await invoke.close()
+
+
+async def test_whether_it_was_called_is_told(lambda_api: FakeLambda) -> None:
+    """Without a free environment it was not. Without an answer it was, as far as anybody knows."""
+    lambda_api.answer = web.Response(status=429, text="{}")
+    invoke = Invoke("f", region="us-east-1", endpoint_url=lambda_api.url, credentials=lambda: SECRET, timeout=0.5)
+    with pytest.raises(NotCalled, match="status 429"):
+        await invoke.call({})
+    lambda_api.silent = True
+    with pytest.raises(StillRuns):
+        await invoke.call({})
+    await invoke.close()

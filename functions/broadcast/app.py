@@ -11,7 +11,7 @@ from tailrace.aws.invoke import Invoke
 from tailrace.backend import Backend
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.lifecycle import Announcer
-from tailrace.broadcast.paged_fan_out import PATIENCE, PagedFanOut
+from tailrace.broadcast.paged_fan_out import PATIENCE, CallFunction, PagedFanOut
 from tailrace.telemetry import logger
 
 MARGIN: Final = 20.0
@@ -30,7 +30,7 @@ class Context(Protocol):
 
 def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Announce the records of a batch, and return from which on they are to come again; or fan out
-    (``{"fan_out": ...}`` from a relay, ``{"post": ...}`` from another call of this function)."""
+    (``{"fan_out": ...}`` from a relay; ``{"post": ...}`` and ``{"announce": ...}`` from another call of this one)."""
     if not backend.broadcast.on:
         return {"batchItemFailures": []}
     return run(_handle(event, context.get_remaining_time_in_millis() / 1000))
@@ -41,6 +41,8 @@ async def _handle(event: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         return dict(await _paged_fan_out().fan_out(event["fan_out"]))
     if "post" in event:
         return dict(await _paged_fan_out().post(event["post"]))
+    if "announce" in event:
+        return dict(await _announcements().post(event["announce"]))
     records = event["Records"]
     announced = await _announcer().announce(records, seconds=seconds - MARGIN)
     logger.info("announced", extra={"records": len(records), "events": announced.events, "posts": announced.posts})
@@ -50,18 +52,29 @@ async def _handle(event: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 @cache
 def _announcer() -> Announcer:
+    return Announcer(_announcements(), backend.broadcast.frames, backend.store.messages, clock=backend.clock)
+
+
+@cache
+def _announcements() -> PagedFanOut:
     broadcast = backend.broadcast
-    return Announcer(broadcast.fan_out, broadcast.frames, backend.store.messages, clock=backend.clock)
+    return PagedFanOut(broadcast.fan_out, broadcast.frames, backend.store, _call_itself(), task="announce")
 
 
 @cache
 def _paged_fan_out() -> PagedFanOut:
-    settings, broadcast = backend.settings, backend.broadcast
-    invoke = None
-    if settings.in_lambda:  # elsewhere one process does it all
-        itself = settings.environment["AWS_LAMBDA_FUNCTION_NAME"]
-        invoke = Invoke(itself, region=settings.region, endpoint_url=settings.lambda_endpoint)
-        backend.on_close(invoke.close)
+    broadcast = backend.broadcast
     fan_out = FanOut(broadcast.connections, broadcast.subscriptions, clock=backend.clock, patience=PATIENCE)
     fan_out.when_gone = broadcast.fan_out.when_gone
-    return PagedFanOut(fan_out, broadcast.frames, backend.store, None if invoke is None else invoke.call)
+    return PagedFanOut(fan_out, broadcast.frames, backend.store, _call_itself())
+
+
+@cache
+def _call_itself() -> CallFunction | None:
+    settings = backend.settings
+    if not settings.in_lambda:  # elsewhere one process does it all
+        return None
+    itself = settings.environment["AWS_LAMBDA_FUNCTION_NAME"]
+    invoke = Invoke(itself, region=settings.region, endpoint_url=settings.lambda_endpoint)
+    backend.on_close(invoke.close)
+    return invoke.call

@@ -176,6 +176,33 @@ async def test_fan_out_to_more_than_a_page(
     assert (len(posted), len(server.requests)) == (500, 1000)
 
 
+async def test_an_end_to_more_than_a_page(
+    patch: pytest.MonkeyPatch, server: FakeServer, backend: Backend, settings: Settings
+) -> None:
+    """In Lambda the function calls itself for those beyond 500: ten thousand posts one after the other are seconds."""
+    event = sample("changes")
+    channel = f"conversation.{event['Records'][0]['dynamodb']['NewImage']['id']['S']}"
+    event["Records"] = event["Records"][2:]
+    await asyncio.to_thread(subscribe_many, settings, channel, 501)
+    answer = Reply(headers={}, pieces=[b'{"dropped":[],"posted":1}'])
+    async with FakeServer(answer).serving() as further:
+        patch.setenv("TAILRACE_WEBSOCKET_URL", f"{server.url}/live")
+        patch.setenv("TAILRACE_AUTH", "iam")
+        patch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-Broadcast")
+        patch.setenv("AWS_ENDPOINT_URL_LAMBDA", further.url)
+        function = await load()
+        try:
+            assert await function.call(event) == {"batchItemFailures": []}
+        finally:
+            await function.close()
+    (asked,) = further.requests
+    (run,) = asked.body["announce"]["runs"]
+    assert [found["socket"] for found in run["subscriptions"]] == ["s500="]
+    (frame,) = run["frames"]
+    assert json.loads(frame)["event"] == "App\\Events\\MessageCompleted"
+    assert len(server.requests) == 500
+
+
 def subscribe_many(settings: Settings, channel: str, count: int) -> None:
     """Put as many subscriptions, quickly."""
     options: Any = {"region_name": settings.region, "endpoint_url": settings.dynamodb_endpoint}
@@ -202,12 +229,13 @@ async def test_who_does_not_read_is_dropped_from_a_hand_over(
     assert len(server.requests) > 1  # it was tried again
 
 
-async def test_post(function: Function, server: FakeServer) -> None:
-    """A page that another invocation shares out: the frames are posted as they are."""
-    event = sample("post")
-    assert await function.call(event) == {"dropped": []}
+@pytest.mark.parametrize("task", ["post", "announce"])
+async def test_a_page(function: Function, server: FakeServer, task: str) -> None:
+    """That another invocation shares out: the frames are posted as they are."""
+    event = sample(task)
+    assert await function.call(event) == {"dropped": [], "posted": 1}
     (found,) = server.requests
-    assert found.body == json.loads(event["post"]["runs"][0]["frames"][0])
+    assert found.body == json.loads(event[task]["runs"][0]["frames"][0])
     assert found.headers["authorization"].startswith("AWS4-HMAC-SHA256 ")
 
 

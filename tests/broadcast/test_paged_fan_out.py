@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tailrace.aws.invoke import InvokeError
+from tailrace.aws.invoke import InvokeError, NotCalled, StillRuns
 from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.paged_fan_out import CallFunction, PagedFanOut
@@ -45,23 +45,29 @@ class Further:
         self._store = store
         self._clients = clients
         self.requests: list[Json] = []
-        self.failing = False
+        self.error: InvokeError | None = None
 
     async def call(self, payload: Json) -> Json:
         """Be Lambda: over the wire and back."""
-        if self.failing:
-            raise InvokeError("status 429")
+        if self.error is not None:
+            raise self.error
         self.requests.append(payload)
-        request = msgspec.json.decode(msgspec.json.encode(payload))
-        answer = await hand_over(self._store, self._clients, None).post(request["post"])
+        ((_, request),) = msgspec.json.decode(msgspec.json.encode(payload)).items()
+        answer = await hand_over(self._store, self._clients, None).post(request)
         decoded: Json = msgspec.json.decode(msgspec.json.encode(answer))
         return decoded
 
 
-def hand_over(store: Store, clients: Listeners, call: CallFunction | None, page: int = 3) -> PagedFanOut:
+def hand_over(
+    store: Store,
+    clients: Listeners,
+    call: CallFunction | None,
+    page: int = 3,
+    task: Literal["post", "announce"] = "post",
+) -> PagedFanOut:
     """Return one that posts to the clients, in small pages."""
     fan_out = FanOut(clients, store.subscriptions, clock=SystemClock())
-    return PagedFanOut(fan_out, Frames(""), store, call, page=page)
+    return PagedFanOut(fan_out, Frames(""), store, call, page=page, task=task)
 
 
 async def stored(segments: Sequence[Sequence[str]], sockets: Sequence[str] = ()) -> Store:
@@ -186,16 +192,77 @@ async def test_a_page_whose_invocation_fails(caplog: pytest.LogCaptureFixture) -
     store, clients = await stored(STORY, ["s0", "s1", "s2"]), Listeners()
     further = Further(store, clients)
     subject = hand_over(store, clients, further.call, page=2)
-    further.failing = True
+    further.error = InvokeError("the function failed: Unhandled")
     assert await subject.fan_out(request(0, 1)) == {"subscribers": 3, "dropped": []}
-    further.failing = False
+    further.error = None
     assert await subject.fan_out(request(2, 3)) == {"subscribers": 3, "dropped": []}
     assert [text(clients, f"s{number}") for number in range(3)] == ["Once upon a time, there was"] * 2 + [
         "a time, there was"
     ]
     assert [(found.getMessage(), vars(found)["reason"]) for found in caplog.records] == [
-        ("page not posted", "status 429")
+        ("page not posted", "the function failed: Unhandled")
     ]
+
+
+async def test_a_page_that_no_environment_is_free_for() -> None:
+    """Nobody got it, so it is posted from here."""
+    store, clients = await stored(STORY, ["s0", "s1", "s2"]), Listeners()
+    further = Further(store, clients)
+    further.error = NotCalled("status 429")
+    answer = await hand_over(store, clients, further.call, page=1).fan_out(request(0, 3))
+    assert answer == {"subscribers": 3, "dropped": []}
+    assert {text(clients, f"s{number}") for number in range(3)} == {"Once upon a time, there was"}
+
+
+async def test_who_is_behind() -> None:
+    """Gets what it missed and the batch, from its place on, as one frame; everybody else gets the batch."""
+    store, clients = await stored(STORY, ["missed", "more", "plain"]), Listeners()
+    await store.subscriptions.put("room", "caught-up", starts={"m": 3})
+    behind = {"missed": 1, "more": -1, "caught-up": 0, "left": 0}
+    asked = request(2, 3, begins=False, behind=behind, created=msgspec.to_builtins(MESSAGE))
+    answer = await hand_over(store, clients, None).fan_out(asked)
+    assert answer == {"subscribers": 4, "dropped": []}
+    assert {socket: text(clients, socket) for socket in clients.got} == {
+        "missed": "a time, there was",
+        "more": "Once upon a time, there was",
+        "plain": "a time, there was",
+        "caught-up": "there was",
+    }
+    assert [socket for socket, frames in clients.got.items() if frames[0]["event"] == "MessageCreated"] == ["more"]
+    assert {len(frames) for socket, frames in clients.got.items() if socket != "more"} == {1}
+
+
+async def test_nothing_new_but_for_who_is_behind() -> None:
+    """As at a reply's end: the others get nothing."""
+    store, clients = await stored(STORY, ["missed", "plain"]), Listeners()
+    await hand_over(store, clients, None).fan_out(request(4, 3, begins=False, behind={"missed": 2}))
+    assert {socket: text(clients, socket) for socket in clients.got} == {"missed": "a time, there was"}
+
+
+@pytest.mark.parametrize("others", [0, 1, 4, 10])
+async def test_an_announcement_is_shared_out(others: int) -> None:
+    """To all who want it, but for the one that is left out."""
+    sockets = [f"s{number}" for number in range(others)]
+    store, clients = await stored([], [*sockets, "me", "not"]), Listeners()
+    further = Further(store, clients)
+    subject = hand_over(store, clients, further.call, task="announce")
+    sent = await subject.send("room", [b'{"data":{}}'], except_socket="me", wants=lambda each: each.socket != "not")
+    assert (sent.subscribers, sent.posted, list(sent.dropped)) == (others + 1, others, [])
+    assert clients.got == {socket: [{"data": {}}] for socket in sockets}
+    assert [[*each] for each in further.requests] == [["announce"]] * max(0, (others - 1) // 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(NotCalled("x"), True), (InvokeError("x"), True), (StillRuns("x"), False), (None, True)]
+)
+async def test_an_announcement_whose_page_fails(error: InvokeError | None, told: bool) -> None:
+    """Is made from here, since nobody makes it again; unless it may be under way."""
+    store, clients = await stored([], ["s0", "s1"]), Listeners()
+    further = Further(store, clients)
+    further.error = error
+    sent = await hand_over(store, clients, further.call, page=1, task="announce").send("room", [b"{}"])
+    assert (sent.subscribers, sent.posted) == (2, 1 + told)
+    assert clients.got == {"s0": [{}]} | ({"s1": [{}]} if told else {})
 
 
 async def test_what_is_too_large_to_share() -> None:

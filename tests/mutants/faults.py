@@ -286,8 +286,8 @@ FAULTS: Final = (
     Fault(
         "a socket is posted to twice at once",
         "broadcast/subscribers.py",
-        "if subscriber.socket not in self._posts and subscriber",
-        "if subscriber",
+        "if subscriber.socket in self._posts or not subscriber",
+        "if not subscriber",
         ("broadcast/test_feed.py",),
     ),
     Fault(
@@ -303,6 +303,41 @@ FAULTS: Final = (
         "        async for segment in self._queue.before(first.number):",
         "        async for segment in self._queue.before(0):",
         ("broadcast/test_delivery.py",),
+    ),
+    Fault(
+        "who is refused while an account makes too many posts misses them",
+        "broadcast/fan_out.py",
+        "longer = waited >= self._patience and self._refusals.are_the_service_s",
+        "longer = False",
+        ("broadcast/test_refusals.py",),
+    ),
+    Fault(
+        "who does not read has the patience that the service has",
+        "broadcast/refusals.py",
+        '0 < counted["refused"] <= FEW * counted["recovered"]',
+        '0 < counted["refused"]',
+        ("broadcast/test_refusals.py",),
+    ),
+    Fault(
+        "who is refused is posted to as often as ever",
+        "broadcast/subscribers.py",
+        "self.gap = 0.0 if gap < SHORTEST_PAUSE else gap",
+        "self.gap = 0.0",
+        ("broadcast/test_refusals.py",),
+    ),
+    Fault(
+        "who did not get a batch never gets it",
+        "broadcast/feed.py",
+        "            behind=self._behind,\n",
+        "",
+        ("broadcast/test_feed.py",),
+    ),
+    Fault(
+        "a batch that no environment is free for is lost",
+        "aws/invoke.py",
+        "        if status == 429:\n            raise NotCalled(",
+        "        if status == 429:\n            raise InvokeError(",
+        ("test_invoke.py",),
     ),
     # ---- chats over WebSocket ----
     Fault(

@@ -18,6 +18,15 @@ class InvokeError(Exception):
     """The function was not called, failed, or gave no answer in time. The text is for the log."""
 
 
+class NotCalled(InvokeError):
+    """The function was certainly not called: no environment was free, as when an account has as many at work as it may
+    (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
+
+
+class StillRuns(InvokeError):
+    """There was no answer in time. The function was called, as far as is known, and goes on."""
+
+
 class Invoke:
     """One function.
 
@@ -51,7 +60,9 @@ class Invoke:
         """Call the function, once; return what it returns.
 
         Raises:
-            InvokeError: it was not called, failed, or did not return an object in time.
+            NotCalled: it was not.
+            StillRuns: it was, and gave no answer yet.
+            InvokeError: it may have been, failed, or did not return an object in time.
         """
         body = msgspec.json.encode(payload)
         try:
@@ -59,7 +70,9 @@ class Invoke:
                 "POST", self._path, body, {"Content-Type": "application/json"}
             )
         except NoAnswer as error:
-            raise InvokeError(str(error)) from error
+            raise StillRuns(str(error)) from error
+        if status == 429:
+            raise NotCalled(f"status {status}")
         if status != 200:
             raise InvokeError(f"status {status}")
         if (failed := headers.get("x-amz-function-error")) is not None:

@@ -1,7 +1,8 @@
 """Posting to subscribers: a little patience for each, and nobody waits for somebody else.
 
 A socket that is gone loses its subscription. One that does not read, or whose posts fail, is given a second or two,
-then it is left behind and catches up by its cursor.
+then it is left behind and catches up by its cursor. Where the service refuses posts of anybody, nobody is left behind
+so soon: what it refused comes later.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from tailrace.broadcast.connections import Refused, SocketBusy, SocketGone
+from tailrace.broadcast.refusals import Refusals
 from tailrace.clock import Clock
 from tailrace.errors import StoreError, where
 from tailrace.ids import JITTER
@@ -26,8 +28,12 @@ PATIENCE: Final = 1.5
 """Seconds after which a post is not tried again. More than one try may take (``Connections``): when this process itself
 stood still for a second, all the posts that were under way have timed out, and nobody else is to blame."""
 
+FORBEARANCE: Final = 5
+"""How many times as long a post is tried while it is the service that refuses."""
+
+SHORTEST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
-"""Seconds between two posts of a frame, for who has more patience."""
+"""Seconds between two posts of a frame, at first and for who has more patience."""
 
 AT_ONCE: Final = 64
 """Subscribers that are posted to at a time, so that no post times out while it waits for the CPU."""
@@ -60,6 +66,17 @@ class Sent(msgspec.Struct, frozen=True):
     subscribers: int = 0
     dropped: Sequence[str] = ()
     posted: int = 0
+
+
+class Attempt(NamedTuple):
+    """What became of a post.
+
+    Attributes:
+        pause: seconds that another try would have been waited for; 0 if the first was enough.
+    """
+
+    outcome: Literal["sent", "gone", "dropped"]
+    pause: float = 0.0
 
 
 class PostSemaphore:
@@ -133,6 +150,7 @@ class FanOut:
         self._clock = clock
         self._patience = patience
         self._jitter = jitter
+        self._refusals = Refusals(clock)
         self.when_gone: Callable[[Subscription], Awaitable[object]] | None = None
 
     async def post(self, socket: str, channel: str | None, frame: bytes) -> bool:
@@ -146,30 +164,56 @@ class FanOut:
         Returns:
             Whether it was sent.
         """
-        return await self._attempt(socket, channel, frame) == "sent"
+        return (await self.attempt(socket, channel, frame)).outcome == "sent"
 
-    async def _attempt(self, socket: str, channel: str | None, frame: bytes) -> Literal["sent", "gone", "dropped"]:
-        give_up = self._clock.monotonic() + self._patience
-        pause = 0.05
+    async def attempt(
+        self,
+        socket: str,
+        channel: str | None,
+        frame: bytes,
+        *,
+        patience: float | None = None,
+        pause: float = SHORTEST_PAUSE,
+    ) -> Attempt:
+        """The same; return what became of it.
+
+        Args:
+            patience: seconds after which it is not tried again; when None, what this object was given, and longer
+                while it is the service that refuses.
+            pause: seconds until the second try.
+        """
+        begun = self._clock.monotonic()
+        tries = 0
         while True:
             try:
                 await self._connections.post(socket, frame)
             except SocketGone:
                 if channel is not None:
                     await self._remove(channel, socket)
-                return "gone"
+                return Attempt("gone")
             except Refused as error:
                 logger.error("post refused", extra={"reason": str(error)})
-                return "dropped"
+                return Attempt("dropped")
             except SocketBusy as error:
+                if not tries:
+                    self._refusals.refused()
+                tries += 1
                 wait = pause * (0.5 + self._jitter())
-                if self._clock.monotonic() + wait >= give_up:
+                waited = self._clock.monotonic() + wait - begun
+                if waited >= (self._forbearance(waited) if patience is None else patience):
                     logger.info("subscriber dropped", extra={"reason": str(error)})
-                    return "dropped"
+                    return Attempt("dropped", pause)
             else:
-                return "sent"
+                if tries:
+                    self._refusals.recovered()
+                return Attempt("sent", pause if tries else 0.0)
             await self._clock.sleep(wait)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE, patience or self._patience)
+
+    def _forbearance(self, waited: float) -> float:
+        """Return the patience with a post for which was waited so long."""
+        longer = waited >= self._patience and self._refusals.are_the_service_s
+        return self._patience * (FORBEARANCE if longer else 1)
 
     async def _remove(self, channel: str, socket: str) -> None:
         try:
@@ -212,7 +256,7 @@ class FanOut:
             async with semaphore:
                 try:
                     for frame in frames:
-                        outcome = await self._attempt(subscription.socket, subscription.channel, frame)
+                        outcome, _ = await self.attempt(subscription.socket, subscription.channel, frame)
                         if outcome != "sent":
                             return outcome
                 except Exception as error:  # a bug must not take the other subscribers with it

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace.aws.invoke import InvokeError
+from tailrace.aws.invoke import InvokeError, NotCalled
 from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.paged_fan_out import Batch, CallFunction
@@ -26,6 +26,7 @@ from tailrace.broadcast.subscribers import Subscribers
 from tailrace.clock import Clock, Timer
 from tailrace.errors import StoreError, where
 from tailrace.events import Event, Message
+from tailrace.ids import JITTER
 from tailrace.store import Store
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,13 @@ DRAIN_SECONDS: Final = 1.0
 """How long after the reply's end its last chunks may take; then subscribers are told of the end all the same."""
 
 FUNCTION_DRAIN_SECONDS: Final = 5.0
-"""The same while the broadcast function posts."""
+"""The same while the broadcast function posts, or the service refuses posts at first."""
+
+AGAIN_SECONDS: Final = (0.1, 1.0)
+"""Between two calls of a function that has no environment free, at first and at most."""
 
 MOST_SKIPPED: Final = 1000
-"""Sockets that the broadcast function is asked to leave out because they did not read."""
+"""Sockets that the broadcast function is asked to leave out because they did not read, and as many that are behind."""
 
 
 class Feed:
@@ -87,10 +91,12 @@ class Feed:
         self._handed_over = False
         self._has_listeners = True  # until a look has found none
         self._skip: list[str] = []
+        self._behind: dict[str, int] = {}  # sockets that did not get the last batch, to what they need first
         self._idle_until = 0.0  # when it looks again, since nobody listened
         self._idle_timer: Timer | None = None
         self._work: asyncio.Task[None] | None = None
         self._end_timer: Timer | None = None
+        self._has_longer = False
         self._gave_up = False
         self._ended = False
         self._closed = False
@@ -203,34 +209,57 @@ class Feed:
         self._looked = upto
         if self._handed_over:
             await self._call(upto)
+            if is_last and self._behind:
+                await self._call(upto)
 
     # ---- many subscribers ----
 
     async def _call(self, upto: int) -> None:
         """Let the broadcast function post what was not given out yet. One call at a time keeps the order."""
+        first, behind = self._subscribers.given + 1, self._behind
+        pause, longest = AGAIN_SECONDS
+        while True:
+            # However it ends: what did not arrive is a gap, and is caught up by the cursor.
+            self._subscribers.gave(upto)
+            self._looked = upto
+            try:
+                answer = await self._call_once(first, upto)
+                break
+            except NotCalled as error:  # nobody got anything, so what is stored meanwhile goes with it
+                logger.warning("hand-over waits", extra={"message_id": self._message.id, "reason": str(error)})
+            except (InvokeError, msgspec.ValidationError) as error:
+                logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
+                return
+            await self._clock.sleep(pause * (0.5 + JITTER()))
+            pause = min(2 * pause, longest)
+            upto = self._stored
+        # The next batch has this one for those who did not get it. Who did not get both has to catch up.
+        self._behind = dict.fromkeys([each for each in answer.dropped if each not in behind][:MOST_SKIPPED], first)
+        self._skip = [*self._skip, *(each for each in answer.dropped if each not in self._behind)][-MOST_SKIPPED:]
+        self._handed_over = answer.subscribers > self._limit or bool(self._behind)
+
+    async def _call_once(self, first: int, last: int) -> Sent:
         assert self._call_function is not None
         batch = Batch(
             message_id=self._message.id,
             channel=self._channel,
-            first=max(self._subscribers.given + 1, 0),
-            last=upto,
-            created=self._message if self._subscribers.given < CREATED else None,
+            first=max(first, 0),
+            last=last,
+            created=self._message if CREATED in (first, *self._behind.values()) else None,
+            begins=first == CREATED,
             except_socket=self._except_socket,
             skip=frozenset(self._skip),
+            behind=self._behind,
         )
-        # However it ends: what did not arrive is a gap, and is caught up by the cursor.
-        self._subscribers.gave(upto)
-        try:
-            answer = msgspec.convert(await self._call_function({"fan_out": msgspec.to_builtins(batch)}), Sent)
-        except (InvokeError, msgspec.ValidationError) as error:
-            logger.error("hand-over failed", extra={"message_id": self._message.id, "reason": str(error)})
-            return
-        self._skip = [*self._skip, *answer.dropped][-MOST_SKIPPED:]
-        self._handed_over = answer.subscribers > self._limit
+        return msgspec.convert(await self._call_function({"fan_out": msgspec.to_builtins(batch)}), Sent)
 
     # ---- the end ----
 
     def _give_up(self) -> None:
+        if not self._handed_over and not self._has_longer and self._subscribers.are_refused:
+            self._has_longer = True
+            self._end_timer = self._clock.call_later(FUNCTION_DRAIN_SECONDS - DRAIN_SECONDS, self._give_up)
+            return
         self._gave_up = True
         if self._work is not None:
             self._work.cancel()  # what remains is done by another one

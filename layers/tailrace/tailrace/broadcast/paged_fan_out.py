@@ -1,4 +1,5 @@
-"""The far side of a hand-over: a batch of a reply's segments, for more subscribers than a relay posts to.
+"""The far side of a hand-over: a batch of a reply's segments, for more subscribers than a relay posts to; and what is
+announced to as many.
 
 A post is about half a millisecond of CPU, so a thousand subscribers are half a second of one environment for every
 batch. Therefore an invocation posts to one page of the subscribers, and shares the other pages out to invocations of
@@ -9,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from tailrace.aws.invoke import InvokeError
+from tailrace.aws.invoke import InvokeError, NotCalled, StillRuns
 from tailrace.broadcast.chunk_frames import ChunkFrames
 from tailrace.broadcast.fan_out import FanOut, Sent
 from tailrace.broadcast.frames import Frames
@@ -49,8 +50,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         first, last: the numbers of the segments.
         created: the message as it was at its beginning, if that is to be announced first.
+        begins: whether that is for all, and not only for those who are behind.
         except_socket: the socket that is left out, or None.
         skip: sockets that were dropped before and have to catch up.
+        behind: sockets that did not get the batch before, to the first number that they need; ``CREATED`` is what comes
+            before the first segment.
     """
 
     message_id: str
@@ -58,8 +62,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     last: int
     created: Message | None = None
+    begins: bool = True
     except_socket: str | None = None
     skip: frozenset[str] = frozenset()
+    behind: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -81,16 +87,25 @@ class PagedFanOut:
     Args:
         call_function: calls a further invocation; None where there is none to share with.
         page: subscribers that one invocation posts to.
+        task: what a further invocation is asked to do: to ``post`` chunks or to ``announce``, which is more patient.
     """
 
     def __init__(
-        self, fan_out: FanOut, frames: Frames, store: Store, call_function: CallFunction | None, *, page: int = PAGE
+        self,
+        fan_out: FanOut,
+        frames: Frames,
+        store: Store,
+        call_function: CallFunction | None,
+        *,
+        page: int = PAGE,
+        task: Literal["post", "announce"] = "post",
     ) -> None:
         self._fan_out = fan_out
         self._frames = frames
         self._store = store
         self._call_function = call_function
         self._page = page
+        self._task = task
 
     async def fan_out(self, request: object) -> Json:
         """Send a batch to all subscribers of its channel.
@@ -99,34 +114,54 @@ class PagedFanOut:
             request: a ``Batch`` as JSON.
 
         Returns:
-            ``subscribers``, how many there are, and ``dropped``, the sockets that have to catch up by their cursor.
+            ``subscribers``, how many there are, and ``dropped``, the sockets that did not get all of it.
 
         Raises:
             Unprocessable: it is no such request.
             StoreError: the table cannot be read.
         """
         batch = _read(request, Batch)
-        log = self._store.log.read(batch.message_id, batch.first - 1, upto=batch.last)
+        first = max(min([batch.first, *batch.behind.values()]), 0)
+        log = self._store.log.read(batch.message_id, first - 1, upto=batch.last)
         segments = [segment async for segment in log]
         frames: dict[int, Sequence[str]] = {}
-        pages: list[dict[int, list[Subscription]]] = []
-        subscribers = told = 0
+        pages = _Pages(self._page)
+        subscribers = 0
         async for subscription in self._store.subscriptions.of_channel(batch.channel):
             if subscription.socket == batch.except_socket:
                 continue
             subscribers += 1
-            first = subscription.starts.get(batch.message_id, CREATED)
+            first = batch.behind.get(subscription.socket, CREATED if batch.begins else batch.first)
+            first = max(first, subscription.starts.get(batch.message_id, CREATED))
             if first not in frames:
                 frames[first] = self._prepare(batch, segments, first)
             if frames[first] and subscription.socket not in batch.skip:
-                if told % self._page == 0:
-                    pages.append({})
-                pages[-1].setdefault(first, []).append(subscription)
-                told += 1
-        gate = asyncio.Semaphore(PAGES_AT_ONCE)
-        shares = [Page([Run(frames[first], who) for first, who in page.items()]) for page in pages]
-        posted = await asyncio.gather(*map(self._post, shares[:1]), *(self._share(page, gate) for page in shares[1:]))
-        return {"subscribers": subscribers, "dropped": [socket for dropped in posted for socket in dropped]}
+                pages.add(subscription, first)
+        posted = await self._post_all(pages.of(frames))
+        return {"subscribers": subscribers, "dropped": posted.dropped}
+
+    async def send(
+        self,
+        channel: str,
+        frames: Sequence[bytes],
+        *,
+        except_socket: str | None = None,
+        wants: Callable[[Subscription], bool] | None = None,
+    ) -> Sent:
+        """Post frames to all of a channel's subscribers, as ``FanOut.send`` does.
+
+        Raises:
+            StoreError: the subscriptions cannot be read; nobody got anything.
+        """
+        pages = _Pages(self._page)
+        subscribers = 0
+        async for subscription in self._store.subscriptions.of_channel(channel):
+            if subscription.socket != except_socket:
+                subscribers += 1
+                if wants is None or wants(subscription):
+                    pages.add(subscription)
+        posted = await self._post_all(pages.of({0: [frame.decode() for frame in frames]}))
+        return msgspec.structs.replace(posted, subscribers=subscribers)
 
     async def post(self, request: object) -> Json:
         """Post a page that another invocation shared out.
@@ -135,12 +170,13 @@ class PagedFanOut:
             request: a ``Page`` as JSON.
 
         Returns:
-            ``dropped``, as above.
+            ``dropped``, as above, and ``posted``, how many got every frame.
 
         Raises:
             Unprocessable: it is no such request.
         """
-        return {"dropped": await self._post(_read(request, Page))}
+        posted = await self._post(_read(request, Page))
+        return {"dropped": posted.dropped, "posted": posted.posted}
 
     def _prepare(self, batch: Batch, segments: Sequence[Segment], first: int) -> list[str]:
         """Return the frames for subscribers who get segments from ``first`` on."""
@@ -153,26 +189,59 @@ class PagedFanOut:
             frames += place.run([event for segment in wanted for event in segment.events])
         return [frame.decode() for frame in frames]
 
-    async def _post(self, page: Page) -> Sequence[str]:
+    async def _post_all(self, pages: Sequence[Page]) -> Sent:
+        gate = asyncio.Semaphore(PAGES_AT_ONCE)
+        posted = await asyncio.gather(*map(self._post, pages[:1]), *(self._share(page, gate) for page in pages[1:]))
+        dropped = [socket for each in posted for socket in each.dropped]
+        return Sent(dropped=dropped, posted=sum(each.posted for each in posted))
+
+    async def _post(self, page: Page) -> Sent:
         targets: list[tuple[Subscription, Sequence[bytes]]] = []
         for run in page.runs:
             frames = [frame.encode() for frame in run.frames]
             targets += [(subscription, frames) for subscription in run.subscriptions]
-        return (await self._fan_out.post_each(targets)).dropped
+        return await self._fan_out.post_each(targets)
 
-    async def _share(self, page: Page, gate: asyncio.Semaphore) -> Sequence[str]:
+    async def _share(self, page: Page, gate: asyncio.Semaphore) -> Sent:
         size = sum(len(frame.encode()) for run in page.runs for frame in run.frames)
         if self._call_function is None or size > LARGEST_SHARE:
             return await self._post(page)
         try:
             async with gate:
-                answer = await self._call_function({"post": msgspec.to_builtins(page)})
-            return _read(answer, Sent).dropped
+                answer = await self._call_function({self._task: msgspec.to_builtins(page)})
+            return _read(answer, Sent)
         except InvokeError as error:
+            if isinstance(error, NotCalled) or (self._task == "announce" and not isinstance(error, StillRuns)):
+                # Nobody got it; or some did, and whoever did not would wait for an end that nobody tells of again.
+                return await self._post(page)
             # Some of them may have got it, so it is not posted from here too: they see a gap and catch up.
             left_out = sum(len(run.subscriptions) for run in page.runs)
             logger.error("page not posted", extra={"reason": str(error), "subscribers": left_out})
-            return []
+            return Sent()
+
+
+class _Pages:
+    """Shares subscribers out.
+
+    Args:
+        size: of a page.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pages: list[dict[int, list[Subscription]]] = []
+        self._count = 0
+
+    def add(self, subscription: Subscription, first: int = 0) -> None:
+        """Add one that gets the frames of a run, by its name."""
+        if self._count % self._size == 0:
+            self._pages.append({})
+        self._pages[-1].setdefault(first, []).append(subscription)
+        self._count += 1
+
+    def of(self, frames: Mapping[int, Sequence[str]]) -> list[Page]:
+        """Return the pages, given the frames of each run."""
+        return [Page([Run(frames[first], who) for first, who in page.items()]) for page in self._pages]
 
 
 _Kind = TypeVar("_Kind", Batch, Page, Sent)

@@ -1,7 +1,8 @@
 """Posts what was stored of one reply to those who listen, to each at its own pace and as it asked for it.
 
 A subscriber has at most one post at a time; what is stored meanwhile goes into the next. So a slow one gets fewer and
-larger frames, and delays nobody.
+larger frames, and delays nobody. One whose posts are refused and get through later is posted to more seldom: an account
+that makes too many posts makes fewer and larger ones.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tailrace.broadcast.chunk_frames import delivery_of
-from tailrace.broadcast.fan_out import FanOut, PostSemaphore
+from tailrace.broadcast.fan_out import SHORTEST_PAUSE, FanOut, PostSemaphore
 from tailrace.broadcast.segment_queue import CREATED, SegmentQueue, Stored
-from tailrace.clock import Clock
+from tailrace.clock import Clock, Timer
 from tailrace.delivery import Delivery, Found, Paced
 from tailrace.errors import where
 from tailrace.store import NEVER, Subscription
@@ -24,6 +25,14 @@ logger = logging.getLogger(__name__)
 MOST_DELIVERIES: Final = 16
 """Deliveries of one reply that differ. Who asks for another one gets every chunk: what a delivery costs, it costs the
 relay."""
+
+PATIENCE: Final = 10.0
+"""Seconds after which a post is not tried again. It may be long, since nobody waits for it: a try every other second
+costs little, and what is stored meanwhile is one frame more. Most that get through so late were refused by the service,
+which does that to anybody when an account makes too many posts (``refusals.py``)."""
+
+SHORTER: Final = 0.8
+"""A gap after a post that got through at once, by the one before. A refused try makes it twice as long."""
 
 
 class Subscriber:
@@ -37,6 +46,8 @@ class Subscriber:
     Attributes:
         after: the newest segment that was given to it.
         open: whether it gets anything more.
+        gap: seconds until the next post, since posts were refused lately and got through later.
+        rest: while that time passes.
     """
 
     def __init__(
@@ -53,6 +64,8 @@ class Subscriber:
         self.after = after
         self.delivery = delivery
         self.open = True
+        self.gap = 0.0
+        self.rest: Timer | None = None
         self._queue = queue
         self._clock = clock
         self._wake = wake
@@ -104,9 +117,20 @@ class Subscriber:
             self._paced.close()
         self._paced = Paced(place.pieces, release, clock=self._clock)
 
+    def posted(self, pause: float) -> None:
+        """Have a longer or a shorter gap after a post.
+
+        Args:
+            pause: that its last try was waited for; 0 if the first was enough.
+        """
+        gap = pause or self.gap * SHORTER
+        self.gap = 0.0 if gap < SHORTEST_PAUSE else gap
+
     def close(self) -> None:
         """Give it nothing more."""
         self.open = False
+        if self.rest is not None:
+            self.rest.cancel()
         if self._paced is not None:
             self._paced.close()
             self._paced = None
@@ -171,6 +195,12 @@ class Subscribers:
         self.given = upto
         self._queue.forget(upto)
 
+    @property
+    def are_refused(self) -> bool:
+        """Whether most of those who listen get what they get only later, since the service refuses it at first."""
+        subscribers = [each for each in self._subscribers.values() if each.open]
+        return 2 * sum(each.gap > 0 for each in subscribers) > len(subscribers)
+
     async def drain(self) -> None:
         """Give what deliveries hold back too, and wait until all is posted."""
         self._is_end = True
@@ -191,21 +221,37 @@ class Subscribers:
             self._enter(subscriber)
 
     def _enter(self, subscriber: Subscriber) -> None:
-        """Post what there is for a subscriber, unless something is being posted to its socket."""
-        if subscriber.socket not in self._posts and subscriber.has_more(self.given, is_end=self._is_end):
-            post = asyncio.ensure_future(self._semaphore.run(lambda: self._post(subscriber)))
-            self._posts[subscriber.socket] = post
-            self._tasks.add(post)
-            post.add_done_callback(lambda post: self._posted(subscriber, post))
+        """Post what there is for a subscriber, unless something is being posted to its socket, or it has a rest."""
+        if subscriber.socket in self._posts or not subscriber.has_more(self.given, is_end=self._is_end):
+            return
+        if subscriber.rest is not None:
+            if not self._is_end:
+                return
+            subscriber.rest.cancel()
+            subscriber.rest = None
+        post = asyncio.ensure_future(self._semaphore.run(lambda: self._post(subscriber)))
+        self._posts[subscriber.socket] = post
+        self._tasks.add(post)
+        post.add_done_callback(lambda post: self._posted(subscriber, post))
 
     async def _post(self, subscriber: Subscriber) -> None:
         if not subscriber.open:
             return
         # Only now: what was stored while it waited goes into the same frame.
         for frame in await subscriber.take(self.given, is_end=self._is_end):
-            if not (subscriber.open and await self._fan_out.post(subscriber.socket, self._queue.channel, frame)):
+            if not subscriber.open:
+                return
+            outcome, pause = await self._fan_out.attempt(
+                subscriber.socket,
+                self._queue.channel,
+                frame,
+                patience=PATIENCE,
+                pause=max(subscriber.gap, SHORTEST_PAUSE),
+            )
+            if outcome != "sent":
                 subscriber.close()
                 return
+            subscriber.posted(pause)
 
     def _posted(self, subscriber: Subscriber, post: asyncio.Task[None]) -> None:
         del self._posts[subscriber.socket]
@@ -215,6 +261,13 @@ class Subscribers:
             logger.error("post failed", extra={"message_id": self._queue.message_id, **where(error)})
         if error is not None or post.cancelled() or not subscriber.open:
             subscriber.close()
+        if subscriber.open and subscriber.gap and not self._is_end:
+            subscriber.rest = self._clock.call_later(subscriber.gap, lambda: self._rested(subscriber))
         # A later subscription of the same socket waits for the post too.
         if subscriber.socket in self._subscribers:
             self._enter(self._subscribers[subscriber.socket])
+
+    def _rested(self, subscriber: Subscriber) -> None:
+        subscriber.rest = None
+        if self._subscribers.get(subscriber.socket) is subscriber:
+            self._enter(subscriber)
