@@ -575,6 +575,7 @@ class Function:
         self.subscribers = subscribers
         self.requests: list[dict[str, Any]] = []
         self.dropped: list[str] = []
+        self.refused = False
         self.error: InvokeError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -585,7 +586,7 @@ class Function:
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        return {"subscribers": self.subscribers, "dropped": self.dropped}
+        return {"subscribers": self.subscribers, "dropped": self.dropped, "refused": self.refused}
 
 
 async def test_many_subscribers_are_handed_over_and_taken_back() -> None:
@@ -694,6 +695,26 @@ async def test_who_is_behind_at_the_end_has_a_call_of_its_own() -> None:
     assert [each["created"] is not None for each in function.requests] == [True, True]
     assert [each["begins"] for each in function.requests] == [True, False]
     assert len(reply.fed) == 1
+
+
+async def test_who_is_refused_by_the_service_is_behind_for_as_long_as_that() -> None:
+    """It is not left out, and gets everything from where it is."""
+    function = Function()
+    function.dropped, function.refused = ["one"], True
+    reply = Reply(limit=0, call_function=function.call)
+    await reply.subscribe("one")
+    reply.feed.start()
+    await reply.pass_time()
+    for text in "abcd":
+        await reply.append(Text(text))
+        await reply.pass_time()
+    assert [each["behind"] for each in function.requests] == [{}, *[{"one": -1}] * 4]
+    assert function.requests[-1]["skip"] == []
+    function.refused = False
+    for text in "ef":
+        await reply.append(Text(text))
+        await reply.pass_time()
+    assert [(each["behind"], each["skip"]) for each in function.requests[5:]] == [({"one": -1}, []), ({}, ["one"])]
 
 
 async def test_a_function_that_is_not_called_has_a_larger_batch_later() -> None:

@@ -141,7 +141,7 @@ async def test_fan_out(function: Function, server: FakeServer, backend: Backend)
         await backend.store.log.append(message_id, number, number + 1, [Text(text)], nonce=bytes(8))
     for socket in (READER, STARTER):
         await backend.store.subscriptions.put(channel, socket)
-    assert await function.call(event) == {"subscribers": 1, "dropped": []}
+    assert await function.call(event) == {"subscribers": 1, "dropped": [], "refused": False}
     (_, created, shown), (path, chunk, data) = got(server)
     assert (created, shown["message"]["status"], chunk) == ("MessageCreated", "pending", "MessageChunkReceived")
     assert path == f"/live/@connections/{READER.replace('=', '%3D')}"
@@ -164,7 +164,7 @@ async def test_fan_out_to_more_than_a_page(
         patch.setenv("AWS_ENDPOINT_URL_LAMBDA", further.url)
         function = await load()
         try:
-            assert await function.call(event) == {"subscribers": 501, "dropped": ["s500="]}
+            assert await function.call(event) == {"subscribers": 501, "dropped": ["s500="], "refused": False}
         finally:
             await function.close()
     (asked,) = further.requests
@@ -224,7 +224,7 @@ async def test_who_does_not_read_is_dropped_from_a_hand_over(
     await backend.store.log.append(message_id, 0, 1, [Text("Once")], nonce=bytes(8))
     await backend.store.subscriptions.put(channel, READER)
     server.reply = Reply(status=429, headers={})
-    assert await function.call(event) == {"subscribers": 1, "dropped": [READER]}
+    assert await function.call(event) == {"subscribers": 1, "dropped": [READER], "refused": False}
     assert {found.body["event"].rpartition("\\")[2] for found in server.requests} == {"MessageCreated"}
     assert len(server.requests) > 1  # it was tried again
 
@@ -233,7 +233,7 @@ async def test_who_does_not_read_is_dropped_from_a_hand_over(
 async def test_a_page(function: Function, server: FakeServer, task: str) -> None:
     """That another invocation shares out: the frames are posted as they are."""
     event = sample(task)
-    assert await function.call(event) == {"dropped": [], "posted": 1}
+    assert await function.call(event) == {"dropped": [], "posted": 1, "refused": False}
     (found,) = server.requests
     assert found.body == json.loads(event[task]["runs"][0]["frames"][0])
     assert found.headers["authorization"].startswith("AWS4-HMAC-SHA256 ")

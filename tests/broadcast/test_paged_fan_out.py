@@ -104,7 +104,7 @@ async def test_every_subscriber_gets_the_batch(others: int, alone: bool) -> None
     store, clients = await stored(STORY, sockets), Listeners()
     further = Further(store, clients)
     answer = await hand_over(store, clients, None if alone else further.call).fan_out(request(0, 3))
-    assert answer == {"subscribers": others, "dropped": []}
+    assert answer == {"subscribers": others, "dropped": [], "refused": False}
     assert {socket: text(clients, socket) for socket in sockets} == dict.fromkeys(
         sockets, "Once upon a time, there was"
     )
@@ -132,7 +132,7 @@ async def test_who_gets_what() -> None:
     further = Further(store, clients)
     asked = request(0, 3, created=msgspec.to_builtins(MESSAGE), except_socket="starter", skip=["behind"])
     answer = await hand_over(store, clients, further.call, page=1).fan_out(asked)
-    assert answer == {"subscribers": 5, "dropped": []}
+    assert answer == {"subscribers": 5, "dropped": [], "refused": False}
     whole = "Once upon a time, there was"
     assert {socket: text(clients, socket) for socket in clients.got} == {
         "plain": whole,
@@ -183,7 +183,7 @@ async def test_sockets_that_are_gone_or_dropped() -> None:
     store, clients = await stored(STORY, sockets), Listeners()
     clients.gone |= {"gone1", "gone2"}
     answer = await hand_over(store, clients, Further(store, clients).call, page=1).fan_out(request(0, 3))
-    assert answer == {"subscribers": 4, "dropped": []}
+    assert answer == {"subscribers": 4, "dropped": [], "refused": False}
     assert [found.socket async for found in store.subscriptions.of_channel("room")] == ["here1", "here2"]
 
 
@@ -193,9 +193,9 @@ async def test_a_page_whose_invocation_fails(caplog: pytest.LogCaptureFixture) -
     further = Further(store, clients)
     subject = hand_over(store, clients, further.call, page=2)
     further.error = InvokeError("the function failed: Unhandled")
-    assert await subject.fan_out(request(0, 1)) == {"subscribers": 3, "dropped": []}
+    assert await subject.fan_out(request(0, 1)) == {"subscribers": 3, "dropped": [], "refused": False}
     further.error = None
-    assert await subject.fan_out(request(2, 3)) == {"subscribers": 3, "dropped": []}
+    assert await subject.fan_out(request(2, 3)) == {"subscribers": 3, "dropped": [], "refused": False}
     assert [text(clients, f"s{number}") for number in range(3)] == ["Once upon a time, there was"] * 2 + [
         "a time, there was"
     ]
@@ -210,7 +210,7 @@ async def test_a_page_that_no_environment_is_free_for() -> None:
     further = Further(store, clients)
     further.error = NotCalled("status 429")
     answer = await hand_over(store, clients, further.call, page=1).fan_out(request(0, 3))
-    assert answer == {"subscribers": 3, "dropped": []}
+    assert answer == {"subscribers": 3, "dropped": [], "refused": False}
     assert {text(clients, f"s{number}") for number in range(3)} == {"Once upon a time, there was"}
 
 
@@ -221,7 +221,7 @@ async def test_who_is_behind() -> None:
     behind = {"missed": 1, "more": -1, "caught-up": 0, "left": 0}
     asked = request(2, 3, begins=False, behind=behind, created=msgspec.to_builtins(MESSAGE))
     answer = await hand_over(store, clients, None).fan_out(asked)
-    assert answer == {"subscribers": 4, "dropped": []}
+    assert answer == {"subscribers": 4, "dropped": [], "refused": False}
     assert {socket: text(clients, socket) for socket in clients.got} == {
         "missed": "a time, there was",
         "more": "Once upon a time, there was",

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from tailrace.broadcast.connections import SocketBusy
 from tailrace.broadcast.fan_out import FORBEARANCE, PATIENCE, FanOut, Sent
-from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, Feed
+from tailrace.broadcast.feed import DRAIN_SECONDS, REFUSED_DRAIN_SECONDS, Feed
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.refusals import FEW, WINDOW, Refusals
 from tailrace.broadcast.subscribers import PATIENCE as RELAY_PATIENCE
@@ -93,6 +93,26 @@ def test_a_fan_out_blames_nobody_for_what_the_service_refuses(patience: float) -
     assert (sent.subscribers, sent.posted, list(sent.dropped)) == (301, 300, ["deaf"])
     assert all(account.got[socket] == [{}] for socket in readers)
     assert seconds < 2 * FORBEARANCE * patience
+
+
+def test_a_page_ends_in_its_time() -> None:
+    """However little the service takes: who did not get it is named, and that it was the service."""
+    readers = [f"s{number}" for number in range(300)]
+    account = Account(60)
+
+    async def main() -> tuple[Sent, float]:
+        clock = LoopClock()
+        subscriptions = Store(MemoryCalls(), "t").subscriptions
+        fan_out = FanOut(account, subscriptions, clock=clock, patience=0.3, jitter=random.Random(1).random)
+        sent = await fan_out.post_each([(subscription(socket), [b"{}"]) for socket in readers], seconds=2.0)
+        return sent, clock.monotonic()
+
+    sent, seconds = virtual_time.run(main())
+    assert sent.refused
+    assert seconds < 2.0 + FORBEARANCE * 0.3 + 0.1
+    assert sent.posted == len(account.got) == 300 - len(sent.dropped)
+    assert 100 < sent.posted < 250
+    assert set(account.asked) == set(readers)
 
 
 def test_many_who_do_not_read_are_no_refusing_service() -> None:
@@ -199,7 +219,7 @@ def test_a_relay_makes_fewer_and_larger_posts_and_all_get_all(subscribers: int) 
         assert reply.account.text(socket) == reply.text
         assert len(reply.account.got[socket]) < 80
         assert reply.account.asked[socket] < 5 * len(reply.account.got[socket])
-    assert reply.fed < FUNCTION_DRAIN_SECONDS
+    assert reply.fed < REFUSED_DRAIN_SECONDS
 
 
 def test_one_that_does_not_read_changes_nothing_for_the_others() -> None:

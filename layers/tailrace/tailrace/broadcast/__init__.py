@@ -26,6 +26,10 @@ from tailrace.store import Store
 CLOSE_SECONDS: Final = 3.0
 """How long closing waits for feeds of replies that have ended."""
 
+HAND_OVER_SECONDS: Final = 30.0
+"""How long a relay waits for a batch to be posted: to ten thousand subscribers a second, and several times that while
+the account makes too many posts. What is stored meanwhile goes into the next batch."""
+
 
 class Broadcast:
     """What sends to subscribers.
@@ -77,7 +81,12 @@ class Broadcast:
         settings = self._settings
         if settings.broadcast_function is None:
             return None
-        return Invoke(settings.broadcast_function, region=settings.region, endpoint_url=settings.lambda_endpoint)
+        return Invoke(
+            settings.broadcast_function,
+            region=settings.region,
+            endpoint_url=settings.lambda_endpoint,
+            timeout=HAND_OVER_SECONDS,
+        )
 
     async def __call__(self, event: str, data: Any, channel: str, *, except_socket: str | None = None) -> None:
         """Send an event of your own to a channel's subscribers. Does nothing when broadcasting is off.

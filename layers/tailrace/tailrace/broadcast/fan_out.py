@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol
@@ -61,11 +62,13 @@ class Sent(msgspec.Struct, frozen=True):
         subscribers: how many there were to post to.
         dropped: the sockets of those who did not get every frame and may still be there.
         posted: how many got every frame.
+        refused: whether it is the service that refuses, so that those who were dropped may well be reading.
     """
 
     subscribers: int = 0
     dropped: Sequence[str] = ()
     posted: int = 0
+    refused: bool = False
 
 
 class Attempt(NamedTuple):
@@ -208,7 +211,7 @@ class FanOut:
                     self._refusals.recovered()
                 return Attempt("sent", pause if tries else 0.0)
             await self._clock.sleep(wait)
-            pause = min(2 * pause, LONGEST_PAUSE, patience or self._patience)
+            pause = min(2 * pause, LONGEST_PAUSE, self._patience if patience is None else patience)
 
     def _forbearance(self, waited: float) -> float:
         """Return the patience with a post for which was waited so long."""
@@ -248,15 +251,25 @@ class FanOut:
             ]
         )
 
-    async def post_each(self, targets: Sequence[tuple[Subscription, Sequence[bytes]]]) -> Sent:
-        """Post to each subscriber its own frames, in order; to one without frames nothing."""
+    async def post_each(
+        self, targets: Sequence[tuple[Subscription, Sequence[bytes]]], *, seconds: float = math.inf
+    ) -> Sent:
+        """Post to each subscriber its own frames, in order; to one without frames nothing.
+
+        Args:
+            seconds: after which each has one try.
+        """
+        one_try = self._clock.monotonic() + seconds
         semaphore = asyncio.Semaphore(AT_ONCE)  # a turn at a time would be dearer, and here is no stream to wait for it
 
         async def serve(subscription: Subscription, frames: Sequence[bytes]) -> str:
             async with semaphore:
                 try:
                     for frame in frames:
-                        outcome, _ = await self.attempt(subscription.socket, subscription.channel, frame)
+                        patience = 0.0 if self._clock.monotonic() >= one_try else None
+                        outcome, _ = await self.attempt(
+                            subscription.socket, subscription.channel, frame, patience=patience
+                        )
                         if outcome != "sent":
                             return outcome
                 except Exception as error:  # a bug must not take the other subscribers with it
@@ -267,4 +280,4 @@ class FanOut:
         served = [target for target in targets if target[1]]
         outcomes = await asyncio.gather(*(serve(*target) for target in served))
         dropped = [each.socket for (each, _), outcome in zip(served, outcomes, strict=True) if outcome == "dropped"]
-        return Sent(len(targets), dropped, outcomes.count("sent"))
+        return Sent(len(targets), dropped, outcomes.count("sent"), self._refusals.are_the_service_s)

@@ -38,7 +38,10 @@ DRAIN_SECONDS: Final = 1.0
 """How long after the reply's end its last chunks may take; then subscribers are told of the end all the same."""
 
 FUNCTION_DRAIN_SECONDS: Final = 5.0
-"""The same while the broadcast function posts, or the service refuses posts at first."""
+"""The same while the broadcast function posts."""
+
+REFUSED_DRAIN_SECONDS: Final = 10.0
+"""The same while the service refuses posts that get through later."""
 
 AGAIN_SECONDS: Final = (0.1, 1.0)
 """Between two calls of a function that has no environment free, at first and at most."""
@@ -233,8 +236,10 @@ class Feed:
             await self._clock.sleep(pause * (0.5 + JITTER()))
             pause = min(2 * pause, longest)
             upto = self._stored
-        # The next batch has this one for those who did not get it. Who did not get both has to catch up.
-        self._behind = dict.fromkeys([each for each in answer.dropped if each not in behind][:MOST_SKIPPED], first)
+        # The next batch has this one for those who did not get it. Who did not get both has to catch up, unless it is
+        # the service that refuses.
+        again = [each for each in answer.dropped if answer.refused or each not in behind]
+        self._behind = {each: behind.get(each, first) for each in again[:MOST_SKIPPED]}
         self._skip = [*self._skip, *(each for each in answer.dropped if each not in self._behind)][-MOST_SKIPPED:]
         self._handed_over = answer.subscribers > self._limit or bool(self._behind)
 
@@ -258,7 +263,7 @@ class Feed:
     def _give_up(self) -> None:
         if not self._handed_over and not self._has_longer and self._subscribers.are_refused:
             self._has_longer = True
-            self._end_timer = self._clock.call_later(FUNCTION_DRAIN_SECONDS - DRAIN_SECONDS, self._give_up)
+            self._end_timer = self._clock.call_later(REFUSED_DRAIN_SECONDS - DRAIN_SECONDS, self._give_up)
             return
         self._gave_up = True
         if self._work is not None:

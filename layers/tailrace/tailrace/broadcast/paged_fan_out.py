@@ -35,6 +35,10 @@ PATIENCE: Final = 0.3
 """Seconds after which a post is not tried again. The relay waits for the answer before it hands over the next batch, so
 whoever does not read would keep all the others waiting; a relay that posts itself can give each a second."""
 
+PAGE_SECONDS: Final = {"post": 5.0, "announce": 10.0}
+"""After which each of a page's subscribers has one try, while the service refuses. Whoever waits for a page waits for
+ten seconds (``Invoke``), and the function begins no announcement in its last twenty."""
+
 LARGEST_SHARE: Final = 4_000_000
 """Bytes of frames that are given to a further invocation, which takes 6 MB of JSON."""
 
@@ -114,7 +118,8 @@ class PagedFanOut:
             request: a ``Batch`` as JSON.
 
         Returns:
-            ``subscribers``, how many there are, and ``dropped``, the sockets that did not get all of it.
+            ``subscribers``, how many there are; ``dropped``, the sockets that did not get all of it; and ``refused``,
+            whether that is rather the service's fault.
 
         Raises:
             Unprocessable: it is no such request.
@@ -138,7 +143,7 @@ class PagedFanOut:
             if frames[first] and subscription.socket not in batch.skip:
                 pages.add(subscription, first)
         posted = await self._post_all(pages.of(frames))
-        return {"subscribers": subscribers, "dropped": posted.dropped}
+        return {"subscribers": subscribers, "dropped": posted.dropped, "refused": posted.refused}
 
     async def send(
         self,
@@ -170,13 +175,13 @@ class PagedFanOut:
             request: a ``Page`` as JSON.
 
         Returns:
-            ``dropped``, as above, and ``posted``, how many got every frame.
+            ``dropped`` and ``refused``, as above, and ``posted``, how many got every frame.
 
         Raises:
             Unprocessable: it is no such request.
         """
         posted = await self._post(_read(request, Page))
-        return {"dropped": posted.dropped, "posted": posted.posted}
+        return {"dropped": posted.dropped, "posted": posted.posted, "refused": posted.refused}
 
     def _prepare(self, batch: Batch, segments: Sequence[Segment], first: int) -> list[str]:
         """Return the frames for subscribers who get segments from ``first`` on."""
@@ -193,14 +198,15 @@ class PagedFanOut:
         gate = asyncio.Semaphore(PAGES_AT_ONCE)
         posted = await asyncio.gather(*map(self._post, pages[:1]), *(self._share(page, gate) for page in pages[1:]))
         dropped = [socket for each in posted for socket in each.dropped]
-        return Sent(dropped=dropped, posted=sum(each.posted for each in posted))
+        refused = any(each.refused for each in posted)
+        return Sent(dropped=dropped, posted=sum(each.posted for each in posted), refused=refused)
 
     async def _post(self, page: Page) -> Sent:
         targets: list[tuple[Subscription, Sequence[bytes]]] = []
         for run in page.runs:
             frames = [frame.encode() for frame in run.frames]
             targets += [(subscription, frames) for subscription in run.subscriptions]
-        return await self._fan_out.post_each(targets)
+        return await self._fan_out.post_each(targets, seconds=PAGE_SECONDS[self._task])
 
     async def _share(self, page: Page, gate: asyncio.Semaphore) -> Sent:
         size = sum(len(frame.encode()) for run in page.runs for frame in run.frames)

@@ -14,6 +14,7 @@ from typing import Final
 
 from tailrace.broadcast.chunk_frames import delivery_of
 from tailrace.broadcast.fan_out import SHORTEST_PAUSE, FanOut, PostSemaphore
+from tailrace.broadcast.refusals import FEW
 from tailrace.broadcast.segment_queue import CREATED, SegmentQueue, Stored
 from tailrace.clock import Clock, Timer
 from tailrace.delivery import Delivery, Found, Paced
@@ -197,9 +198,10 @@ class Subscribers:
 
     @property
     def are_refused(self) -> bool:
-        """Whether most of those who listen get what they get only later, since the service refuses it at first."""
+        """Whether one in ten of those who listen was refused lately and got it later: then it is the service."""
         subscribers = [each for each in self._subscribers.values() if each.open]
-        return 2 * sum(each.gap > 0 for each in subscribers) > len(subscribers)
+        refused = sum(each.gap > 0 for each in subscribers)
+        return 0 < len(subscribers) <= FEW * refused
 
     async def drain(self) -> None:
         """Give what deliveries hold back too, and wait until all is posted."""
