@@ -16,6 +16,7 @@ ALL = (
     "segment_write",
     "post",
     "fan_out",
+    "fan_out_scale",
     "stuck_subscriber",
     "long_reply",
     "long_history",
