@@ -652,6 +652,19 @@ async def test_a_call_function_waits_for_the_posts_before_it() -> None:
     assert [(each["first"], each["last"]) for each in function.requests] == [(1, 1)]
 
 
+async def test_many_who_come_later_are_heard_of() -> None:
+    """So that what they get is written as often as for few."""
+    reply = Reply(limit=1, call_function=Function().call)
+    reply.feed.start()
+    await reply.append(Text("a"))
+    await reply.pass_time(IDLE_SECONDS)
+    assert not reply.feed.is_heard
+    await reply.subscribe("one", "two")
+    await reply.append(Text("b"))
+    await reply.pass_time(IDLE_SECONDS)
+    assert reply.feed.is_heard
+
+
 async def test_the_first_call_function_has_the_beginning() -> None:
     """MessageCreated goes with it, as it was created."""
     function = Function()

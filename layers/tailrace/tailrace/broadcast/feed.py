@@ -208,7 +208,7 @@ class Feed:
             else:
                 await self._subscribers.drain()  # who still only know of what was stored before the last look
                 self._subscribers.serve((), self._subscribers.given)
-                self._handed_over = True
+                self._handed_over = self._has_listeners = True
         self._looked = upto
         if self._handed_over:
             await self._call(upto)
