@@ -26,7 +26,8 @@ from unittest import mock
 from urllib.parse import unquote
 
 import msgspec
-from tailrace.aws.signed_calls import Answer, NoAnswer, SignedCalls
+from tailrace.aws.exchange import Answer
+from tailrace.aws.signed_calls import NoAnswer, SignedCalls
 from tailrace.backend import Backend
 from tailrace.settings import Settings
 from tailrace.store.dynamodb import ConditionFailed, TransactionCancelled
@@ -286,7 +287,7 @@ class AWS:
         async def call(
             calls: Any, method: str, path: str, body: bytes, further: Mapping[str, str] = NO_HEADERS
         ) -> Answer:
-            return await self._call(calls._origin.host, path, body, further, calls._timeout.total)
+            return await self._call(calls._signing.host, path, body, further, calls._timeout)
 
         with mock.patch.object(SignedCalls, "call", call), mock.patch.object(random, "_urandom", self.dice.randbytes):
             yield
@@ -347,7 +348,7 @@ class AWS:
         try:
             returned = await self.broadcast.call(msgspec.json.decode(body), len(body))
         except Exception as error:
-            return Answer(200, {"X-Amz-Function-Error": "Unhandled"}, repr(error).encode())
+            return Answer(200, {"x-amz-function-error": "Unhandled"}, repr(error).encode())
         if returned is None:
             return Answer(429, NO_HEADERS, b"{}")
         return Answer(200, NO_HEADERS, msgspec.json.encode(returned))

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from tailrace.store.dynamodb import Payload
 
-from tests.memory_calls import Item, MemoryCalls
+from tests.memory_calls import Item, Items, MemoryCalls
 from tests.write_units import index_units, item_bytes, table_units
 
 LARGEST_PAGE: Final = 1024**2
@@ -30,8 +30,8 @@ Key = tuple[str, str]
 Record = dict[str, Any]
 
 
-class Partitions(dict[Key, Item]):
-    """Items by their keys, and those of a partition in their order."""
+class SortedItems(Items):
+    """Items by their keys, and those of a partition in their order, with their bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Partitions(dict[Key, Item]):
         self._sorted.pop(key[0], None)
         return super().pop(key, default)
 
-    def partition(self, pk: str) -> Sequence[tuple[Item, int]]:
+    def in_order(self, pk: str) -> Sequence[tuple[Item, int]]:
         """Return a partition's items in their order, each with its bytes."""
         found = self._sorted.get(pk)
         if found is None:
@@ -69,7 +69,7 @@ class SimulatedTable(MemoryCalls):
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
-        self.items: Partitions = Partitions()
+        self.items: SortedItems = SortedItems()
         self.read_units: Counter[str] = Counter()
         self.write_units: Counter[str] = Counter()
         self.when_put: Callable[[Item], object] = lambda item: None
@@ -133,7 +133,7 @@ class SimulatedTable(MemoryCalls):
         first = PARTITION_FIRST.match(expression)
         assert first is not None, expression
         pk = values[first[1]]["S"]
-        found = self.items.partition(pk)
+        found = self.items.in_order(pk)
         if not PARTITION_ONLY.fullmatch(expression) or not request.get("ScanIndexForward", True):
             found = self._holding(request, found)
         elif "ExclusiveStartKey" in request:
@@ -153,7 +153,5 @@ class SimulatedTable(MemoryCalls):
     def _holding(self, request: Mapping[str, Any], items: Sequence[tuple[Item, int]]) -> Sequence[tuple[Item, int]]:
         """Return those that a longer condition finds, as ``MemoryCalls`` decides it."""
         sizes = {item["sk"]["S"]: size for item, size in items}
-        few = MemoryCalls()
-        few.items = {(item["pk"]["S"], item["sk"]["S"]): item for item, _ in items}
         without_limit = {name: value for name, value in request.items() if name != "Limit"}
-        return [(item, sizes[item["sk"]["S"]]) for item in few._query(without_limit)["Items"]]
+        return [(item, sizes[item["sk"]["S"]]) for item in super()._query(without_limit)["Items"]]
