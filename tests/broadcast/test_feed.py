@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tailrace.aws.invoke import InvokeError, NotCalled
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import AT_ONCE, SLOW_SECONDS, FanOut
-from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, Feed
+from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, LEAVE_SECONDS, Feed
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.paged_fan_out import CallFunction
 from tailrace.broadcast.segment_queue import LARGEST_QUEUE
@@ -650,6 +650,32 @@ async def test_a_call_function_waits_for_the_posts_before_it() -> None:
     await reply.pass_time(1)
     assert reply.clients.text("one") == "a"
     assert [(each["first"], each["last"]) for each in function.requests] == [(1, 1)]
+
+
+async def test_a_hand_over_does_not_wait_for_one_that_is_stuck() -> None:
+    """The function gets it as one that is behind, from the first segment that it has not got."""
+    function = Function()
+    reply = Reply(limit=2, call_function=function.call)
+    await reply.subscribe("one", "two")
+    reply.feed.start()
+    await reply.append(Text("a"))
+    await reply.pass_time()
+    reply.clients.takes["two"] = None
+    for text in "bc":
+        await reply.append(Text(text))
+        await reply.pass_time()
+    await reply.subscribe("three")
+    await reply.append(Text("d"))
+    await reply.pass_time(LEAVE_SECONDS - 0.01)
+    assert function.requests == []
+    await reply.pass_time(0.01)
+    assert [(each["first"], each["last"], each["behind"]) for each in function.requests] == [(3, 3, {"two": 1})]
+    assert (reply.clients.text("one"), reply.clients.text("two")) == ("abc", "a")
+    begun = reply.clients.begun
+    await reply.append(Text("e"))
+    await reply.pass_time(10)
+    assert [each["behind"] for each in function.requests] == [{"two": 1}, {}]
+    assert reply.clients.begun == begun
 
 
 async def test_many_who_come_later_are_heard_of() -> None:

@@ -43,6 +43,9 @@ FUNCTION_DRAIN_SECONDS: Final = 5.0
 REFUSED_DRAIN_SECONDS: Final = 10.0
 """The same while the service refuses posts that get through later."""
 
+LEAVE_SECONDS: Final = 2.0
+"""How long the relay's own posts may take before the broadcast function takes over."""
+
 AGAIN_SECONDS: Final = (0.1, 1.0)
 """Between two calls of a function that has no environment free, at first and at most."""
 
@@ -206,8 +209,7 @@ class Feed:
                 self._has_listeners = bool(listeners)
                 self._idle_until = 0.0 if listeners else self._clock.monotonic() + IDLE_SECONDS
             else:
-                await self._subscribers.drain()  # who still only know of what was stored before the last look
-                self._subscribers.serve((), self._subscribers.given)
+                self._behind = await self._subscribers.leave(LEAVE_SECONDS)  # who know of what was stored before
                 self._handed_over = self._has_listeners = True
         self._looked = upto
         if self._handed_over:

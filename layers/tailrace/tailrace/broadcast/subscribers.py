@@ -45,7 +45,7 @@ class Subscriber:
         wake: called when time has passed, and there is something to take.
 
     Attributes:
-        after: the newest segment that was given to it.
+        after: the newest segment that was given to it, and sent, that it has.
         open: whether it gets anything more.
         gap: seconds until the next post, since posts were refused lately and got through later.
         rest: while that time passes.
@@ -62,7 +62,7 @@ class Subscriber:
     ) -> None:
         self.socket = subscription.socket
         self.since = subscription.since
-        self.after = after
+        self.after = self.sent = after
         self.delivery = delivery
         self.open = True
         self.gap = 0.0
@@ -210,6 +210,26 @@ class Subscribers:
         while self._posts:
             await asyncio.wait(self._posts.values())
 
+    async def leave(self, seconds: float) -> dict[str, int]:
+        """The same, for so long; then post nothing more, and return the sockets for which that was not enough, to the
+        first segment that each needs."""
+        behind: dict[str, int] = {}
+
+        def cut() -> None:
+            behind.update(
+                {each.socket: each.sent + 1 for each in self._subscribers.values() if each.socket in self._posts}
+            )
+            for post in self._posts.values():
+                post.cancel()
+
+        timer = self._clock.call_later(seconds, cut)
+        try:
+            await self.drain()
+        finally:
+            timer.cancel()
+        self.serve((), self.given)
+        return behind
+
     def close(self) -> None:
         """Post nothing more."""
         for post in self._posts.values():
@@ -254,6 +274,7 @@ class Subscribers:
                 subscriber.close()
                 return
             subscriber.posted(pause)
+        subscriber.sent = subscriber.after
 
     def _posted(self, subscriber: Subscriber, post: asyncio.Task[None]) -> None:
         del self._posts[subscriber.socket]
