@@ -148,6 +148,23 @@ async def test_fan_out(function: Function, server: FakeServer, backend: Backend)
     assert data == {"message_id": message_id, "chunk": "Once upon", "seq": 2, "first_seq": 1, "chunk_count": 2}
 
 
+@asynccontextmanager
+async def in_lambda(
+    patch: pytest.MonkeyPatch, server: FakeServer, answer: Reply
+) -> AsyncIterator[tuple[Function, FakeServer]]:
+    """Yield the function as in Lambda, and Lambda's API, which answers so when the function calls itself."""
+    async with FakeServer(answer).serving() as further:
+        patch.setenv("TAILRACE_WEBSOCKET_URL", f"{server.url}/live")
+        patch.setenv("TAILRACE_AUTH", "iam")
+        patch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-Broadcast")
+        patch.setenv("AWS_ENDPOINT_URL_LAMBDA", further.url)
+        function = await load()
+        try:
+            yield function, further
+        finally:
+            await function.close()
+
+
 async def test_fan_out_to_more_than_a_page(
     patch: pytest.MonkeyPatch, server: FakeServer, backend: Backend, settings: Settings
 ) -> None:
@@ -157,16 +174,8 @@ async def test_fan_out_to_more_than_a_page(
     await backend.store.log.append(message_id, 0, 1, [Text("Once")], nonce=bytes(8))
     await asyncio.to_thread(subscribe_many, settings, channel, 501)
     answer = Reply(headers={}, pieces=[b'{"dropped":["s500="]}'])
-    async with FakeServer(answer).serving() as further:
-        patch.setenv("TAILRACE_WEBSOCKET_URL", f"{server.url}/live")
-        patch.setenv("TAILRACE_AUTH", "iam")
-        patch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-Broadcast")
-        patch.setenv("AWS_ENDPOINT_URL_LAMBDA", further.url)
-        function = await load()
-        try:
-            assert await function.call(event) == {"subscribers": 501, "dropped": ["s500="], "refused": False}
-        finally:
-            await function.close()
+    async with in_lambda(patch, server, answer) as (function, further):
+        assert await function.call(event) == {"subscribers": 501, "dropped": ["s500="], "refused": False}
     (asked,) = further.requests
     (run,) = asked.body["post"]["runs"]
     assert asked.path == "/2015-03-31/functions/stack-Broadcast/invocations"
@@ -185,16 +194,8 @@ async def test_an_end_to_more_than_a_page(
     event["Records"] = event["Records"][2:]
     await asyncio.to_thread(subscribe_many, settings, channel, 501)
     answer = Reply(headers={}, pieces=[b'{"dropped":[],"posted":1}'])
-    async with FakeServer(answer).serving() as further:
-        patch.setenv("TAILRACE_WEBSOCKET_URL", f"{server.url}/live")
-        patch.setenv("TAILRACE_AUTH", "iam")
-        patch.setenv("AWS_LAMBDA_FUNCTION_NAME", "stack-Broadcast")
-        patch.setenv("AWS_ENDPOINT_URL_LAMBDA", further.url)
-        function = await load()
-        try:
-            assert await function.call(event) == {"batchItemFailures": []}
-        finally:
-            await function.close()
+    async with in_lambda(patch, server, answer) as (function, further):
+        assert await function.call(event) == {"batchItemFailures": []}
     (asked,) = further.requests
     (run,) = asked.body["announce"]["runs"]
     assert [found["socket"] for found in run["subscriptions"]] == ["s500="]

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 import msgspec
 
 from tailrace.broadcast.channels import conversation_channel, is_channel, owner_channel
-from tailrace.broadcast.fan_out import Sent
+from tailrace.broadcast.fan_out import FanOut
 from tailrace.broadcast.frames import Frames
+from tailrace.broadcast.paged_fan_out import PagedFanOut
 from tailrace.clock import Clock
 from tailrace.errors import NotFound, StoreError, where
 from tailrace.events import TERMINAL, ConversationRecord, Message
@@ -111,21 +112,6 @@ class Announced(msgspec.Struct, frozen=True):
     again_from: str | None
 
 
-class Sends(Protocol):
-    """What is needed to tell a channel: a ``FanOut``, or a ``PagedFanOut`` for many subscribers."""
-
-    async def send(
-        self,
-        channel: str,
-        frames: Sequence[bytes],
-        *,
-        except_socket: str | None = None,
-        wants: Callable[[Subscription], bool] | None = None,
-    ) -> Sent:
-        """Post frames to all of a channel's subscribers (see ``FanOut.send``)."""
-        ...
-
-
 class Announcer:
     """Announces changes. What cannot be announced at all is logged and passed over, so that it does not hold up
     the rest; what the store's state keeps from being announced now has to come again.
@@ -134,7 +120,7 @@ class Announcer:
         messages: where content is read that does not lie in the record.
     """
 
-    def __init__(self, fan_out: Sends, frames: Frames, messages: Messages, *, clock: Clock) -> None:
+    def __init__(self, fan_out: FanOut | PagedFanOut, frames: Frames, messages: Messages, *, clock: Clock) -> None:
         self._fan_out = fan_out
         self._frames = frames
         self._messages = messages
