@@ -588,6 +588,8 @@ def simulated(costs: Costs, seconds: float, count: int, only: int | None) -> boo
             print(f"{'':>33}  {found.not_begun} replies were not begun: no environment was free")
         if found.refused_calls:
             print(f"{'':>33}  {found.refused_calls:,} calls of the broadcast function found no environment free")
+        if found.throttled:
+            print(f"{'':>33}  {found.throttled:,} calls of DynamoDB were throttled: too much of one partition")
         missing += found.readers - found.whole
         silent += found.readers - found.told
     print()
@@ -612,17 +614,17 @@ def checked(found: Measured, seconds: float) -> None:
 
 def main() -> int:
     parser = measure.arguments(__doc__)
-    parser.add_argument("--seconds", type=float, help="of a reply; 30, or 3 with --quick")
+    parser.add_argument("--seconds", type=float, help="of a reply; 30, or 2 with --quick")
     parser.add_argument("--only", type=int, help="subscribers of one reply, and nothing else")
     parser.add_argument("--post-ms", type=float, help="CPU of a post; then nothing is measured")
     given = parser.parse_args()
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "test")
     logging.disable(logging.ERROR)  # each subscriber that is dropped is a line; here they are counted
-    seconds = given.seconds or (3.0 if given.quick else 30.0)
+    seconds = given.seconds or (2.0 if given.quick else 30.0)
     if given.post_ms is None:
         with measure.server("benchmarks.fan_out", "--serve") as port:
-            measuring = measured(f"http://127.0.0.1:{port}", *((1.5, 2) if given.quick else (4.0, 5)))
+            measuring = measured(f"http://127.0.0.1:{port}", *((1.0, 2) if given.quick else (4.0, 5)))
             found = asyncio.run(measuring)
         checked(found, 4.0)
         costs = found.costs

@@ -27,10 +27,11 @@ MOST_DELIVERIES: Final = 16
 """Deliveries of one reply that differ. Who asks for another one gets every chunk: what a delivery costs, it costs the
 relay."""
 
-PATIENCE: Final = 10.0
-"""Seconds after which a post is not tried again. It may be long, since nobody waits for it: a try every other second
-costs little, and what is stored meanwhile is one frame more. Most that get through so late were refused by the service,
-which does that to anybody when an account makes too many posts (``refusals.py``)."""
+PATIENCE: Final = 30.0
+"""Seconds after which a post is not tried again. It may be long, since nobody waits for it: a try a second costs
+little, and what is stored meanwhile is one frame more. Most that get through so late were refused by the service, which
+does that to anybody when an account makes too many posts (``refusals.py``); where it refuses half of them, one in
+100,000 is refused for ten seconds."""
 
 SHORTER: Final = 0.8
 """A gap after a post that got through at once, by the one before. A refused try makes it twice as long."""
