@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tailrace.aws.invoke import InvokeError, NotCalled
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import AT_ONCE, SLOW_SECONDS, FanOut
-from tailrace.broadcast.feed import DRAIN_SECONDS, FUNCTION_DRAIN_SECONDS, IDLE_SECONDS, LEAVE_SECONDS, Feed
+from tailrace.broadcast.feed import DRAIN_SECONDS, IDLE_SECONDS, LEAVE_SECONDS, LONGER_DRAIN_SECONDS, Feed
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.paged_fan_out import CallFunction
 from tailrace.broadcast.segment_queue import LARGEST_QUEUE
@@ -790,7 +790,7 @@ async def test_the_end_does_not_wait_for_a_function_that_is_stuck() -> None:
     await reply.pass_time()
     function.gate.clear()
     await reply.end(Text("a"))
-    await reply.pass_time(FUNCTION_DRAIN_SECONDS - 0.01)
+    await reply.pass_time(LONGER_DRAIN_SECONDS - 0.01)
     assert reply.fed == []
     await reply.pass_time(0.01)
     await reply.feed.drain()

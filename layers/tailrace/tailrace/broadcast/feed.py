@@ -37,11 +37,9 @@ IDLE_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 1.0
 """How long after the reply's end its last chunks may take; then subscribers are told of the end all the same."""
 
-FUNCTION_DRAIN_SECONDS: Final = 5.0
-"""The same while the broadcast function posts."""
-
-REFUSED_DRAIN_SECONDS: Final = 10.0
-"""The same while the service refuses posts that get through later."""
+LONGER_DRAIN_SECONDS: Final = 10.0
+"""The same while the broadcast function posts, or the service refuses posts that get through later: a call that is
+under way may take some seconds then, and another one follows with the last chunks."""
 
 LEAVE_SECONDS: Final = 2.0
 """How long the relay's own posts may take before the broadcast function takes over."""
@@ -132,7 +130,7 @@ class Feed:
         if self._closed or self._ended:
             return
         self._ended = True
-        seconds = FUNCTION_DRAIN_SECONDS if self._handed_over else DRAIN_SECONDS
+        seconds = LONGER_DRAIN_SECONDS if self._handed_over else DRAIN_SECONDS
         self._end_timer = self._clock.call_later(seconds, self._give_up)
         self._wake()
 
@@ -265,7 +263,7 @@ class Feed:
     def _give_up(self) -> None:
         if not self._handed_over and not self._has_longer and self._subscribers.are_refused:
             self._has_longer = True
-            self._end_timer = self._clock.call_later(REFUSED_DRAIN_SECONDS - DRAIN_SECONDS, self._give_up)
+            self._end_timer = self._clock.call_later(LONGER_DRAIN_SECONDS - DRAIN_SECONDS, self._give_up)
             return
         self._gave_up = True
         if self._work is not None:
