@@ -234,6 +234,14 @@ def test_one_that_does_not_read_changes_nothing_for_the_others() -> None:
     assert reply.fed <= DRAIN_SECONDS
 
 
+def test_the_end_waits_for_none_that_has_been_stuck_for_longer() -> None:
+    """Its post is still tried, and the others are told of the end at once."""
+    reply = Reply(Account(1e9, ["deaf"]), "deaf", "one", "two")
+    reply.run(10)
+    assert reply.account.text("one") == reply.account.text("two") == reply.text
+    assert reply.fed < 0.1
+
+
 def test_one_that_reads_again_gets_all_that_it_missed() -> None:
     """Within half a minute, as one frame; later it has to catch up by its cursor."""
     for seconds, whole in ((RELAY_PATIENCE - 2, True), (RELAY_PATIENCE + 2, False)):

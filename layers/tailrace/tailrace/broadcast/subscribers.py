@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tailrace.broadcast.chunk_frames import delivery_of
+from tailrace.broadcast.fan_out import PATIENCE as STUCK_SECONDS
 from tailrace.broadcast.fan_out import SHORTEST_PAUSE, FanOut, PostSemaphore
 from tailrace.broadcast.refusals import FEW
 from tailrace.broadcast.segment_queue import CREATED, SegmentQueue, Stored
@@ -50,6 +51,7 @@ class Subscriber:
         open: whether it gets anything more.
         gap: seconds until the next post, since posts were refused lately and got through later.
         rest: while that time passes.
+        tries_since: when its post was begun, while there is one.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Subscriber:
         self.open = True
         self.gap = 0.0
         self.rest: Timer | None = None
+        self.tries_since: float | None = None
         self._queue = queue
         self._clock = clock
         self._wake = wake
@@ -205,9 +208,14 @@ class Subscribers:
         return 0 < len(subscribers) <= FEW * refused
 
     async def drain(self) -> None:
-        """Give what deliveries hold back too, and wait until all is posted."""
+        """Give what deliveries hold back too, and wait until all is posted; not for who is stuck."""
         self._is_end = True
         self._enter_all()
+        if not self.are_refused:
+            stuck = self._clock.monotonic() - STUCK_SECONDS
+            for each in self._subscribers.values():
+                if each.tries_since is not None and each.tries_since <= stuck and each.socket in self._posts:
+                    self._posts[each.socket].cancel()
         while self._posts:
             await asyncio.wait(self._posts.values())
 
@@ -264,6 +272,7 @@ class Subscribers:
         for frame in await subscriber.take(self.given, is_end=self._is_end):
             if not subscriber.open:
                 return
+            subscriber.tries_since = self._clock.monotonic()
             outcome, pause = await self._fan_out.attempt(
                 subscriber.socket,
                 self._queue.channel,
@@ -271,6 +280,7 @@ class Subscribers:
                 patience=PATIENCE,
                 pause=max(subscriber.gap, SHORTEST_PAUSE),
             )
+            subscriber.tries_since = None
             if outcome != "sent":
                 subscriber.close()
                 return
