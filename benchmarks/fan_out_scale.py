@@ -481,7 +481,7 @@ async def measured(url: str, seconds: float, turns: int) -> Measured:
         chunk=statistics.median(chunks),
     )
     late50, late99, noise = (
-        statistics.median(fan_out.percentile(delays, part) for delays in each)
+        statistics.median(measure.percentile(delays, part) for delays in each)
         for each, part in (
             ([run.stored for run in runs], 0.5),
             ([run.stored for run in runs], 0.99),
