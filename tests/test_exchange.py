@@ -243,8 +243,12 @@ async def test_a_certificate_must_be_vouched_for_and_of_that_host(tmp_path: Path
     got: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        got.append(await reader.read(len(REQUEST)))
-        writer.write(WHOLE)
+        try:
+            got.append(await reader.read(len(REQUEST)))
+            writer.write(WHOLE)
+            await reader.read()
+        finally:
+            writer.transport.abort()
 
     context, certificate = certificate_of("localhost", tmp_path)
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
