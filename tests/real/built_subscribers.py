@@ -208,7 +208,7 @@ async def test_a_hand_over(
         batch = await called_for(stream_records)
         assert await call(broadcast, {"Records": batch}) == DONE
         # What one invocation shares out to another one.
-        assert await call(broadcast, broadcast_sample("post")) == {"dropped": []}
+        assert await call(broadcast, broadcast_sample("post")) == {"dropped": [], "posted": 1, "refused": False}
     message = await there.store.messages.get(headers["x-message-id"])
     assert (message.status, message.content) == ("completed", "".join(script["chunks"]))  # type: ignore[arg-type]
     for socket in ("one=", "two="):
