@@ -221,6 +221,27 @@ async def test_one_that_is_opened_ahead_is_the_first_call_s() -> None:
         exchange.close()
 
 
+async def test_a_call_under_way_ends_before_its_connection_is_closed() -> None:
+    """And that is not kept for anybody: the loop may end next."""
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(REQUEST))
+        asked.set()
+        await goes_on.wait()
+        writer.write(WHOLE)
+
+    other = Other(slow)
+    async with other.serving(), asyncio.timeout(10):
+        exchange = Exchange(other.url, 1)
+        call = asyncio.create_task(exchange.call(REQUEST))
+        await asked.wait()
+        exchange.close()
+        goes_on.set()
+        assert (await call).body == BODY
+        await other.gone.wait()
+
+
 async def test_connections_that_nobody_used_for_a_minute_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a burst not all of them stay open."""
     monkeypatch.setattr("tailrace.aws.exchange.KEPT_SECONDS", -1.0)

@@ -55,6 +55,7 @@ class Exchange:
         self._addresses: list[str] = []
         self._resolved = 0.0
         self._resolving = asyncio.Lock()
+        self._is_closed = False
 
     async def call(self, request: bytes) -> Answer:
         """Send a request, head and body, and return its answer. Whoever is cancelled closes the connection.
@@ -82,7 +83,8 @@ class Exchange:
             self._give_back(self._take() or await self._connect())
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections: those that nobody uses at once, the others after their calls."""
+        self._is_closed = True
         while self._free:
             self._free.pop().close()
 
@@ -95,7 +97,9 @@ class Exchange:
 
     def _give_back(self, connection: _Connection) -> None:
         connection.used = asyncio.get_running_loop().time()
-        if connection.is_open:
+        if self._is_closed:
+            connection.close()
+        elif connection.is_open:
             self._free.append(connection)
         while self._free and connection.used - self._free[0].used > KEPT_SECONDS:
             self._free.popleft().close()
