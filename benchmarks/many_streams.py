@@ -16,6 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+import msgspec
+
 from benchmarks import measure
 from benchmarks.peers.asked import Asked
 from benchmarks.peers.kinds import RATE, WARM, Kind, paced
@@ -55,13 +57,7 @@ def many(client: Client, subject: Running, quick: bool) -> bool:
     largest = 0.0
     for streams in (50, 500) if quick else (50, 100, 200, 350, 500):
         kind = paced(streams, 3.0, 0.016, 3.0)
-        kind = Kind(
-            streams=streams,
-            asked=Asked(kind.asked.chunks, RATE, stamped=True),
-            replies=streams,
-            window=kind.window,
-            ramp=kind.ramp,
-        )
+        kind = msgspec.structs.replace(kind, asked=Asked(kind.asked.chunks, RATE, stamped=True))
         before = subject.mb()
         found, peak = peak_mb(subject, lambda kind=kind: subject.run(client, kind))  # type: ignore[misc]
         text = kind.asked.chunks * 17 / 1024  # as JSON has it, once

@@ -1,7 +1,7 @@
 """The far side of a hand-over: a batch of a reply's segments, for more subscribers than a relay posts to; and what is
 announced to as many.
 
-A post is about half a millisecond of CPU, so a thousand subscribers are half a second of one environment for every
+A post is about a tenth of a millisecond of CPU, so ten thousand subscribers are a second of one environment for every
 batch. Therefore an invocation posts to one page of the subscribers, and shares the other pages out to invocations of
 the same function, all at once. They are given the frames, and read nothing.
 """

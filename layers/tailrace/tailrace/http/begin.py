@@ -183,38 +183,22 @@ async def begin(
         NotFound, StoreError: as ``Conversation.load`` does.
     """
     async with backend.load.starting():
-        return await _read(
-            backend, owner, conversation_id, arrived, history, new, has_question=has_question, before=before
+        loading = Conversation.load_with_past(
+            conversation_id,
+            history,
+            has_question=has_question,
+            owner=owner,
+            backend=backend,
+            new=new,
+            before=before,
         )
+        if not backend.limits.are_any:
+            conversation, past = await loading
+            return Begun(conversation, past, owner, arrived)
+        from tailrace.conversation.admission import Admission  # where there are limits
 
-
-async def _read(
-    backend: Backend,
-    owner: str,
-    conversation_id: str,
-    arrived: float,
-    history: Window | None,
-    new: ConversationRecord | None,
-    *,
-    has_question: bool,
-    before: str | None,
-) -> Begun:
-    loading = Conversation.load_with_past(
-        conversation_id,
-        history,
-        has_question=has_question,
-        owner=owner,
-        backend=backend,
-        new=new,
-        before=before,
-    )
-    if not backend.limits.are_any:
-        conversation, past = await loading
-        return Begun(conversation, past, owner, arrived)
-    from tailrace.conversation.admission import Admission  # where there are limits
-
-    (conversation, past), known = await both(loading, backend.store.identities.get(owner))
-    return Begun(conversation, past, owner, arrived, Admission(backend, owner, known))
+        (conversation, past), known = await both(loading, backend.store.identities.get(owner))
+        return Begun(conversation, past, owner, arrived, Admission(backend, owner, known))
 
 
 async def answer(

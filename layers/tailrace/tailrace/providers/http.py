@@ -22,7 +22,7 @@ from tailrace.errors import FirstChunkTimeout, ProviderError, ProviderTimeout
 from tailrace.events import ProviderEvent
 from tailrace.protocols.sse import LIMIT, EventTooLargeError, ServerSentEvent, SSEDecoder
 from tailrace.providers import failures
-from tailrace.providers.lean_reader import lean, read
+from tailrace.providers.lean_reader import lean, read_no_more
 from tailrace.providers.timeouts import Timeouts, Watch
 from tailrace.providers.tolerant import Halves
 
@@ -197,7 +197,7 @@ async def answer(
         raise failures.unreadable(provider, f"{type(error).__name__}: {error}") from error
     finally:
         watch.stop()
-        read()
+        read_no_more()
         if not content.at_eof():
             response.close()
         response.release()

@@ -110,7 +110,7 @@ class LeanReader(aiohttp.StreamReader):
 
 def lean(reader: aiohttp.StreamReader) -> None:
     """Make ``reader``, from which nothing has been read, a ``LeanReader`` if this aiohttp allows it. Whoever calls this
-    calls ``read`` once it reads no more."""
+    calls ``read_no_more`` in the end."""
     global _read_now  # one per process, as its core is that they share
     _read_now += 1
     if type(reader) is aiohttp.StreamReader and all(hasattr(reader, name) for name in _NEEDED):
@@ -120,7 +120,7 @@ def lean(reader: aiohttp.StreamReader) -> None:
             reader._protocol.resume_reading()
 
 
-def read() -> None:
+def read_no_more() -> None:
     """An answer is not read any more."""
     global _read_now
     _read_now -= 1

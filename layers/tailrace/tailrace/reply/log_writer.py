@@ -39,7 +39,6 @@ LARGEST_SEGMENT: Final = 200_000
 LARGEST_BUFFER: Final = 1_000_000
 """Bytes that may wait for the log; above it the relay waits before it reads on from the provider."""
 
-
 READ_ALONG: Final = 0.1
 """Seconds between two flushes while somebody reads along."""
 
@@ -51,9 +50,10 @@ LOOK_SECONDS: Final = 1.0
 """Between two looks for followers while nobody reads along. One costs half a read unit."""
 
 FOLLOWED_SECONDS: Final = 10.0
-"""How long a follower's sign counts. It gives one every ``SIGN_SECONDS``."""
+"""How long a follower's sign counts."""
 
 SIGN_SECONDS: Final = 4.0
+"""Between two signs of one follower: two may be late before it counts as gone. One costs a write unit."""
 
 
 class Feed(Protocol):

@@ -30,7 +30,7 @@ from tailrace.store.items import (
 from tailrace.store.segment import pack, unpack
 from tailrace.store.table import Table, expressions
 
-# The same for every segment; building it anew is a third of what it costs to build the request.
+# The same for every segment, so it is built once.
 _NOBODY_BEFORE: Final[Payload] = {
     "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     **expressions(condition=SegmentItem.pk.does_not_exist()),
