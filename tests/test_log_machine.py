@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -184,7 +184,7 @@ class LogMachine(RuleBasedStateMachine):
         """Whether there is a writer, and no write of it has failed."""
         return self.alive and self.stream.lost is None
 
-    async def _push(self, events: list[ProviderEvent | Reset]) -> tuple[int, list[Event]]:
+    async def _push(self, events: list[ProviderEvent | Reset]) -> tuple[int, Sequence[Event]]:
         return self.stream.push(events)
 
     @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 6.0]), trouble=TROUBLE)

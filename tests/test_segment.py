@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +24,6 @@ from tailrace.events import (
     ToolRun,
     Usage,
 )
-from tailrace.store.items import SegmentItem, segment_sort_key, serialized_segment
 from tailrace.store.segment import pack, text_of, unpack
 
 counts = st.none() | st.integers(0, 2**40)
@@ -111,25 +108,3 @@ def test_only_text_is_printed() -> None:
         End("completed"),
     ]
     assert "".join(map(str, said)) == "a b"
-
-
-@given(
-    st.integers(0, 99_999_999),
-    st.binary(min_size=8, max_size=8),
-    st.integers(1, 2**53),
-    st.integers(0, 2**53),
-    st.lists(st.text(max_size=9).map(Text), max_size=5),
-)
-def test_a_segment_is_put_as_its_item_says(
-    number: int, nonce: bytes, first_seq: int, at: int, events: list[Event]
-) -> None:
-    """The hot write leaves the serializer out; whoever changes the one has to change the other."""
-    values: dict[str, Any] = {
-        "nonce": nonce,
-        "first_seq": first_seq,
-        "at": at,
-        "events": pack(events),
-        "expires": at // 1_000_000 + 90,
-    }
-    item = SegmentItem("S#m", segment_sort_key(number), **values)
-    assert serialized_segment("m", number, **values) == item.serialize()

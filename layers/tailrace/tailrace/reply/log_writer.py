@@ -147,8 +147,11 @@ class LogWriter:
         """Make ``call`` at once when a flush finds that nothing can be appended any more."""
         self._on_lost = call
 
-    def push(self, events: Sequence[Event]) -> int:
+    def push(self, events: Sequence[Event], size: int | None = None) -> int:
         """Number events, buffer them, and return the first one's seq.
+
+        Args:
+            size: an upper bound of their bytes in a segment, from whoever knows one.
 
         Raises:
             StreamEnded: the stream was ended elsewhere.
@@ -159,13 +162,7 @@ class LogWriter:
         first = self._seq + 1
         self._seq += len(events)
         self._buffer += events
-        size = 0
-        for event in events:
-            if isinstance(event, TEXTS) and (text := event.text).isascii():  # most: without a call of its own
-                size += 3 + len(text)
-            else:
-                size += _size(event)
-        self._buffered += size
+        self._buffered += sum(map(_size, events)) if size is None else size
         if events and self._write is None:
             self._schedule()
         return first
@@ -359,11 +356,15 @@ class LogWriter:
             feed.ended()
 
 
+def bytes_of_texts(count: int, text: str) -> int:
+    """Return an upper bound of the bytes in a segment of so many pieces of text, which together are this one."""
+    return 3 * count + (len(text) if text.isascii() else 4 * len(text))
+
+
 def _size(event: Event) -> int:
     """Return an upper bound of the event's bytes in a segment."""
     if isinstance(event, TEXTS):
-        text = event.text
-        return 3 + (len(text) if text.isascii() else 4 * len(text))
+        return bytes_of_texts(1, event.text)
     if isinstance(event, ToolCallDelta):
         return 3 + len(event.id) + 4 * len(event.arguments)
     return 512 + 4 * sum(len(value) for value in msgspec.structs.astuple(event) if isinstance(value, str))

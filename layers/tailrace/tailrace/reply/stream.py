@@ -28,7 +28,7 @@ from tailrace.events import (
 )
 from tailrace.ids import RandomBytes
 from tailrace.reply.ending import COMPLETED, Ending, Response, failed, outcome, stopped
-from tailrace.reply.log_writer import LogWriter
+from tailrace.reply.log_writer import LogWriter, bytes_of_texts
 from tailrace.reply.totals import Tally
 from tailrace.store import Outcome, Store
 
@@ -169,7 +169,7 @@ class MessageStream:
         await self.room()
         return self
 
-    def push(self, events: Sequence[SourceEvent]) -> tuple[int, list[Event]]:
+    def push(self, events: Sequence[SourceEvent]) -> tuple[int, Sequence[Event]]:
         """Number events and buffer them for the log; return the first one's seq and what is logged.
 
         Raises:
@@ -179,6 +179,15 @@ class MessageStream:
         """
         if self._ending is not None:
             raise StreamEnded("The reply has already ended.")
+        texts = [event for event in events if type(event) is Text]
+        if len(texts) == len(events):  # nearly always, and in a burst a fifth of what a chunk costs here otherwise
+            pieces = [event.text for event in texts]
+            text = "".join(pieces)
+            if len(text) <= LARGEST_EVENT and "" not in pieces:
+                first_seq = self._writer.push(texts, bytes_of_texts(len(pieces), text))
+                self._tally.add_text(text)
+                self._count_chunks(len(pieces))
+                return first_seq, texts
         logged: list[Event] = []
         chunks = 0
         info = None
@@ -199,10 +208,13 @@ class MessageStream:
         tally.add(logged)
         if info is not None:
             tally.info = info.over(tally.info)
-        tally.chunks += chunks
+        self._count_chunks(chunks)
+        return first_seq, logged
+
+    def _count_chunks(self, chunks: int) -> None:
+        self._tally.chunks += chunks
         if chunks and self._first_chunk is None:
             self._first_chunk = self._clock.monotonic()
-        return first_seq, logged
 
     async def room(self) -> None:
         """Wait while too much is waiting for the log."""

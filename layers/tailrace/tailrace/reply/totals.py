@@ -156,6 +156,10 @@ class Tally:
                 self._add(event)
                 pieces = self._pieces  # others after a reset
 
+    def add_text(self, text: str) -> None:
+        """Take in the text of entries that are nothing else."""
+        self._pieces.append(text)
+
     def _add(self, event: Event) -> None:
         if isinstance(event, Reasoning):
             self._unseen += len(event.text.encode())

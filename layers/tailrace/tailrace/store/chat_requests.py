@@ -34,7 +34,7 @@ class ChatRequests:
             nonce: of this attempt, so that a write whose answer was lost is known for its own.
         """
         key = chat_request_key(socket, request)
-        item = ChatRequestItem(key["pk"], key["sk"], nonce=nonce, expires=self._expires()).serialize()
+        item = ChatRequestItem.serialized(key, nonce=nonce, expires=self._expires())
         mine = (ChatRequestItem.nonce == nonce) & ChatRequestItem.aborted.does_not_exist()
         try:
             await self._table.put(item, **expressions(condition=_NOT_THERE | mine))

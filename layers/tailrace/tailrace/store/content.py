@@ -181,7 +181,7 @@ class NewestParts:
 
 
 def _part(key: Key, content: str) -> Payload:
-    return PartItem(key["pk"], key["sk"], content=content).serialize()
+    return PartItem.serialized(key, content=content)
 
 
 def _place(key: Key) -> tuple[str, str]:

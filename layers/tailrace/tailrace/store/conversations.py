@@ -25,10 +25,8 @@ def conversation_item(conversation: ConversationRecord) -> Payload:
     Raises:
         Unprocessable: a text or the metadata are too long for its item.
     """
-    key = conversation_key(conversation.id)
-    return ConversationItem(
-        key["pk"],
-        key["sk"],
+    return ConversationItem.serialized(
+        conversation_key(conversation.id),
         id=conversation.id,
         owner=conversation.owner,
         created=conversation.created,
@@ -36,7 +34,7 @@ def conversation_item(conversation: ConversationRecord) -> Payload:
         title=_fitting("title", conversation.title),
         system=_fitting("system", conversation.system),
         metadata=_fitting("metadata", to_json(conversation.metadata)),
-    ).serialize()
+    )
 
 
 class Conversations:

@@ -51,9 +51,7 @@ class StoredGrants:
 
     async def put(self, tag: str, grant: Grant) -> None:
         """Put a grant, in the place of one of its id."""
-        key = grant_key(tag, grant.id)
-        item = GrantItem(key["pk"], key["sk"], **msgspec.structs.asdict(grant))
-        await self._table.put(item.serialize())
+        await self._table.put(GrantItem.serialized(grant_key(tag, grant.id), **msgspec.structs.asdict(grant)))
 
     async def get(self, tag: str, ids: Sequence[str]) -> list[Grant]:
         """Return those of the grants that there are, consistently."""

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 from zlib import crc32
 
@@ -48,19 +50,51 @@ OPEN_SHARDS: Final = 8
 DELETED: Final = "deleted"
 
 
+class IntegerAttribute(NumberAttribute):
+    """A whole number, which ``str`` writes in a tenth of what ``json`` takes."""
+
+    def serialize(self, value: int) -> str:
+        """Return it as DynamoDB has it."""
+        return str(value)
+
+
 class Item(AttributeContainer):
     """The table's keys."""
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
 
-    def __init__(self, pk: str, sk: str, **attributes: Any) -> None:
-        attributes.update(pk=pk, sk=sk)
-        super().__init__(**attributes)
+    @classmethod
+    def attributes(cls, **values: Any) -> dict[str, Any]:
+        """Return attributes in DynamoDB's JSON, without what is None."""
+        known = cls.get_attributes()
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            if value is not None:
+                attribute = known[name]
+                typed = attribute.serialize(value)
+                if isinstance(typed, bytes):
+                    typed = b64encode(typed).decode()
+                found[attribute.attr_name] = {attribute.attr_type: typed}
+        return found
 
-    def serialize(self) -> dict[str, dict[str, Any]]:
-        """Return the item in DynamoDB's JSON."""
-        return self.to_dynamodb_dict()
+    @classmethod
+    def serialized(cls, key: Mapping[str, str], **values: Any) -> dict[str, Any]:
+        """Return an item in DynamoDB's JSON, without what is None: what an instance of this class would serialize to (a
+        test compares them), at a fifth of what it takes to make one.
+
+        Raises:
+            ValueError: an attribute that every such item has is missing; a bug.
+        """
+        item = cls.attributes(**key, **values)
+        if not _needed(cls) <= item.keys():
+            raise ValueError(f"A {cls.__name__} lacks {', '.join(_needed(cls) - item.keys())}.")
+        return item
+
+
+@cache
+def _needed(kind: type[Item]) -> frozenset[str]:
+    return frozenset(each.attr_name for each in kind.get_attributes().values() if not each.null)
 
 
 class ConversationItem(Item):
@@ -68,13 +102,13 @@ class ConversationItem(Item):
 
     id = UnicodeAttribute()
     owner = UnicodeAttribute(null=True)
-    created = NumberAttribute()
-    updated = NumberAttribute()
+    created = IntegerAttribute()
+    updated = IntegerAttribute()
     title = UnicodeAttribute(null=True)
     system = UnicodeAttribute(null=True)
     metadata = UnicodeAttribute(null=True)
     system_messages = UnicodeSetAttribute(null=True)  # the ids of its system messages, which every prompt has
-    deleted = NumberAttribute(null=True)
+    deleted = IntegerAttribute(null=True)
     former_owner = UnicodeAttribute(null=True)  # whose it was, until it is restored or pruned
     sweep = UnicodeAttribute(null=True)
 
@@ -93,19 +127,19 @@ class MessageItem(Item):
     conversation = UnicodeAttribute()
     role = UnicodeAttribute()
     status = UnicodeAttribute()
-    created = NumberAttribute()
-    completed = NumberAttribute(null=True)
-    ordinal = NumberAttribute(null=True)  # how many messages the conversation had with it, as far as its writer knew
+    created = IntegerAttribute()
+    completed = IntegerAttribute(null=True)
+    ordinal = IntegerAttribute(null=True)  # how many messages the conversation had with it, as far as its writer knew
     content = UnicodeAttribute(null=True)
     beside = UnicodeAttribute(null=True)  # the nonce of the content that lies beside the messages
-    parts = NumberAttribute(null=True)  # how many items in the reply's own partition have the content
+    parts = IntegerAttribute(null=True)  # how many items in the reply's own partition have the content
     parts_nonce = UnicodeAttribute(null=True)
-    content_bytes = NumberAttribute(null=True)  # of content that lies elsewhere
+    content_bytes = IntegerAttribute(null=True)  # of content that lies elsewhere
     state = UnicodeAttribute(null=True)  # what its provider wants back, for nobody else; long ones lie as content does
     state_beside = UnicodeAttribute(null=True)
-    state_parts = NumberAttribute(null=True)
+    state_parts = IntegerAttribute(null=True)
     state_nonce = UnicodeAttribute(null=True)
-    seq = NumberAttribute(null=True)
+    seq = IntegerAttribute(null=True)
     metadata = UnicodeAttribute(null=True)
     private = UnicodeAttribute(null=True)
     provider = UnicodeAttribute(null=True)
@@ -115,19 +149,19 @@ class MessageItem(Item):
     error = UnicodeAttribute(null=True)
     channel = UnicodeAttribute(null=True)
     except_socket = UnicodeAttribute(null=True)
-    feeding = NumberAttribute(null=True)
+    feeding = IntegerAttribute(null=True)
     continued = UnicodeAttribute(null=True)  # the reply that goes on with it
-    deleted = NumberAttribute(null=True)
+    deleted = IntegerAttribute(null=True)
 
 
 class SegmentItem(Item):
     """A segment. Short names: they are stored up to ten times a second."""
 
     nonce = BinaryAttribute(legacy_encoding=False, attr_name="n")
-    first_seq = NumberAttribute(attr_name="f")
-    at = NumberAttribute(attr_name="t")
+    first_seq = IntegerAttribute(attr_name="f")
+    at = IntegerAttribute(attr_name="t")
     events = BinaryAttribute(legacy_encoding=False, attr_name="e")
-    expires = NumberAttribute()
+    expires = IntegerAttribute()
 
 
 def serialized_segment(
@@ -148,8 +182,8 @@ def serialized_segment(
 class FollowedItem(Item):
     """The sign that somebody reads a log while it is written."""
 
-    at = NumberAttribute(attr_name="t")
-    expires = NumberAttribute()
+    at = IntegerAttribute(attr_name="t")
+    expires = IntegerAttribute()
 
 
 class PartItem(Item):
@@ -163,7 +197,7 @@ class KeyItem(Item):
 
     message = UnicodeAttribute()
     digest = BinaryAttribute(legacy_encoding=False)
-    expires = NumberAttribute()
+    expires = IntegerAttribute()
 
 
 class GrantItem(Item):
@@ -175,27 +209,27 @@ class GrantItem(Item):
     right = UnicodeAttribute()
     message = UnicodeAttribute(null=True)
     reader = UnicodeAttribute(null=True)
-    created = NumberAttribute(attr_name="made")
-    expires = NumberAttribute(null=True)
+    created = IntegerAttribute(attr_name="made")
+    expires = IntegerAttribute(null=True)
 
 
 class SubscriptionItem(Item):
     """A subscription. ``from``, a map from message id to a segment's number, is not modelled."""
 
     socket = UnicodeAttribute()
-    since = NumberAttribute()
+    since = IntegerAttribute()
     member = UnicodeAttribute(null=True)
     delivery = UnicodeAttribute(null=True)
     grant = UnicodeAttribute(null=True)  # the id of the one by which its socket may be here
-    expires = NumberAttribute()
+    expires = IntegerAttribute()
 
 
 class IdentityItem(Item):
     """What one identity has used, as JSON; ``version`` changes with every write."""
 
-    version = NumberAttribute()
+    version = IntegerAttribute()
     held = UnicodeAttribute()
-    expires = NumberAttribute()
+    expires = IntegerAttribute()
 
 
 class SocketItem(Item):
@@ -207,8 +241,8 @@ class SocketItem(Item):
     may_chat = BooleanAttribute(null=True)  # false where the token has not the scope for it
     is_over = BooleanAttribute(null=True)  # true for one more than its owner may have
     channels = UnicodeSetAttribute(null=True)
-    whispers_due = NumberAttribute(null=True)  # when the whispers so far will have been paid off
-    expires = NumberAttribute()
+    whispers_due = IntegerAttribute(null=True)  # when the whispers so far will have been paid off
+    expires = IntegerAttribute()
 
 
 class ChatRequestItem(Item):
@@ -217,8 +251,8 @@ class ChatRequestItem(Item):
 
     nonce = UnicodeAttribute(null=True)
     message = UnicodeAttribute(null=True)
-    aborted = NumberAttribute(null=True)
-    expires = NumberAttribute()
+    aborted = IntegerAttribute(null=True)
+    expires = IntegerAttribute()
 
 
 # ---- keys ----

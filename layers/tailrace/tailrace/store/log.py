@@ -8,7 +8,6 @@ from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
-from pynamodb.expressions.update import Action
 
 from tailrace.clock import Clock
 from tailrace.errors import AppendConflict
@@ -28,13 +27,14 @@ from tailrace.store.items import (
     to_json,
 )
 from tailrace.store.segment import pack, unpack
-from tailrace.store.table import Table, expressions
+from tailrace.store.table import Table, changes, expressions, key_of
 
-# The same for every segment, so it is built once.
+# The same for every segment and every end, so they are built once.
 _NOBODY_BEFORE: Final[Payload] = {
     "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     **expressions(condition=SegmentItem.pk.does_not_exist()),
 }
+_STILL_OPEN: Final = expressions(condition=MessageItem.status == "pending")
 
 PAGE_BYTES: Final = 256 * 1024
 """Bytes of segments, as they are packed, that are read before something is done with them."""
@@ -126,29 +126,25 @@ class Log:
         Raises:
             AppendConflict: somebody else's segment is there, or the message has ended.
         """
-        values: dict[str, Any] = {
-            "status": outcome.status,
-            "seq": outcome.seq,
-            "completed": outcome.completed,
-            "metadata": to_json(outcome.metadata),
-            "private": to_json(outcome.private),
-            "provider": outcome.provider,
-            "model": outcome.model,
-            "usage": to_json(outcome.usage),
-            "finish_reason": outcome.finish_reason,
-            "error": to_json(outcome.error),
+        values = MessageItem.attributes(
+            status=outcome.status,
+            seq=outcome.seq,
+            completed=outcome.completed,
+            metadata=to_json(outcome.metadata),
+            private=to_json(outcome.private),
+            provider=outcome.provider,
+            model=outcome.model,
+            usage=to_json(outcome.usage),
+            finish_reason=outcome.finish_reason,
+            error=to_json(outcome.error),
             **await store_content(self._table, message_id, outcome.content, nonce),
             **await store_state(self._table, message_id, outcome.state, nonce),
-        }
-        attributes = MessageItem.get_attributes()
-        actions: list[Action] = [attributes[name].set(value) for name, value in values.items() if value is not None]
-        if not feeding:
-            actions += [MessageItem.sweep.remove(), MessageItem.feeding.remove()]
+        )
+        update = changes(_STILL_OPEN, values, () if feeding else ("sweep", "feeding"))
         item, options = self._segment(message_id, number, first_seq, events, nonce, self._clock.now())
-        still_open = MessageItem.status == "pending"
         writes = [
             {"Put": {"TableName": self._table.name, "Item": item, **options}},
-            {"Update": self._table.update_request(message_key(message_id), still_open, actions)},
+            {"Update": {"TableName": self._table.name, "Key": key_of(message_key(message_id)), **update}},
         ]
         try:
             await self._table.transact(writes, token=nonce.hex())
@@ -168,7 +164,7 @@ class Log:
         """Leave a sign for the writer that somebody reads along. One write unit."""
         now = self._clock.now()
         expires = now // 1_000_000 + LONGEST_REPLY
-        await self._table.put(FollowedItem(**followed_key(message_id), at=now, expires=expires).serialize())
+        await self._table.put(FollowedItem.serialized(followed_key(message_id), at=now, expires=expires))
 
     async def followed(self, message_id: str) -> int | None:
         """Return when somebody last read along, microseconds since 1970, or None; may be late. Half a read unit."""

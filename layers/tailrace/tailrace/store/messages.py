@@ -52,6 +52,8 @@ MOST_SYSTEM_MESSAGES: Final = 1000
 
 FAILED: Final = "ConditionalCheckFailed"
 
+_NO_CONVERSATION: Final = expressions(condition=ConversationItem.pk.does_not_exist())
+
 MOST_WRITES: Final = 100
 """Of one transaction
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html)."""
@@ -225,7 +227,7 @@ class Messages:
         return {
             "TableName": self._table.name,
             "Item": conversation_item(conversation),
-            **expressions(condition=ConversationItem.pk.does_not_exist()),
+            **_NO_CONVERSATION,
         }
 
     def _replace_request(self, message_id: str, now: int) -> Payload:
@@ -241,11 +243,10 @@ class Messages:
     def _key_request(self, start: Start, reply: Draft) -> Payload:
         key = idempotency_key(start.owner, reply.conversation_id, start.key)
         seconds = reply.created // 1_000_000
-        item = KeyItem(key["pk"], key["sk"], message=reply.id, digest=start.digest, expires=seconds + self._retention)
         free = KeyItem.pk.does_not_exist() | (KeyItem.expires <= seconds)
         return {
             "TableName": self._table.name,
-            "Item": item.serialize(),
+            "Item": KeyItem.serialized(key, message=reply.id, digest=start.digest, expires=seconds + self._retention),
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             **expressions(condition=free),
         }
@@ -264,17 +265,15 @@ class Messages:
         return str(item["message"]["S"])
 
     def _item(self, draft: Draft, values: dict[str, Any]) -> Payload:
-        key = message_key(draft.id)
-        return MessageItem(
-            key["pk"],
-            key["sk"],
+        return MessageItem.serialized(
+            message_key(draft.id),
             **values,
             created=draft.created,
             completed=draft.completed,
             sweep=None if draft.status in TERMINAL else open_shard(draft.id),
             feeding=1 if draft.feeding else None,
             ordinal=draft.ordinal,
-        ).serialize()
+        )
 
     async def fed(self, message_id: str) -> None:
         """Note that subscribers have got the chunks of a reply that has ended; now they may be told of its end.

@@ -55,17 +55,15 @@ class StoredSockets:
         Raises:
             IdentityChanged: what its owner has open was changed by somebody else.
         """
-        key = socket_key(socket)
-        item = SocketItem(
-            key["pk"],
-            key["sk"],
+        item = SocketItem.serialized(
+            socket_key(socket),
             owner=caller.owner,
             grant=caller.grant,
             conversation=caller.conversation,
             may_chat=None if caller.may_chat else False,
             is_over=True if caller.is_over else None,
             expires=self.expires(),
-        ).serialize()
+        )
         await put_counted(self._table, item, identity, nonce)
 
     async def caller(self, socket: str) -> Caller | None:

@@ -82,17 +82,15 @@ class Subscriptions:
         expires = self._sockets.expires()
         if grant is not None and grant.expires is not None:
             expires = min(expires, grant.expires)
-        key = subscription_key(channel, socket)
-        item = SubscriptionItem(
-            key["pk"],
-            key["sk"],
+        item = SubscriptionItem.serialized(
+            subscription_key(channel, socket),
             socket=socket,
             expires=expires,
             since=self._clock.now(),
             member=to_json(member),
             delivery=delivery,
             grant=None if grant is None else grant.id,
-        ).serialize()
+        )
         if starts:
             item["from"] = {"M": {message_id: {"N": str(number)} for message_id, number in starts.items()}}
         before = await self._table.put(item, ReturnValues="ALL_OLD")
