@@ -384,6 +384,37 @@ async def test_the_end_does_not_wait_for_one_that_is_stuck() -> None:
     assert reply.tasks == set()
 
 
+async def test_the_last_chunks_are_left_when_the_process_is_about_to_go() -> None:
+    """Lambda kills it, whatever API Gateway says: then the end is noted, and whoever reads on sees the gap."""
+    function = Function()
+    reply = Reply(limit=0, call_function=function.call)
+    await reply.subscribe("one")
+    reply.feed.start()
+    await reply.pass_time()
+    function.gate.clear()
+    await reply.end(Text("a"))
+    drained = asyncio.create_task(reply.feed.drain(3.0))
+    await reply.pass_time(2.99)
+    assert not drained.done()
+    await reply.pass_time(0.01)
+    await drained
+    assert len(reply.fed) == 1
+    assert reply.tasks == set()
+
+
+async def test_nothing_is_waited_for_when_the_process_has_no_time_left() -> None:
+    reply = Reply()
+    await reply.subscribe("stuck")
+    reply.feed.start()
+    await reply.pass_time()
+    reply.clients.takes["stuck"] = 1.0
+    await reply.end(Text("a"))
+    drained = asyncio.create_task(reply.feed.drain(-1.0))
+    await reply.pass_time(0.0)
+    await drained
+    assert len(reply.fed) == 1
+
+
 async def test_so_many_posts_at_once_and_the_rest_wait_with_their_patience_untouched() -> None:
     """Five hundred who each take half a second are more than a second of posts. Nobody is dropped for having waited,
     and what was stored meanwhile goes together."""

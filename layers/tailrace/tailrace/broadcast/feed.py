@@ -141,10 +141,20 @@ class Feed:
             if self._work is not None:
                 self._work.cancel()
 
-    async def drain(self) -> None:
-        """Wait until a reply that has ended is sent, or what remains of it was given up: about a second."""
-        while self._work is not None:
-            await asyncio.wait((self._work,))
+    async def drain(self, seconds: float | None = None) -> None:
+        """Wait until a reply that has ended is sent, or what remains of it was given up: about a second, some more
+        while posts are refused.
+
+        Args:
+            seconds: after which it is given up in any case, since the process is about to go; its end is noted then.
+        """
+        timer = None if seconds is None else self._clock.call_later(max(seconds, 0.0), self._leave_rest)
+        try:
+            while self._work is not None:
+                await asyncio.wait((self._work,))
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     # ---- one round: look, and give out ----
 
@@ -265,6 +275,9 @@ class Feed:
             self._has_longer = True
             self._end_timer = self._clock.call_later(LONGER_DRAIN_SECONDS - DRAIN_SECONDS, self._give_up)
             return
+        self._leave_rest()
+
+    def _leave_rest(self) -> None:
         self._gave_up = True
         if self._work is not None:
             self._work.cancel()  # what remains is done by another one

@@ -15,7 +15,7 @@ from tailrace.errors import StoreError
 from tailrace.events import TERMINAL, Event, Json, Message
 from tailrace.http.connection import DRAIN_SECONDS, Connection
 from tailrace.http.delivered import Delivered, follow_into
-from tailrace.http.requests import Receive, Send, client_gone
+from tailrace.http.requests import DEADLINE_MARGIN, Receive, Send, client_gone
 from tailrace.http.responses import RespondWhole, respond_message, stream_headers
 from tailrace.protocols import find_protocol
 from tailrace.protocols.reader import Opening, Reading
@@ -29,6 +29,10 @@ SETTLE_SECONDS = 20.0
 
 FAREWELL_SECONDS = 2.0
 """How long a reader may take to get the terminal event when the server shuts down."""
+
+LAST_SECONDS = 2.0
+"""What is left until Lambda kills the process when subscribers are left without their last chunks: to note that, and to
+end the answer."""
 
 UNSTORED = StoreError("The reply could not be stored.")
 
@@ -65,6 +69,8 @@ class Live:
     def __init__(self, backend: Backend, started: Started) -> None:
         self._backend = backend
         self._started = started
+        left = started.deadline
+        self._gone_at = None if left is None else backend.clock.monotonic() + left  # less DEADLINE_MARGIN
 
     async def stream(self, receive: Receive, send: Send, first: bytes = b"") -> None:
         """Send the reply as it arrives, to a reader that falls behind from the log.
@@ -95,7 +101,6 @@ class Live:
         connection.write(first + protocol.begin())
         pieces = started.delivery.open() if started.delivery.is_paced else None
         reader = Delivered(protocol, pieces, connection.write, clock=backend.clock)
-        gone_at = None if started.deadline is None else backend.clock.monotonic() + started.deadline
         catching_up: asyncio.Task[None] | None = None
 
         def deliver(first_seq: int, events: Sequence[Event]) -> None:
@@ -125,10 +130,10 @@ class Live:
                 if catching_up is None:
                     reader.failure(stream.seq, error.message, error.error_type)
                 await self._settle()  # before the response ends: Lambda freezes after it
-            await stream.drain()  # likewise; the reader has its end by now
+            await self._drain()  # likewise; the reader has its end by now
             # A client that left or does not read is no reason to fail: the reply is in the log.
             if catching_up is not None:
-                left = None if gone_at is None else max(0.0, gone_at - backend.clock.monotonic())
+                left = None if self._gone_at is None else max(0.0, self._gone_at - backend.clock.monotonic())
                 await asyncio.wait((catching_up,), timeout=left)
             connection.close()
             await connection.drained(0)
@@ -172,8 +177,15 @@ class Live:
         except StoreError as error:
             await self._settle()
             raise error from None  # nothing was sent yet
-        await self._started.stream.drain()
+        await self._drain()
         await respond(send, message)
+
+    async def _drain(self) -> None:
+        """Wait until subscribers have the end's last chunks, as long as the process lives."""
+        left = None
+        if self._gone_at is not None:
+            left = self._gone_at + DEADLINE_MARGIN - LAST_SECONDS - self._backend.clock.monotonic()
+        await self._started.stream.drain(left)
 
     def _relay(self, deliver: Deliver) -> Relay:
         started = self._started

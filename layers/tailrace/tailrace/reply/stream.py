@@ -278,13 +278,17 @@ class MessageStream:
         await self.drain()
         return message
 
-    async def drain(self) -> None:
-        """Wait until subscribers have got the last chunks of an ended stream, for about a second at most.
+    async def drain(self, seconds: float | None = None) -> None:
+        """Wait until subscribers have got the last chunks of an ended stream: about a second at most, ten while API
+        Gateway refuses posts or the broadcast function makes them.
 
         ``complete``, ``fail`` and ``cancel`` do it themselves: a Lambda environment is frozen once it has answered.
+
+        Args:
+            seconds: after which they are left without in any case; they see a gap, and catch up.
         """
         if self._feed is not None:
-            await self._feed.drain()
+            await self._feed.drain(seconds)
 
     async def end(self, ending: Ending) -> Message:
         """End the stream; what all the ways to end it come to. Does not wait for subscribers.
