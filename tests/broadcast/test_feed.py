@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from tailrace.aws.invoke import InvokeError, NotCalled
 from tailrace.broadcast.connections import SocketBusy, SocketGone
 from tailrace.broadcast.fan_out import AT_ONCE, SLOW_SECONDS, FanOut
-from tailrace.broadcast.feed import DRAIN_SECONDS, IDLE_SECONDS, LEAVE_SECONDS, LONGER_DRAIN_SECONDS, Feed
+from tailrace.broadcast.feed import (
+    DRAIN_SECONDS,
+    IDLE_SECONDS,
+    LEAVE_SECONDS,
+    LONGER_DRAIN_SECONDS,
+    LOOK_SECONDS,
+    Feed,
+)
 from tailrace.broadcast.frames import Frames
 from tailrace.broadcast.paged_fan_out import CallFunction
 from tailrace.broadcast.segment_queue import LARGEST_QUEUE
@@ -251,9 +258,67 @@ async def test_a_later_subscriber_gets_what_comes_then() -> None:
     await reply.pass_time()
     await reply.subscribe("two")
     await reply.append(Text("b"))
-    await reply.pass_time()
+    await reply.pass_time(LOOK_SECONDS)
     assert reply.clients.names("two") == ["MessageChunkReceived"]
     assert reply.clients.chunks("two")[0]["first_seq"] == 2
+
+
+async def test_between_two_looks_those_who_are_known_are_served() -> None:
+    """Ten segments a second, three looks: nobody waits for them, and whoever comes gets what was stored since."""
+    reply = Reply()
+    await reply.subscribe("one")
+    reply.feed.start()
+    await reply.pass_time()
+    looks = queries(reply)
+    for number in range(29):
+        await reply.append(Text(f"{number} "))
+        await reply.pass_time(0.1)
+        assert reply.clients.text("one") == text_of(reply.log)
+    assert queries(reply) - looks <= 10
+    await reply.pass_time(10)
+    looks = queries(reply)
+    await reply.append(Text("a"))
+    await reply.pass_time(0.1)  # a look that tells of nobody new
+    await reply.store.subscriptions.put(CHANNEL, "two", starts={"m": reply.number + 1})
+    await reply.append(Text("b"))
+    await reply.append(Text("c"))
+    await reply.pass_time(LOOK_SECONDS - 0.11)
+    assert reply.clients.text("one").endswith("abc")
+    assert reply.clients.chunks("two") == []
+    await reply.pass_time(0.01)  # nothing more is stored, and yet there is a look
+    assert reply.clients.text("two") == "bc"
+    await reply.pass_time(10)
+    assert queries(reply) == looks + 2
+    assert reply.clients.text("one") == text_of(reply.log)
+
+
+async def test_who_has_unsubscribed_gets_nothing_after_the_next_look() -> None:
+    reply = Reply()
+    await reply.subscribe("one", "two")
+    reply.feed.start()
+    await reply.pass_time()
+    await reply.append(Text("a"))
+    await reply.pass_time()
+    await reply.store.subscriptions.remove(CHANNEL, "two")
+    await reply.pass_time(LOOK_SECONDS)
+    await reply.append(Text("b"))
+    await reply.pass_time()
+    assert (reply.clients.text("one"), reply.clients.text("two")) == ("ab", "a")
+
+
+async def test_whoever_subscribes_anew_gets_nothing_twice() -> None:
+    """It has what was given to it since the last look."""
+    reply = Reply()
+    await reply.subscribe("one")
+    reply.feed.start()
+    await reply.pass_time()
+    for text in "abc":
+        await reply.append(Text(text))
+        await reply.pass_time(0.01)
+    await reply.subscribe("one")
+    await reply.append(Text("d"))
+    await reply.pass_time(LOOK_SECONDS)
+    assert reply.clients.text("one") == "abcd"
 
 
 async def test_an_end_that_tells_nothing_needs_no_look() -> None:
@@ -307,11 +372,11 @@ async def test_one_that_fails_is_left_behind(error: type[Exception]) -> None:
     assert (await reply.store.subscriptions.get(CHANNEL, "bad") is None) == (error is SocketGone)
     del reply.clients.fails["bad"]
     await reply.append(Text("y"))
-    await reply.pass_time(0.1)
+    await reply.pass_time(LOOK_SECONDS)
     assert reply.clients.got["bad"] == []
     await reply.subscribe("bad")  # it subscribes again, and is served again
     await reply.append(Text("z"))
-    await reply.pass_time()
+    await reply.pass_time(LOOK_SECONDS)
     assert reply.clients.text("bad") == "z"
     await reply.end()
     await reply.pass_time()
@@ -535,7 +600,7 @@ async def test_one_that_is_caught_up_gets_its_segments_and_no_other() -> None:
     assert await reply.store.subscriptions.open_from(CHANNEL, "two", "m", 2)
     await reply.append(Text("c"))
     await reply.append(Text("d"))
-    await reply.pass_time()
+    await reply.pass_time(LOOK_SECONDS)
     assert reply.clients.names("two")[0] == "MessageChunkReceived"
     assert joined(reply.clients.chunks("two")) == "cd"
     assert reply.clients.text("one") == "abcd"
@@ -564,7 +629,7 @@ async def test_a_segment_that_is_stored_during_a_look_gets_a_look_of_its_own() -
     reply.calls.inner = slow
     await reply.subscribe("one")
     reply.feed.start()
-    await reply.pass_time()
+    await reply.pass_time(LOOK_SECONDS)
     slow.gate.clear()
     await reply.append(Text("a"))
     await reply.pass_time()  # now there is an answer, under way, without the subscription that comes now
@@ -574,7 +639,7 @@ async def test_a_segment_that_is_stored_during_a_look_gets_a_look_of_its_own() -
     slow.gate.set()
     await reply.pass_time()
     await reply.append(Text("c"))
-    await reply.pass_time()
+    await reply.pass_time(LOOK_SECONDS)
     assert reply.clients.text("one") == "abc"
     assert reply.clients.text("two") == "bc"
 
@@ -632,6 +697,7 @@ async def test_many_subscribers_are_handed_over_and_taken_back() -> None:
     assert function.requests == []
     await reply.subscribe("three")
     await reply.append(Reasoning("hm"))
+    await reply.pass_time(LOOK_SECONDS)
     await reply.append(Text("b"))
     await reply.pass_time()
     looks = queries(reply)
@@ -674,7 +740,9 @@ async def test_a_call_function_waits_for_the_posts_before_it() -> None:
     reply.feed.start()
     await reply.append(Text("a"))
     await reply.pass_time()
+    await reply.pass_time(LOOK_SECONDS)
     await reply.subscribe("two")
+    reply.clients.takes["one"] = 0.5
     await reply.append(Text("b"))
     await reply.pass_time(0.2)
     assert function.requests == []
@@ -684,7 +752,8 @@ async def test_a_call_function_waits_for_the_posts_before_it() -> None:
 
 
 async def test_a_hand_over_does_not_wait_for_one_that_is_stuck() -> None:
-    """The function gets it as one that is behind, from the first segment that it has not got."""
+    """The function gets it as one that is behind, from the first segment that it has not got. Whoever has come since
+    the last look is given what the others have already."""
     function = Function()
     reply = Reply(limit=2, call_function=function.call)
     await reply.subscribe("one", "two")
@@ -695,17 +764,19 @@ async def test_a_hand_over_does_not_wait_for_one_that_is_stuck() -> None:
     for text in "bc":
         await reply.append(Text(text))
         await reply.pass_time()
+    await reply.pass_time(LOOK_SECONDS)
     await reply.subscribe("three")
     await reply.append(Text("d"))
-    await reply.pass_time(LEAVE_SECONDS - 0.01)
+    await reply.pass_time(LOOK_SECONDS + LEAVE_SECONDS - 0.01)
     assert function.requests == []
     await reply.pass_time(0.01)
-    assert [(each["first"], each["last"], each["behind"]) for each in function.requests] == [(3, 3, {"two": 1})]
-    assert (reply.clients.text("one"), reply.clients.text("two")) == ("abc", "a")
+    (request,) = function.requests
+    assert (request["first"], request["last"], request["behind"]) == (3, 3, {"one": 4, "two": 1})
+    assert (reply.clients.text("one"), reply.clients.text("two")) == ("abcd", "a")
     begun = reply.clients.begun
     await reply.append(Text("e"))
     await reply.pass_time(10)
-    assert [each["behind"] for each in function.requests] == [{"two": 1}, {}]
+    assert [each["behind"] for each in function.requests] == [{"one": 4, "two": 1}, {}]
     assert reply.clients.begun == begun
 
 

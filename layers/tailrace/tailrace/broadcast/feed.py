@@ -1,8 +1,9 @@
 """A reply's feed: sends what its writer stored to the channel's subscribers, in the background.
 
-The writer never waits for it. After each stored segment the feed looks once who listens; what was stored during the
-look is sent after the next one. So a subscription that was put before a segment is seen before that segment is sent,
-which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
+The writer never waits for it. It looks who listens a few times a second, and in between gives what is stored to those
+whom it knows. After the last stored segment there is always a look that began later, and whoever is found by one is
+given all that was stored since the look before. So whoever has subscribed before a segment was stored gets that
+segment, which is what a catch-up relies on (``Subscriptions.open_from``). While nobody listens it looks once a second.
 
 It works with timers and callbacks instead of a task that waits, as ``log_writer.py`` does: an idle feed costs nothing,
 and is freed with its writer.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -31,6 +32,10 @@ from tailrace.store import Store
 
 logger = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 0.3
+"""Between two looks while somebody listens: how late the first chunk may be for whoever comes, and the last one for
+whoever unsubscribes. A look costs as much as a post, and its answer a round trip of those who wait for the chunk."""
+
 IDLE_SECONDS: Final = 1.0
 """Between two looks while nobody listens."""
 
@@ -46,6 +51,8 @@ LEAVE_SECONDS: Final = 2.0
 
 AGAIN_SECONDS: Final = (0.1, 1.0)
 """Between two calls of a function that has no environment free, at first and at most."""
+
+NOBODY: Final[Mapping[str, int]] = {}
 
 MOST_SKIPPED: Final = 1000
 """Sockets that the broadcast function is asked to leave out because they did not read, and as many that are behind."""
@@ -97,6 +104,7 @@ class Feed:
         self._skip: list[str] = []
         self._behind: dict[str, int] = {}  # sockets that did not get the last batch, to what they need first
         self._idle_until = 0.0  # when it looks again, since nobody listened
+        self._look_due = 0.0  # when it looks again, although there are some whom it knows
         self._idle_timer: Timer | None = None
         self._work: asyncio.Task[None] | None = None
         self._end_timer: Timer | None = None
@@ -163,13 +171,18 @@ class Feed:
             self._idle_timer.cancel()
         if self._work is not None or self._closed:
             return
-        idle = 0.0 if self._ended else self._idle_until - self._clock.monotonic()
+        idle = 0.0 if self._ended else self._next() - self._clock.monotonic()
         if idle > 0.001:  # less is a timer that was early by a rounding
             self._idle_timer = self._clock.call_later(idle, self._wake)
             return
         self._work = asyncio.ensure_future(self._round())
         self._tasks.add(self._work)
         self._work.add_done_callback(self._round_done)
+
+    def _next(self) -> float:
+        """Return when there is something to do."""
+        has_more = self._queue.tells(self._subscribers.given, self._stored)
+        return self._idle_until if has_more else max(self._idle_until, self._look_due)
 
     def _round_done(self, work: asyncio.Task[None]) -> None:
         self._tasks.discard(work)
@@ -203,8 +216,14 @@ class Feed:
 
     async def _give_out(self, is_last: bool) -> None:
         upto = self._stored
-        if not self._queue.tells(self._subscribers.given, upto, is_end=is_last):
+        if not self._queue.tells(min(self._looked, self._subscribers.given), upto, is_end=is_last):
             return
+        if not is_last and self._clock.monotonic() < self._look_due - 0.001:
+            self._subscribers.go_on(upto)
+            return
+        self._look_due = 0.0
+        first: int | None = None
+        had = NOBODY
         if not self._handed_over:
             most = None if self._call_function is None else self._limit + 2  # one too many, and the one left out
             listeners = [
@@ -215,28 +234,37 @@ class Feed:
             if self._call_function is None or len(listeners) <= self._limit:
                 self._subscribers.serve(listeners, upto)
                 self._has_listeners = bool(listeners)
-                self._idle_until = 0.0 if listeners else self._clock.monotonic() + IDLE_SECONDS
+                now = self._clock.monotonic()
+                self._idle_until = 0.0 if listeners else now + IDLE_SECONDS
+                self._look_due = now + LOOK_SECONDS if listeners else 0.0
             else:
+                first, had = self._subscribers.had
                 self._behind = await self._subscribers.leave(LEAVE_SECONDS)  # who know of what was stored before
                 self._handed_over = self._has_listeners = True
         self._looked = upto
         if self._handed_over:
-            await self._call(upto)
+            await self._call(upto, first, had)
             if is_last and self._behind:
                 await self._call(upto)
 
     # ---- many subscribers ----
 
-    async def _call(self, upto: int) -> None:
-        """Let the broadcast function post what was not given out yet. One call at a time keeps the order."""
-        first, behind = self._subscribers.given + 1, self._behind
+    async def _call(self, upto: int, first: int | None = None, had: Mapping[str, int] = NOBODY) -> None:
+        """Let the broadcast function post what was not given out yet. One call at a time keeps the order.
+
+        Args:
+            first, had: as ``Subscribers.had``, when this is the first call after posts of the relay's own.
+        """
+        behind = self._behind
+        if first is None:
+            first = self._subscribers.given + 1
         pause, longest = AGAIN_SECONDS
         while True:
             # However it ends: what did not arrive is a gap, and is caught up by the cursor.
             self._subscribers.gave(upto)
             self._looked = upto
             try:
-                answer = await self._call_once(first, upto)
+                answer = await self._call_once(first, upto, {**had, **behind})
                 break
             except NotCalled as error:  # nobody got anything, so what is stored meanwhile goes with it
                 logger.warning("hand-over waits", extra={"message_id": self._message.id, "reason": str(error)})
@@ -253,18 +281,18 @@ class Feed:
         self._skip = [*self._skip, *(each for each in answer.dropped if each not in self._behind)][-MOST_SKIPPED:]
         self._handed_over = answer.subscribers > self._limit or bool(self._behind)
 
-    async def _call_once(self, first: int, last: int) -> Sent:
+    async def _call_once(self, first: int, last: int, places: Mapping[str, int]) -> Sent:
         assert self._call_function is not None
         batch = Batch(
             message_id=self._message.id,
             channel=self._channel,
             first=max(first, 0),
             last=last,
-            created=self._message if CREATED in (first, *self._behind.values()) else None,
+            created=self._message if CREATED in (first, *places.values()) else None,
             begins=first == CREATED,
             except_socket=self._except_socket,
             skip=frozenset(self._skip),
-            behind=self._behind,
+            behind=places,
         )
         return msgspec.convert(await self._call_function({"fan_out": msgspec.to_builtins(batch)}), Sent)
 

@@ -154,6 +154,7 @@ class Subscribers:
 
     def __init__(self, queue: SegmentQueue, fan_out: FanOut, clock: Clock, tasks: set[asyncio.Task[None]]) -> None:
         self.given = CREATED - 1
+        self._known = CREATED - 1  # the newest that was given when the last look had told who listens
         self._queue = queue
         self._fan_out = fan_out
         self._clock = clock
@@ -169,13 +170,14 @@ class Subscribers:
         return {each.delivery for each in self._subscribers.values() if each.open and each.delivery is not None}
 
     def serve(self, listeners: Sequence[Subscription], upto: int) -> None:
-        """Give those who listen now, and nobody else, the segments up to a number."""
+        """Give those who listen now, as a look has told, and nobody else, the segments up to a number. Who is new gets
+        what was given to others since the look before: it may have subscribed right after that."""
         self._is_end = False
         deliveries = self.deliveries
         before, self._subscribers = self._subscribers, {}
         for each in listeners:
             served = before.get(each.socket)
-            first = each.starts.get(self._queue.message_id, self.given + 1)
+            first = each.starts.get(self._queue.message_id, self._known + 1)
             if served is not None and served.since == each.since:
                 self._subscribers[each.socket] = before.pop(each.socket)
             elif first != NEVER:  # otherwise it is being caught up by somebody else
@@ -184,21 +186,42 @@ class Subscribers:
                     deliveries.add(delivery)
                 else:
                     delivery = None
-                after = max(first - 1, self.given)
+                after = max(first - 1, self._known)
+                if served is not None:  # it subscribed anew, and has what it had
+                    after = max(after, served.after if served.open else served.sent)
                 subscriber = Subscriber(each, after, delivery, self._queue, self._clock, wake=self._enter)
                 self._subscribers[each.socket] = subscriber
         for gone in before.values():  # it unsubscribed, or subscribed anew
             gone.close()
         if self._subscribers:
             self.given = upto
-        self._queue.forget(min((each.after for each in self._subscribers.values() if each.open), default=self.given))
+        self._known = self.given
+        self._forget()
         self._queue.parts_are_wanted = any(each.parts for each in self.deliveries)
+        self._enter_all()
+
+    def go_on(self, upto: int) -> None:
+        """Give those who listened at the last look the segments up to a number."""
+        self.given = upto
+        self._forget()
         self._enter_all()
 
     def gave(self, upto: int) -> None:
         """Forget the segments up to a number: somebody else has given them."""
-        self.given = upto
+        self.given = self._known = upto
         self._queue.forget(upto)
+
+    def _forget(self) -> None:
+        """Drop what everybody has, and whoever is new will not need."""
+        self._queue.forget(min([self._known, *(each.after for each in self._subscribers.values() if each.open)]))
+
+    @property
+    def had(self) -> tuple[int, dict[str, int]]:
+        """What the last look did not tell: the first segment that whoever is new may need, and the sockets that have it
+        already, to the first one that they have not been given."""
+        if self._known == self.given:
+            return self.given + 1, {}
+        return self._known + 1, dict.fromkeys(self._subscribers, self.given + 1)
 
     @property
     def are_refused(self) -> bool:
