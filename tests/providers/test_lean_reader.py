@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from math import inf
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from tailrace.providers import PromptMessage, ProviderConfig, ProviderRequest, lean_reader, open_provider
-from tailrace.providers.lean_reader import AT_ONCE, LeanReader, lean
+from tailrace.providers.lean_reader import ALONE, AT_ONCE, LeanReader, lean
 
 from tests.providers.fake_server import FakeServer, Reply
 from tests.providers.helpers import KEY, fixture
@@ -93,6 +94,31 @@ async def test_others_have_their_turn_between_two_reads(url: str, monkeypatch: p
             reads += 1
         beside.cancel()
         assert turns >= reads > 1_000_000 // AT_ONCE
+
+
+async def test_no_more_is_taken_from_a_socket_beside_others_than_a_read_gives(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or fifty have a quarter of a megabyte each in memory. One that is alone again has all that asyncio takes."""
+    large = {"of": "larger than the buffer"}
+    async with asyncio.timeout(20), aiohttp.ClientSession() as session:
+        for others, most in ((1, AT_ONCE), (0, ALONE)):
+            monkeypatch.setattr(lean_reader, "_read_now", others)
+            async with session.get(url, params=large) as got:
+                received: list[int] = []
+                protocol = got.content._protocol
+                take = protocol.data_received
+
+                def noted(data: bytes, take: Any = take, received: list[int] = received) -> None:
+                    received.append(len(data))
+                    take(data)
+
+                monkeypatch.setattr(protocol, "data_received", noted)
+                lean(got.content)
+                while await got.content.readany():
+                    pass
+                assert max(received) <= most
+                assert others or max(received) > AT_ONCE
 
 
 async def test_who_reads_is_counted(url: str) -> None:
