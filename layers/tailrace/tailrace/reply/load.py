@@ -20,7 +20,7 @@ AT_ONCE: Final = 16
 """Starts under way. Each has a few ms of CPU and waits for the table in between, so that more of them at once make each
 slower and none of them sooner."""
 
-PATIENCE: Final = 2.0
+PATIENCE: Final = 5.0
 """Seconds that a start waits for its turn."""
 
 MOST_WAITING: Final = 1_000
