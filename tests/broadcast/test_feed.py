@@ -780,6 +780,27 @@ async def test_a_hand_over_does_not_wait_for_one_that_is_stuck() -> None:
     assert reply.clients.begun == begun
 
 
+async def test_who_had_a_part_of_the_first_batch_and_did_not_get_the_rest_has_the_rest_with_the_next() -> None:
+    function = Function()
+    function.dropped = ["one"]
+    reply = Reply(limit=1, call_function=function.call)
+    await reply.subscribe("one")
+    reply.feed.start()
+    await reply.pass_time()
+    await reply.append(Text("a"))
+    await reply.pass_time(LOOK_SECONDS - 0.0005)
+    await reply.subscribe("two")
+    await reply.append(Text("b"))
+    await reply.pass_time()
+    await reply.append(Text("c"))
+    await reply.pass_time()
+    assert [(each["first"], each["last"], each["behind"]) for each in function.requests] == [
+        (0, 1, {"one": 1}),
+        (2, 2, {"one": 1}),
+    ]
+    assert reply.clients.text("one") == "a"
+
+
 async def test_many_who_come_later_are_heard_of() -> None:
     """So that what they get is written as often as for few."""
     reply = Reply(limit=1, call_function=Function().call)

@@ -255,7 +255,7 @@ class Feed:
         Args:
             first, had: as ``Subscribers.had``, when this is the first call after posts of the relay's own.
         """
-        behind = self._behind
+        behind, places = self._behind, {**had, **self._behind}
         if first is None:
             first = self._subscribers.given + 1
         pause, longest = AGAIN_SECONDS
@@ -264,7 +264,7 @@ class Feed:
             self._subscribers.gave(upto)
             self._looked = upto
             try:
-                answer = await self._call_once(first, upto, {**had, **behind})
+                answer = await self._call_once(first, upto, places)
                 break
             except NotCalled as error:  # nobody got anything, so what is stored meanwhile goes with it
                 logger.warning("hand-over waits", extra={"message_id": self._message.id, "reason": str(error)})
@@ -277,7 +277,7 @@ class Feed:
         # The next batch has this one for those who did not get it. Who did not get both has to catch up, unless it is
         # the service that refuses.
         again = [each for each in answer.dropped if answer.refused or each not in behind]
-        self._behind = {each: behind.get(each, first) for each in again[:MOST_SKIPPED]}
+        self._behind = {each: places.get(each, first) for each in again[:MOST_SKIPPED]}
         self._skip = [*self._skip, *(each for each in answer.dropped if each not in self._behind)][-MOST_SKIPPED:]
         self._handed_over = answer.subscribers > self._limit or bool(self._behind)
 
