@@ -279,8 +279,8 @@ FAULTS: Final = (
     Fault(
         "who comes while the last chunks for some time are given is found when there are more",
         "broadcast/feed.py",
-        "max(self._idle_until, self._look_due)",
-        "max(self._idle_until, self._look_due + 3600)",
+        "self._clock.call_later(due - now, self._fire)",
+        "self._clock.call_later(due - now + 3600, self._fire)",
         ("broadcast/test_feed.py",),
     ),
     Fault(

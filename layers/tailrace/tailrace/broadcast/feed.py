@@ -103,9 +103,9 @@ class Feed:
         self._has_listeners = True  # until a look has found none
         self._skip: list[str] = []
         self._behind: dict[str, int] = {}  # sockets that did not get the last batch, to what they need first
-        self._idle_until = 0.0  # when it looks again, since nobody listened
-        self._look_due = 0.0  # when it looks again, although there are some whom it knows
-        self._idle_timer: Timer | None = None
+        self._idle_until = 0.0  # when it looks again, since nobody listened or could be looked for
+        self._look_due = 0.0  # when it looks again, while it serves some; otherwise 0
+        self._timer: Timer | None = None  # for the next look
         self._work: asyncio.Task[None] | None = None
         self._end_timer: Timer | None = None
         self._has_longer = False
@@ -167,22 +167,27 @@ class Feed:
     # ---- one round: look, and give out ----
 
     def _wake(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        """Have a look if one is due. Otherwise those who are known are served, and there is a look in time."""
         if self._work is not None or self._closed:
             return
-        idle = 0.0 if self._ended else self._next() - self._clock.monotonic()
-        if idle > 0.001:  # less is a timer that was early by a rounding
-            self._idle_timer = self._clock.call_later(idle, self._wake)
+        now = self._clock.monotonic()
+        due = now if self._ended else max(self._idle_until, self._look_due)
+        if due - now > 0.001:  # less is a timer that was early by a rounding
+            if now < self._look_due:
+                self._subscribers.go_on(self._stored)
+            if self._timer is None:
+                self._timer = self._clock.call_later(due - now, self._fire)
             return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._work = asyncio.ensure_future(self._round())
         self._tasks.add(self._work)
         self._work.add_done_callback(self._round_done)
 
-    def _next(self) -> float:
-        """Return when there is something to do."""
-        has_more = self._queue.tells(self._subscribers.given, self._stored)
-        return self._idle_until if has_more else max(self._idle_until, self._look_due)
+    def _fire(self) -> None:
+        self._timer = None
+        self._wake()
 
     def _round_done(self, work: asyncio.Task[None]) -> None:
         self._tasks.discard(work)
@@ -217,9 +222,6 @@ class Feed:
     async def _give_out(self, is_last: bool) -> None:
         upto = self._stored
         if not self._queue.tells(min(self._looked, self._subscribers.given), upto, is_end=is_last):
-            return
-        if not is_last and self._clock.monotonic() < self._look_due - 0.001:
-            self._subscribers.go_on(upto)
             return
         self._look_due = 0.0
         first: int | None = None
@@ -312,7 +314,7 @@ class Feed:
 
     def _close(self) -> None:
         self._closed = True
-        for timer in (self._idle_timer, self._end_timer):
+        for timer in (self._timer, self._end_timer):
             if timer is not None:
                 timer.cancel()
         self._subscribers.close()
