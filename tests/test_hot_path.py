@@ -34,6 +34,7 @@ from tailrace.store import DynamoDB, Store
 from tailrace.testing import ManualClock
 
 from benchmarks.server import Write, listen
+from tests.broadcast.test_feed import Reply
 from tests.memory_calls import MemoryCalls
 from tests.test_cut_everywhere import Call
 from tests.write_units import PER_SECOND, reply
@@ -239,3 +240,25 @@ def test_a_post_to_a_subscriber() -> None:
     calls, length = asyncio.run(counted(make))
     check("a post", calls, 72)
     assert length - len(frame) <= 450, length
+
+
+def test_a_stored_segment_for_a_subscriber() -> None:
+    """From the log to the post, ten a second, with the looks for others that there are meanwhile."""
+
+    async def run(segments: int, calls: Calls) -> None:
+        reply = Reply()
+        await reply.subscribe("one")
+        reply.feed.start()
+        await reply.pass_time()
+        with calls:
+            for number in range(segments):
+                reply.feed.stored(number, 5 * number + 1, [Text("word ")] * 5)
+                await reply.pass_time(0.1)
+        assert len(reply.clients.chunks("one")) == segments
+
+    def cost(segments: int) -> int:
+        calls = Calls()
+        asyncio.run(run(segments, calls))
+        return calls.count
+
+    check("a segment for a subscriber", more_for_each(cost, 30, 150), 172.0)

@@ -113,6 +113,11 @@ class ChunkFrames:
 
         What is neither text nor a reset only takes its number; at the end of a run, in a frame without text.
         """
+        pieces = [event.text for event in events if type(event) is Text]
+        if pieces and len(pieces) == len(events):  # nearly always; and nearly always it is far from too much
+            text = "".join(pieces)
+            if len(text) * _WIDEST <= self._space:
+                return [self._frame(text, self._seq + len(pieces), count=len(pieces))]
         found: list[bytes] = []
         texts: list[str] = []
         size = 0

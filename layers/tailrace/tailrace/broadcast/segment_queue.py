@@ -87,9 +87,14 @@ class SegmentQueue:
         """Take a segment that was stored; return whether there is anything in it for a subscriber."""
         if not events:
             return False  # it only renewed the writer's lease
-        has_parts = any(isinstance(event, PART_EVENTS) for event in events)
-        tells = any(isinstance(event, TELLING) for event in events)
-        size = sum(64 + _length(event) for event in events)
+        texts = [event.text for event in events if type(event) is Text]
+        if len(texts) == len(events):  # nearly always
+            tells, has_parts = True, False
+            size = 64 * len(texts) + sum(map(len, texts))
+        else:
+            has_parts = any(isinstance(event, PART_EVENTS) for event in events)
+            tells = any(isinstance(event, TELLING) for event in events)
+            size = sum(64 + _length(event) for event in events)
         self._entries.append(QueuedSegment(number, first_seq, events, size, tells, has_parts))
         self._size += size
         while self._size > LARGEST_QUEUE and len(self._entries) > 1:
