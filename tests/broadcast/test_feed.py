@@ -542,6 +542,27 @@ async def test_a_writer_that_lost_its_log_drops_what_it_has() -> None:
     await reply.feed.drain()
 
 
+async def test_a_bug_of_ours_ends_the_feed_and_not_the_reply(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever writes the log is told nothing; who listens catches up, and the sweep tells of the end."""
+
+    def fail(upto: int) -> None:
+        raise KeyError("a prompt")
+
+    reply = Reply()
+    await reply.subscribe("one")
+    reply.feed.start()
+    await reply.pass_time()
+    reply.feed._subscribers.go_on = fail  # type: ignore[method-assign]
+    await reply.append(Text("a"))
+    await reply.append(Text("b"))
+    await reply.end()
+    await reply.pass_time(10)
+    assert [record.message for record in caplog.records] == ["feed failed"]
+    assert "a prompt" not in str(caplog.records[0].__dict__)
+    assert reply.clients.chunks("one") == []
+    assert reply.tasks == set()
+
+
 async def test_a_table_that_cannot_be_read_is_asked_again() -> None:
     """What was stored meanwhile is kept."""
     reply = Reply()

@@ -131,7 +131,10 @@ class Feed:
         tells = self._queue.add(number, first_seq, events)
         self._stored = number
         if tells:
-            self._wake()
+            try:
+                self._wake()
+            except Exception as error:
+                self._fail(error)
 
     def ended(self) -> None:
         """The end is stored, and so is everything before it."""
@@ -194,12 +197,16 @@ class Feed:
         self._work = None
         error = None if work.cancelled() else work.exception()
         if error is not None:
-            # A bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end.
-            logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
-        if error is not None or (work.cancelled() and not self._gave_up):
+            self._fail(error)
+        elif work.cancelled() and not self._gave_up:
             self._close()
         elif self._ended or self._queue.tells(self._looked, self._stored):
             self._wake()
+
+    def _fail(self, error: BaseException) -> None:
+        """Give up after a bug. The reply goes on; its subscribers catch up, and the sweep tells them of its end."""
+        logger.error("feed failed", extra={"message_id": self._message.id, **where(error)})
+        self._close()
 
     async def _round(self) -> None:
         is_last = self._ended
