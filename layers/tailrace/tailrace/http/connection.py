@@ -1,10 +1,17 @@
-"""One SSE connection: takes bytes without ever blocking, and sends them as fast as the client reads."""
+"""One SSE connection: takes bytes without ever blocking, and sends them as fast as the client reads.
+
+A task sends, so that nobody waits for a client. While that task has nothing to do, what is written leaves at once all
+the same: the send is begun by whoever writes, under the task's name, and nearly always that is all of it. If it has to
+wait, for a client that does not read, it is the task that does. A turn of the event loop for each chunk costs more than
+everything else that is done with it here (``benchmarks/sse_write.py``).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Coroutine, Generator
+from typing import Any, Final
 
 from tailrace.clock import Clock, Timer
 from tailrace.http.requests import Send
@@ -23,6 +30,44 @@ STALLED_SECONDS: Final = 120.0
 
 DRAIN_SECONDS: Final = 30.0
 """How long the end of the response may take when all of it was sent."""
+
+
+class Begun:
+    """What is left of a coroutine that was begun by somebody else.
+
+    Args:
+        coroutine: it, as it waits.
+        waits_for: what it yielded, which a task understands.
+        size: how many bytes it sends.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any, size: int) -> None:
+        self.size: Final = size
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Go on with it, as ``await`` would have."""
+        while True:
+            answer, failure = None, None
+            try:
+                answer = yield self._waits_for
+            except GeneratorExit:
+                self.close()
+                raise
+            except BaseException as error:
+                failure = error
+            try:
+                if failure is None:
+                    self._waits_for = self._coroutine.send(answer)
+                else:
+                    self._waits_for = self._coroutine.throw(failure)
+            except StopIteration:
+                return
+
+    def close(self) -> None:
+        """End it where it is."""
+        self._coroutine.close()
 
 
 class Connection:
@@ -44,7 +89,9 @@ class Connection:
         self._closed = False
         self._dropped = False
         self._progress = asyncio.Event()
-        self._wake: asyncio.Future[None] | None = None
+        self._wake: asyncio.Future[None] | None = None  # while it has nothing to do
+        self._task: asyncio.Task[Any] | None = None
+        self._begun: Begun | None = None
         self._timer: Timer | None = None
         self._last_sent = clock.monotonic()
 
@@ -52,9 +99,40 @@ class Connection:
         """Take bytes to send, of any length; ``is_behind`` and ``drained`` are for whoever writes much."""
         if self._dropped or self._closed or not data:
             return
-        self._size += len(data)
-        self._backlog.append(data)
-        self._notify()
+        if self._task is not None and self._wake is not None and not self._wake.done():
+            self._send_now(data, self._task, self._wake)
+        else:
+            self._size += len(data)
+            self._backlog.append(data)
+
+    def _send_now(self, data: bytes, task: asyncio.Task[Any], wake: asyncio.Future[None]) -> None:
+        """Begin to send, since nothing else waits, and leave to the task what is left of it."""
+        loop, writer = wake.get_loop(), asyncio.current_task()
+        sending = self._body(data)
+        # Time-outs and cancel scopes belong to the task that they are begun in, which has to be the one that ends them.
+        # These functions are there for whoever runs coroutines in a way of their own
+        # (https://docs.python.org/3/library/asyncio-extending.html).
+        if writer is not None:
+            asyncio._leave_task(loop, writer)
+        asyncio._enter_task(loop, task)
+        try:
+            waits_for = sending.send(None)
+        except StopIteration:
+            pass
+        except BaseException as error:
+            wake.set_exception(error)
+        else:
+            self._size += len(data)
+            self._begun = Begun(sending, waits_for, len(data))
+            wake.set_result(None)
+        finally:
+            asyncio._leave_task(loop, task)
+            if writer is not None:
+                asyncio._enter_task(loop, writer)
+
+    async def _body(self, data: bytes) -> None:
+        self._last_sent = self._clock.monotonic()
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     @property
     def is_behind(self) -> bool:
@@ -80,13 +158,18 @@ class Connection:
     async def run(self) -> None:
         """Send the headers, and what is written until it is closed; then end the response."""
         self._timer = self._clock.call_later(self._keep_alive, self._tick)
+        self._task = asyncio.current_task()
         try:
             await self._send({"type": "http.response.start", "status": 200, "headers": list(self._headers)})
             while True:
-                if self._backlog:
+                if self._begun is not None:
+                    begun, self._begun = self._begun, None
+                    await begun
+                    self._size -= begun.size
+                    self._progress.set()
+                elif self._backlog:
                     data = self._take()
-                    self._last_sent = self._clock.monotonic()
-                    await self._send({"type": "http.response.body", "body": data, "more_body": True})
+                    await self._body(data)
                     self._size -= len(data)
                     self._progress.set()
                 elif self._closed or self._dropped:
@@ -117,6 +200,9 @@ class Connection:
         """Take no more, and let nobody wait."""
         self._dropped = True
         self._backlog.clear()
+        if self._begun is not None:
+            self._begun.close()
+            self._begun = None
         self._progress.set()
         self._notify()
 
