@@ -1,8 +1,8 @@
 """One question and its streamed answer over HTTP: what all wires share.
 
 The client is aiohttp. It is not the smallest import (urllib3 is), but the only one whose reads come near the budget of
-1.5 times the floor (httpx2's are at ten times and more: ``benchmarks/provider_read.py``), and the lean DynamoDB calls
-need it as well. ``lean_reader.py`` says what had to be done to it.
+1.5 times the floor (httpx2's are at ten times and more: ``benchmarks/provider_read.py``). ``lean_reader.py`` says what
+had to be done to it.
 
 What waits for the network has a deadline: ``timeouts.py``. What can go wrong is sorted in ``failures.py``.
 """

@@ -81,7 +81,7 @@ class Item(AttributeContainer):
     @classmethod
     def serialized(cls, key: Mapping[str, str], **values: Any) -> dict[str, Any]:
         """Return an item in DynamoDB's JSON, without what is None: what an instance of this class would serialize to (a
-        test compares them), at a fifth of what it takes to make one.
+        test compares them), at a quarter of what it takes to make one.
 
         Raises:
             ValueError: an attribute that every such item has is missing; a bug.

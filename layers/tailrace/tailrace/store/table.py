@@ -217,7 +217,7 @@ def expressions(
 
 def changes(condition: Payload, values: Payload, removed: Sequence[str] = ()) -> dict[str, Any]:
     """Return the expressions of an update that sets attributes to fixed values and removes others: what pynamodb's
-    actions come to, at a tenth of what they take. Every reply ends with one.
+    actions come to, at an eighth of what they take. Every reply ends with one.
 
     Args:
         condition: as ``expressions`` returns one.
