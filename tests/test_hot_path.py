@@ -105,7 +105,7 @@ def test_a_paced_chunk_from_the_provider_to_the_table(interval: float | None, mo
     check("a paced chunk", more_for_each(cost, 100, 600), most)
 
 
-@pytest.mark.parametrize(("together", "most"), [(1, 46.0), (20, 11.5)])
+@pytest.mark.parametrize(("together", "most"), [(1, 44.0), (20, 11.5)])
 def test_a_chunk_through_the_whole_application(together: int, most: float) -> None:
     """From the provider to the server's own call, with as many chunks in a read."""
     script = {"batch": together, "chunks": []}

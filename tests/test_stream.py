@@ -114,13 +114,13 @@ async def test_an_empty_chunk_is_nothing(backend: Backend) -> None:
 async def test_what_came_at_once_is_logged_and_counted_one_by_one(backend: Backend) -> None:
     """Whatever comes with it: texts alone take a way of their own."""
     stream = await open_stream(backend)
-    assert stream.push((Text("a"), Text("é"))) == (1, [Text("a"), Text("é")])
+    assert stream.push([Text("a"), Text("é")]) == (1, [Text("a"), Text("é")])
     assert stream.push((Text("b"), Text(""), Text("c"))) == (3, [Text("b"), Text("c")])
     assert stream.push((Text("d"), ResponseInfo(finish_reason="stop"))) == (5, [Text("d")])
     assert stream.push(()) == (6, [])
     assert (stream.content, stream.chunks, stream.seq) == ("aébcd", 5, 5)
     long = "x" * 30_000
-    assert stream.push((Text(long), Text(long))) == (6, [Text(long), Text(long)])
+    assert stream.push([Text(long), Text(long)]) == (6, [Text(long), Text(long)])
     message = await stream.complete()
     assert (message.content, message.seq) == ("aébcd" + 2 * long, 8)
     assert message.metadata["stream_chunks"] == 7

@@ -18,7 +18,7 @@ import msgspec
 
 from tailrace.broadcast.frames import LARGEST_FRAME, Frames
 from tailrace.delivery import Delivery, Found, Part, Piece, Progress, Voided
-from tailrace.events import End, Event, Reset, Text
+from tailrace.events import End, Event, Reset, Text, are_texts
 from tailrace.protocols.parts import part_data, shortened
 
 _FIGURES: Final = 400
@@ -113,11 +113,10 @@ class ChunkFrames:
 
         What is neither text nor a reset only takes its number; at the end of a run, in a frame without text.
         """
-        pieces = [event.text for event in events if type(event) is Text]
-        if pieces and len(pieces) == len(events):  # nearly always; and nearly always it is far from too much
-            text = "".join(pieces)
+        if are_texts(events):
+            text = "".join([event.text for event in events])
             if len(text) * _WIDEST <= self._space:
-                return [self._frame(text, self._seq + len(pieces), count=len(pieces))]
+                return [self._frame(text, self._seq + len(events), count=len(events))]
         found: list[bytes] = []
         texts: list[str] = []
         size = 0

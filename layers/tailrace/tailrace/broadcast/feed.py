@@ -52,8 +52,6 @@ LEAVE_SECONDS: Final = 2.0
 AGAIN_SECONDS: Final = (0.1, 1.0)
 """Between two calls of a function that has no environment free, at first and at most."""
 
-NOBODY: Final[Mapping[str, int]] = {}
-
 MOST_SKIPPED: Final = 1000
 """Sockets that the broadcast function is asked to leave out because they did not read, and as many that are behind."""
 
@@ -231,8 +229,7 @@ class Feed:
         if not self._queue.tells(min(self._looked, self._subscribers.given), upto, is_end=is_last):
             return
         self._look_due = 0.0
-        first: int | None = None
-        had = NOBODY
+        first, had = self._subscribers.had  # before they are left
         if not self._handed_over:
             most = None if self._call_function is None else self._limit + 2  # one too many, and the one left out
             listeners = [
@@ -247,26 +244,23 @@ class Feed:
                 self._idle_until = 0.0 if listeners else now + IDLE_SECONDS
                 self._look_due = now + LOOK_SECONDS if listeners else 0.0
             else:
-                first, had = self._subscribers.had
                 self._behind = await self._subscribers.leave(LEAVE_SECONDS)  # who know of what was stored before
                 self._handed_over = self._has_listeners = True
         self._looked = upto
         if self._handed_over:
             await self._call(upto, first, had)
             if is_last and self._behind:
-                await self._call(upto)
+                await self._call(upto, *self._subscribers.had)
 
     # ---- many subscribers ----
 
-    async def _call(self, upto: int, first: int | None = None, had: Mapping[str, int] = NOBODY) -> None:
+    async def _call(self, upto: int, first: int, had: Mapping[str, int]) -> None:
         """Let the broadcast function post what was not given out yet. One call at a time keeps the order.
 
         Args:
-            first, had: as ``Subscribers.had``, when this is the first call after posts of the relay's own.
+            first, had: as ``Subscribers.had``.
         """
         behind, places = self._behind, {**had, **self._behind}
-        if first is None:
-            first = self._subscribers.given + 1
         pause, longest = AGAIN_SECONDS
         while True:
             # However it ends: what did not arrive is a gap, and is caught up by the cursor.

@@ -17,7 +17,7 @@ from tailrace.clock import microseconds
 from tailrace.delivery import Delivery
 from tailrace.delivery.pieces import PART_EVENTS
 from tailrace.errors import StoreError
-from tailrace.events import Event, Message, Reasoning, Reset, Text
+from tailrace.events import Event, Message, Reasoning, Reset, Text, are_texts
 from tailrace.store import Log, Segment
 
 logger = logging.getLogger(__name__)
@@ -87,10 +87,9 @@ class SegmentQueue:
         """Take a segment that was stored; return whether there is anything in it for a subscriber."""
         if not events:
             return False  # it only renewed the writer's lease
-        texts = [event.text for event in events if type(event) is Text]
-        if len(texts) == len(events):  # nearly always
+        if are_texts(events):
             tells, has_parts = True, False
-            size = 64 * len(texts) + sum(map(len, texts))
+            size = 64 * len(events) + sum([len(event.text) for event in events])
         else:
             has_parts = any(isinstance(event, PART_EVENTS) for event in events)
             tells = any(isinstance(event, TELLING) for event in events)

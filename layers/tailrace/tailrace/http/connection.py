@@ -32,7 +32,7 @@ DRAIN_SECONDS: Final = 30.0
 """How long the end of the response may take when all of it was sent."""
 
 
-class Begun:
+class _Begun:
     """What is left of a coroutine that was begun by somebody else.
 
     Args:
@@ -91,7 +91,7 @@ class Connection:
         self._progress = asyncio.Event()
         self._wake: asyncio.Future[None] | None = None  # while it has nothing to do
         self._task: asyncio.Task[Any] | None = None
-        self._begun: Begun | None = None
+        self._begun: _Begun | None = None
         self._timer: Timer | None = None
         self._last_sent = clock.monotonic()
 
@@ -123,7 +123,7 @@ class Connection:
             wake.set_exception(error)
         else:
             self._size += len(data)
-            self._begun = Begun(sending, waits_for, len(data))
+            self._begun = _Begun(sending, waits_for, len(data))
             wake.set_result(None)
         finally:
             asyncio._leave_task(loop, task)

@@ -33,6 +33,7 @@ from tailrace.events import (
     ToolResult,
     ToolRun,
     Usage,
+    are_texts,
 )
 
 VERSION: Final = 1
@@ -90,9 +91,9 @@ def pack(events: Sequence[Event]) -> bytes:
             runs.append([*run, "".join(pieces), [len(piece) for piece in pieces]])
             pieces.clear()
 
-    texts = [event.text for event in events if type(event) is Text]
-    if len(texts) == len(events):  # most segments
-        return _encoder.encode([VERSION, [0, "".join(texts), [*map(len, texts)]]] if texts else runs)
+    if are_texts(events):
+        texts = [event.text for event in events]
+        return _encoder.encode([VERSION, [_PIECES[Text], "".join(texts), [*map(len, texts)]]])
     for event in events:
         if isinstance(event, TEXTS):
             about = _ABOUT[type(event)]
