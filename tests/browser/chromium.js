@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createRequire } from 'node:module';
 import { after } from 'node:test';
 import { readFile } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
 const require = createRequire(`${process.env.TAILRACE_BROWSER}/package.json`);
@@ -19,7 +20,8 @@ const browser = await puppeteer.launch({
 });
 after(() => browser.close());
 
-const waiting = { timeout: 30_000, polling: 50 };
+const PATIENCE_MS = 30_000;
+const EVERY_MS = 50;
 
 /** Return a page in a context of its own. `said` has what its console was told, `failed` what it did not catch. */
 export async function newPage() {
@@ -31,14 +33,26 @@ export async function newPage() {
     return page;
 }
 
-/** Wait until something holds in the page. If it never does, the error has what the page shows and said instead. */
+/**
+ * Wait until something holds in the page. If it never does, the error has what the page shows and said instead.
+ *
+ * It is asked from here, again and again. Puppeteer's `waitForFunction` has the page itself ask, and now and then does not
+ * have the next page do so when one is loaded meanwhile.
+ */
 export async function until(page, condition, ...values) {
-    try {
-        await page.waitForFunction(condition, waiting, ...values);
-    } catch (error) {
-        const shown = await page.evaluate(() => document.body.innerText);
-        throw new Error(`Waited in vain for ${condition}\n${complaints(page).join('\n')}\n${shown}`, { cause: error });
+    const end = performance.now() + PATIENCE_MS;
+    let cause;
+    while (performance.now() < end) {
+        try {
+            if (await page.evaluate(condition, ...values)) return;
+            cause = undefined;
+        } catch (error) { // between two documents, or before all of one is there
+            cause = error;
+        }
+        await setTimeout(EVERY_MS);
     }
+    const shown = await page.evaluate(() => document.body.innerText);
+    throw new Error(`Waited in vain for ${condition}\n${complaints(page).join('\n')}\n${shown}`, { cause });
 }
 
 /** What the console was told that is a complaint. */
@@ -97,7 +111,7 @@ export async function frames(page) {
         heard.dispatchEvent(new Event('frame'));
     });
     return async (text) => {
-        const signal = AbortSignal.timeout(waiting.timeout);
+        const signal = AbortSignal.timeout(PATIENCE_MS);
         while (!arrived.includes(text)) {
             await once(heard, 'frame', { signal });
         }
