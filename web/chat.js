@@ -23,6 +23,7 @@ export class Chat extends EventTarget {
   #unknown = 0; // questions whose ids are not known yet
   #known = null; // resolves when that of the last one is
   #isOpening = false;
+  #replaced = new Set(); // ids of what other messages came in the place of: what was read before that names them still
   #heard = []; // what came while the page did not know yet what of it is its own
   #unsent = null; // sent again as it is, under the same key, it starts nothing twice
 
@@ -43,6 +44,7 @@ export class Chat extends EventTarget {
     for (const { reply } of this.#live) reply.close();
     this.#live.clear();
     this.#heard = [];
+    this.#replaced.clear();
     this.#starting = this.#unknown = 0;
     this.#isOpening = false;
     this.conversation = conversation;
@@ -72,15 +74,17 @@ export class Chat extends EventTarget {
     if (conversation === null) return;
     const { messages } = await this.#client.messages(conversation, { limit: NEWEST, order: "desc", signal });
     for (const message of messages.reverse()) this.hear(message);
-    const isShown = ({ id, role }) => this.#transcript.find(id) || !["user", "assistant"].includes(role);
+    const isShown = (message) => this.#isKnown(message) || !["user", "assistant"].includes(message.role);
     if (!this.#heard.length && this.conversation === conversation && !messages.every(isShown)) await this.open(conversation);
   }
+
+  #isKnown = ({ id }) => this.#transcript.find(id) || this.#replaced.has(id);
 
   /** A message was stored, here or elsewhere. */
   hear(message) {
     if (message.conversation_id !== this.conversation) return;
     if (!this.#isSure) return void this.#heard.push(message);
-    if (this.#transcript.find(message.id)) return;
+    if (this.#isKnown(message)) return;
     if (message.metadata?.replaces) return void this.open(this.conversation).catch((error) => this.#fail(error));
     const view = this.#view(message);
     if (!view) return;
@@ -139,7 +143,7 @@ export class Chat extends EventTarget {
     await this.#known;
     if (!view.id || this.#starting || !view.item.isConnected) return;
     for (const { reply } of this.#live) reply.close();
-    this.#transcript.removeFrom(view);
+    for (const { id } of this.#transcript.removeFrom(view)) this.#replaced.add(id);
     if (!(await this.#start(body, new AnswerView(this.#actions), question)) && this.conversation) {
       const { signal } = this.#left;
       await this.open(this.conversation).catch(() => {}); // as it is stored

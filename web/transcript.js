@@ -68,10 +68,12 @@ export class Transcript {
     this.#welcome.hidden = this.#views.length > 0;
   }
 
-  /** Take a message and all that come after it off the page. */
+  /** Take a message and all that come after it off the page. Return them. */
   removeFrom(view) {
     const place = this.#views.indexOf(view);
-    if (place >= 0) for (const each of this.#views.slice(place)) this.remove(each);
+    const removed = place < 0 ? [] : this.#views.slice(place);
+    for (const each of removed) this.remove(each);
+    return removed;
   }
 
   // ---- at the end ----

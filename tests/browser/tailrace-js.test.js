@@ -141,11 +141,13 @@ for (const transport of ['websocket', 'polling']) {
         const conversation = await newConversation();
         const page = await opened(URL_, conversation, `
             show(client.start(id, { input: 'A story', options: { script: { chunks: 400, every: 0.02 } } }, { transport: '${transport}' }));`);
+        // A browser complains of a WebSocket that is closed before it is open.
+        const isAt = (least) => window.reply?.connection.state === 'open' && reply.text.length > least;
         for (const length of [20, 60]) {
-            await until(page, (least) => window.reply?.text.length > least, length);
+            await until(page, isAt, length);
             await page.evaluate(() => reply.disconnect());
         }
-        await until(page, () => reply.text.length > 120);
+        await until(page, isAt, 120);
         await page.evaluate(() => reply.stop());
         await agree(page, conversation, 'cancelled');
         assert.equal(await page.evaluate(() => reply.connection.transport), transport);

@@ -1,6 +1,7 @@
 // One conversation in several windows, over networks that come and go, and a server that dies.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { complaints, until } from './chromium.js';
 import {
@@ -63,6 +64,25 @@ test('what is said in other words in one window is so in the other', async () =>
     await until(other, () => document.querySelector('.user .text')?.textContent === 'One and two');
     await ended(other, 1);
     assert.deepEqual((await stored(page)).map(({ role }) => role), ['user', 'assistant']);
+});
+
+test('what was read before a reply was asked for again does not bring the old one back', async () => {
+    const page = await openChat();
+    await ask(page, 'One');
+    await ended(page, 1);
+    const cdp = await page.createCDPSession();
+    await cdp.send('Fetch.enable', { patterns: [{ urlPattern: '*/messages?limit=20*', requestStage: 'Response' }] });
+    const [[{ requestId }]] = await Promise.all([
+        once(cdp, 'Fetch.requestPaused'),
+        page.evaluate(() => window.dispatchEvent(new Event('online'))), // it asks what it was not told of
+    ]);
+    await answerBy(page, { chunks: 60, every: 0.05 });
+    await page.click('.retry');
+    await writing(page, 1);
+    await cdp.send('Fetch.continueRequest', { requestId });
+    await ended(page, 1);
+    const texts = await page.$$eval('#messages .text', (each) => each.map(({ textContent }) => textContent));
+    assert.deepEqual(texts.map(bare), (await stored(page)).map(({ content }) => bare(content)));
 });
 
 test('a page that is offline says so, and has all of it when it is back', async () => {
