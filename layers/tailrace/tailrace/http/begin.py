@@ -299,9 +299,9 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
         admission=begun.admission,
     )
     message = stream.message
-    deadline = time_left(scope, backend)
+    left = time_left(scope, backend)
     running.message_id, running.stored = message.id, stream.stored
-    running.gone_at = None if deadline is None else backend.clock.monotonic() + deadline
+    running.gone_at = None if left is None else backend.clock.monotonic() + left
     return Started(
         stream=stream,
         source=source,
@@ -309,7 +309,7 @@ async def store_start(backend: Backend, scope: Scope, begun: Begun, ask: Ask) ->
         delivery=ask.delivery,
         progress=Progress(begun.arrived) if ask.delivery.progress else None,
         cancel_on_disconnect=ask.cancel_on_disconnect,
-        deadline=deadline,
+        gone_at=running.gone_at,
         correlation=correlation_id(scope),
         opening=Opening(
             message_id=message.id,

@@ -45,7 +45,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
         delivery: how it wants it.
         progress: counts for the reader, or None when it did not ask.
         cancel_on_disconnect: whether the reply ends when this reader leaves, where that can be seen.
-        deadline: seconds after which this process will be gone, or None.
+        gone_at: when this process will be gone, by the monotonic clock, less DEADLINE_MARGIN; or None.
         correlation: ties the log lines of the request together.
         opening: what is known of the reply.
         wants: what the protocol's own request asked for.
@@ -57,7 +57,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     delivery: Delivery
     progress: Progress | None
     cancel_on_disconnect: bool
-    deadline: float | None
+    gone_at: float | None
     correlation: str
     opening: Opening
     wants: Json = msgspec.field(default_factory=dict)
@@ -69,8 +69,6 @@ class Live:
     def __init__(self, backend: Backend, started: Started) -> None:
         self._backend = backend
         self._started = started
-        left = started.deadline
-        self._gone_at = None if left is None else backend.clock.monotonic() + left  # less DEADLINE_MARGIN
 
     async def stream(self, receive: Receive, send: Send, first: bytes = b"") -> None:
         """Send the reply as it arrives, to a reader that falls behind from the log.
@@ -133,8 +131,7 @@ class Live:
             await self._drain()  # likewise; the reader has its end by now
             # A client that left or does not read is no reason to fail: the reply is in the log.
             if catching_up is not None:
-                left = None if self._gone_at is None else max(0.0, self._gone_at - backend.clock.monotonic())
-                await asyncio.wait((catching_up,), timeout=left)
+                await asyncio.wait((catching_up,), timeout=self._left())
             connection.close()
             await connection.drained(0)
             await asyncio.wait((sending,), timeout=DRAIN_SECONDS)
@@ -182,14 +179,16 @@ class Live:
 
     async def _drain(self) -> None:
         """Wait until subscribers have the end's last chunks, as long as the process lives."""
-        left = None
-        if self._gone_at is not None:
-            left = self._gone_at + DEADLINE_MARGIN - LAST_SECONDS - self._backend.clock.monotonic()
-        await self._started.stream.drain(left)
+        await self._started.stream.drain(self._left(DEADLINE_MARGIN - LAST_SECONDS))
+
+    def _left(self, beyond: float = 0.0) -> float | None:
+        """Return the seconds until this process's time is up, and so many beyond; None where it never is."""
+        gone_at = self._started.gone_at
+        return None if gone_at is None else max(0.0, gone_at + beyond - self._backend.clock.monotonic())
 
     def _relay(self, deliver: Deliver) -> Relay:
         started = self._started
-        return Relay(started.stream, started.source, deliver, clock=self._backend.clock, deadline=started.deadline)
+        return Relay(started.stream, started.source, deliver, clock=self._backend.clock, deadline=self._left())
 
     async def _run(self, relay: Relay) -> Message:
         message = await relay.run()
