@@ -117,6 +117,7 @@ class LogMachine(RuleBasedStateMachine):
         self.stored: list[Event] = []
         self.ended: Message | None = None
         self.alive = True
+        self.ending = False  # the writer has tried to end it, and may try again
         self.starting = Reader(History("starting", "starting"))
         self.readers = [self.starting]
 
@@ -175,14 +176,15 @@ class LogMachine(RuleBasedStateMachine):
             # Somebody ended it, or a write failed and was not repaired yet.
             assert self.ended is not None or self.ever_troubled
             return
+        assert not self.ending
         self.taken += logged
         self.starting.history.seen += shown(first_seq, logged)
         if flush:
             self.time_passes(0.1, trouble)
 
     def _lives(self) -> bool:
-        """Whether there is a writer, and no write of it has failed."""
-        return self.alive and self.stream.lost is None
+        """Whether there is a writer that goes on: no write of it has failed, and it has not tried to end it."""
+        return self.alive and not self.ending and self.stream.lost is None
 
     async def _push(self, events: list[ProviderEvent | Reset]) -> tuple[int, Sequence[Event]]:
         return self.stream.push(events)
@@ -203,6 +205,7 @@ class LogMachine(RuleBasedStateMachine):
         """The writer ends it; after a fault it does so again, in the same way or another."""
         self._expect(trouble, where)
         stream = self.stream
+        self.ending = True
         try:
             if how == "complete":
                 message = self._run(stream.complete())

@@ -349,6 +349,23 @@ async def test_an_end_that_was_refused_may_be_tried_again(backend: Backend, call
     assert (await stream.fail("no")).status == "failed"
 
 
+@pytest.mark.parametrize("fault", ["refused", "applied, answer lost"])
+async def test_nothing_comes_after_an_end_that_is_not_known_to_be_stored(
+    backend: Backend, calls: FaultyCalls, fault: Fault
+) -> None:
+    """It would not be written any more; and where the end was stored after all, a reader would be ahead of the log."""
+    stream = await open_stream(backend)
+    await stream.append("a")
+    calls.choose = once(fault, is_end)
+    with pytest.raises(StoreError):
+        await stream.complete()
+    with pytest.raises(StreamEnded, match="The reply has already ended"):
+        stream.push((Text("b"),))
+    assert stream.seq == 1
+    assert (await stream.complete()).content == "a"
+    assert [type(event) for event in await log_of(backend, stream)] == [Text, End]
+
+
 async def test_a_start_that_fails_stores_nothing(backend: Backend, calls: FaultyCalls) -> None:
     """Question and reply are one transaction."""
     conversation = await Conversation.create(backend=backend)

@@ -54,6 +54,13 @@ FAULTS: Final = (
         ("test_stream.py", "test_write_units.py"),
     ),
     Fault(
+        "what comes after an end that could not be stored is taken, and never written",
+        "reply/log_writer.py",
+        "        if self._closed:  # also",
+        "        if False:  # also",
+        ("test_stream.py",),
+    ),
+    Fault(
         "a silent writer shows no sign of life",
         "reply/log_writer.py",
         "            self._last_flush = now\n            self._start_write()",

@@ -154,11 +154,13 @@ class LogWriter:
             size: an upper bound of their bytes in a segment, from whoever knows one.
 
         Raises:
-            StreamEnded: the stream was ended elsewhere.
+            StreamEnded: the stream was ended elsewhere, or is being ended.
             StoreError: the table cannot be written.
         """
         if self._lost is not None:
             raise self._lost
+        if self._closed:  # also while it is not known whether the end was stored
+            raise StreamEnded("The reply has already ended.")
         first = self._seq + 1
         self._seq += len(events)
         self._buffer += events
