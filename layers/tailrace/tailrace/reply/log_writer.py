@@ -157,10 +157,10 @@ class LogWriter:
             StreamEnded: the stream was ended elsewhere, or is being ended.
             StoreError: the table cannot be written.
         """
-        if self._lost is not None:
-            raise self._lost
         if self._closed:  # also while it is not known whether the end was stored
             raise StreamEnded("The reply has already ended.")
+        if self._lost is not None:
+            raise self._lost
         first = self._seq + 1
         self._seq += len(events)
         self._buffer += events

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 import msgspec
 
 from tailrace.clock import Clock, rfc3339
-from tailrace.errors import AppendConflict, ProviderError, StoreError, StreamEnded, TailraceError
+from tailrace.errors import AppendConflict, ProviderError, StoreError, TailraceError
 from tailrace.events import (
     TERMINAL,
     TEXTS,
@@ -178,8 +178,6 @@ class MessageStream:
             StoreError: the table cannot be written.
             ProviderError: a tool call is too long to be stored; then none of the events is.
         """
-        if self._ending is not None:
-            raise StreamEnded("The reply has already ended.")
         if are_texts(events):
             pieces = [event.text for event in events]
             text = "".join(pieces)
